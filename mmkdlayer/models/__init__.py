@@ -1,0 +1,19 @@
+"""KD layers, teacher decisions, losses, distillers and classifiers."""
+
+from .classifiers import KDLayerClassifier
+from .connectors import KDLayerConnector
+from .decisions import CentroidDecision, SubclassDecision, TeacherDecision
+from .distillers import KDLayerDistiller
+from .losses import TeacherDecisionLoss
+from .splicing import attach_kd_layers
+
+__all__ = [
+    'CentroidDecision',
+    'KDLayerClassifier',
+    'KDLayerConnector',
+    'KDLayerDistiller',
+    'SubclassDecision',
+    'TeacherDecision',
+    'TeacherDecisionLoss',
+    'attach_kd_layers',
+]

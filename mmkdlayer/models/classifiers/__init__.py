@@ -1,0 +1,5 @@
+"""The student on its own."""
+
+from .kd_layer_classifier import KDLayerClassifier
+
+__all__ = ['KDLayerClassifier']

@@ -1,0 +1,297 @@
+"""What every teacher decision shares: tables, files, pooling, checks."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError, DataError, DecisionFileError, UnfittedDecisionError
+
+from .files import DecisionFile, read_decision_file, write_decision_file
+
+
+class TableStore(dict):
+    """Tables by name. They never change, so a deep copy of a model shares them."""
+
+    def __deepcopy__(self, memo: dict) -> TableStore:
+        return TableStore(self)
+
+
+class Table:
+    """A tensor of a decision; reading it before the decision is fitted is a clear error."""
+
+    def __init__(self, description: str) -> None:
+        self.description = description
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, decision: Any, owner: type) -> Any:
+        if decision is None:
+            return self
+        decision.require_fitted()
+        return decision._tables[self.name]
+
+
+class _ClassOrInstanceMethod:
+    """``Decision.load(path)`` makes a decision, ``decision.load(path)`` fills one."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Callable:
+        def load(path: str | os.PathLike) -> Any:
+            return self.function(owner, instance, path)
+
+        load.__doc__ = self.__doc__
+        return load
+
+
+def require(condition: Tensor, message: Callable[[], str]) -> None:
+    """Raise a DataError where a condition on data does not hold.
+
+    On an accelerator the check is asynchronous (the device stops with an assertion later), because a
+    training step must not wait for the device.
+
+    Args:
+        condition: Bool tensor with one element.
+        message: Makes the error's text, when it is needed.
+    """
+    if condition.device.type == 'cpu':
+        if not bool(condition):
+            raise DataError(message())
+    else:
+        torch._assert_async(condition)
+
+
+def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Average-pool a teacher's map to the student's size (method.md, section 2c).
+
+    Args:
+        feature: Shape (N, D, H, W).
+        size: (h, w), or None to leave the map as it is.
+
+    Returns:
+        Shape (N, D, h, w).
+
+    Raises:
+        ConfigError: The teacher's map is the smaller one, or ``feature`` is no map.
+    """
+    if not isinstance(feature, Tensor) or feature.dim() != 4:
+        found = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+        raise ConfigError(
+            f'Teacher decision: expected a teacher feature map (N, D, H, W), but got {found}. Record '
+            'a module that returns a map (for a tuple, choose one with data_idx).'
+        )
+    if size is None or tuple(feature.shape[2:]) == tuple(size):
+        return feature
+    if feature.size(2) < size[0] or feature.size(3) < size[1]:
+        raise ConfigError(
+            f"Teacher decision: the teacher's map is {tuple(feature.shape[2:])}, smaller than the "
+            f"student's {tuple(size)}; it must be at least as large. Record an earlier module of the "
+            'teacher, or place the KD layer after a later module of the student.'
+        )
+    return F.adaptive_avg_pool2d(feature, (size[0], size[1]))
+
+
+class TeacherDecision(nn.Module):
+    """Base of the decisions: for each position, a distribution over K templates.
+
+    The tables are constants, not state: they are no parameters and no buffers, so checkpoints do not
+    carry them, and averaged copies of a model share them. They move to the device of the features on
+    first use.
+
+    Args:
+        file: Decision file to load. None builds an unfitted decision.
+    """
+
+    #: Names of the tensors, in files and as attributes.
+    table_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, file: str | os.PathLike | None = None) -> None:
+        super().__init__()
+        self._tables = TableStore()
+        #: What the tables were fitted on; goes into the header of the file.
+        self.provenance: dict[str, Any] = {}
+        self.file = None if file is None else os.fspath(file)
+        if self.file is not None:
+            self.load(self.file)
+
+    @property
+    def num_templates(self) -> int:
+        """K, how many templates the decision speaks of."""
+        raise NotImplementedError
+
+    @property
+    def feature_channels(self) -> int:
+        """D, channels of the teacher's features that the tables were fitted on."""
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that decide the tables; a file must have been fitted with the same."""
+        raise NotImplementedError
+
+    def check_tables(self, tables: dict[str, Tensor]) -> None:
+        """Check names and shapes against the settings.
+
+        Raises:
+            ConfigError: Something does not fit.
+        """
+        raise NotImplementedError
+
+    def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
+        """Probabilities (N, K, H, W) for pooled teacher features (N, D, H, W)."""
+        raise NotImplementedError
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the decision has its tables."""
+        return bool(self._tables)
+
+    def require_fitted(self) -> None:
+        """Raise an UnfittedDecisionError where there are no tables."""
+        if not self.is_fitted:
+            raise UnfittedDecisionError(
+                f'{type(self).__name__} is not fitted yet: it needs tables that are computed from the '
+                'teacher\'s features over the training set. Run "python tools/train.py CONFIG", which '
+                'fits before it trains, or "python tools/fit_decisions.py CONFIG --out DIR" and set '
+                'file=DIR/<name>.safetensors in the decision.'
+            )
+
+    def set_tables(self, **tables: Tensor | None) -> None:
+        """Take tables (None for an optional one that is not there), after checking them.
+
+        Raises:
+            ConfigError: Names, shapes or values do not fit the decision's settings.
+        """
+        kept = {name: table.detach() for name, table in tables.items() if table is not None}
+        for name, table in kept.items():
+            if table.dtype not in (torch.float32, torch.float64):
+                table = table.float()
+            if table.layout not in (torch.strided, torch.sparse_coo):
+                table = table.to_sparse_coo()
+            kept[name] = table
+        self.check_tables(kept)
+        self._tables = TableStore(kept)
+
+    def take(self, fitted: TeacherDecision) -> None:
+        """Take the tables and the provenance of another decision of the same kind and sizes."""
+        self.set_tables(**fitted._tables)
+        self.provenance = fitted.provenance
+
+    def tables_for(self, like: Tensor) -> dict[str, Tensor]:
+        """The tables on the device of a tensor (they stay there) and at least in float32."""
+        self.require_fitted()
+        if any(table.device != like.device for table in self._tables.values()):
+            self._tables = TableStore({k: v.to(like.device) for k, v in self._tables.items()})
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        return {name: table.to(dtype) for name, table in self._tables.items()}
+
+    def check_features(self, feature: Tensor) -> None:
+        """Raise a ConfigError where the features have other channels than the tables."""
+        if feature.size(1) != self.feature_channels:
+            raise ConfigError(
+                f'{type(self).__name__}: it was fitted on teacher features with '
+                f'{self.feature_channels} channels, but the recorded features have '
+                f'{feature.size(1)} (shape {tuple(feature.shape)}). Record the module that it was '
+                'fitted on, or fit it again.'
+            )
+
+    @torch.no_grad()
+    def decide(
+        self,
+        teacher_feature: Tensor,
+        gt_label: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """What the teacher says about every position, densely.
+
+        Args:
+            teacher_feature: Shape (N, D, H, W).
+            gt_label: Class indices (N,) or class probabilities (N, C), for decisions that need them.
+            size: (h, w) of the student's map; a larger teacher map is average-pooled to it.
+
+        Returns:
+            Probabilities over the templates, shape (N, K, h, w).
+
+        Raises:
+            UnfittedDecisionError: There are no tables.
+            ConfigError: Shapes do not fit.
+            DataError: A label is out of range.
+        """
+        self.require_fitted()
+        feature = pool_to(teacher_feature, size)
+        self.check_features(feature)
+        with torch.autocast(feature.device.type, enabled=False):
+            return self.target(
+                feature.to(torch.promote_types(feature.dtype, torch.float32)), gt_label
+            )
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the tables and what they were fitted on, atomically.
+
+        Raises:
+            UnfittedDecisionError: There is nothing to save.
+            OSError: The folder can't be made or written.
+        """
+        self.require_fitted()
+        tables: dict[str, Tensor] = {}
+        for name, table in self._tables.items():
+            if table.is_sparse:
+                table = table.coalesce()
+                tables[f'{name}.indices'], tables[f'{name}.values'] = (
+                    table.indices(),
+                    table.values(),
+                )
+            else:
+                tables[name] = table
+        write_decision_file(
+            path, DecisionFile(type(self).__name__, self.settings(), self.provenance, tables)
+        )
+
+    def _load(cls, self: Any, path: str | os.PathLike) -> TeacherDecision:  # noqa: N805
+        """Load a decision file: on the class, make a decision; on an instance, fill it.
+
+        Raises:
+            DecisionFileError: The file is missing, damaged, foreign, or was fitted with other
+                settings (both values are named).
+        """
+        content = read_decision_file(path)
+        if content.kind != cls.__name__:
+            raise DecisionFileError(
+                f'Decision file {path}: expected a {cls.__name__}, but it holds a {content.kind}. '
+                'Give each decision its own file.'
+            )
+        decision = cls(**content.settings) if self is None else self
+        differing = [
+            f'{name} is {value!r} in the config and {content.settings.get(name)!r} in the file'
+            for name, value in decision.settings().items()
+            if content.settings.get(name) != value
+        ]
+        if differing:
+            raise DecisionFileError(
+                f'Decision file {path} does not fit the config: {"; ".join(differing)}. Use the file '
+                'that was fitted for this config, or change the config, or fit again.'
+            )
+        tables = {k: v for k, v in content.tables.items() if '.' not in k}
+        for name in {k.split('.')[0] for k in content.tables if '.' in k}:
+            values = content.tables[f'{name}.values']
+            side = decision.num_templates
+            tables[name] = torch.sparse_coo_tensor(
+                content.tables[f'{name}.indices'], values, (side, side)
+            ).coalesce()
+        try:
+            decision.set_tables(**tables)
+        except (ConfigError, TypeError) as error:
+            raise DecisionFileError(
+                f'Decision file {path}: its tables do not fit. {error}'
+            ) from error
+        decision.provenance = content.provenance
+        return decision
+
+    load = _ClassOrInstanceMethod(_load)

@@ -1,0 +1,116 @@
+"""Soft assignment of a region to the centroids of the teacher's features."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.registry import MODELS
+
+from .base import Table, TeacherDecision
+
+
+@MODELS.register_module()
+class CentroidDecision(TeacherDecision):
+    """``p_T(i) = softmax_k(-temperature * |f_i - rho_k|^2)`` over K centroids rho.
+
+    Source: letKD (BMVC 2023), section 3.2, for the penultimate layer. The paper's pseudo code leaves
+    the minus sign out; the minus is right.
+
+    Args:
+        num_centroids: K.
+        temperature: tau; larger is sharper.
+        file: Decision file to load. None builds an unfitted decision.
+
+    Raises:
+        DecisionFileError: The file does not fit (see :meth:`load`).
+    """
+
+    table_names = ('centroids',)
+
+    centroids = Table('(K, D)')
+
+    def __init__(
+        self,
+        num_centroids: int = 4096,
+        temperature: float = 1.0,
+        file: str | os.PathLike | None = None,
+    ) -> None:
+        if num_centroids < 1:
+            raise ConfigError(
+                f'CentroidDecision: num_centroids must be positive, but got {num_centroids}.'
+            )
+        if not temperature > 0:
+            raise ConfigError(
+                f'CentroidDecision: temperature must be above 0, but got {temperature}.'
+            )
+        self.num_centroids = num_centroids
+        self.temperature = float(temperature)
+        super().__init__(file)
+
+    @classmethod
+    def from_tables(cls, centroids: Tensor, temperature: float = 1.0) -> CentroidDecision:
+        """A fitted decision from centroids (K, D).
+
+        Raises:
+            ConfigError: ``centroids`` is no finite matrix.
+        """
+        if centroids.dim() != 2:
+            raise ConfigError(
+                f'CentroidDecision: expected centroids (K, D), but got {tuple(centroids.shape)}.'
+            )
+        decision = cls(centroids.size(0), temperature)
+        decision.set_tables(centroids=centroids)
+        return decision
+
+    @property
+    def num_templates(self) -> int:
+        """K, how many templates the decision speaks of."""
+        return self.num_centroids
+
+    @property
+    def feature_channels(self) -> int:
+        """D, channels of the teacher's features that the centroids were fitted on."""
+        return self.centroids.size(1)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that decide the tables; the temperature does not."""
+        return dict(num_centroids=self.num_centroids)
+
+    def check_tables(self, tables: dict[str, Tensor]) -> None:
+        """Expect ``centroids`` (K, D), finite."""
+        table = tables.get('centroids')
+        if set(tables) != {'centroids'} or table is None:
+            raise ConfigError(
+                f'CentroidDecision: expected the table "centroids", but found {sorted(tables)}.'
+            )
+        if table.dim() != 2 or table.size(0) != self.num_centroids:
+            raise ConfigError(
+                f'CentroidDecision: expected centroids (K={self.num_centroids}, D), but got '
+                f'{tuple(table.shape)}.'
+            )
+        if not bool(torch.isfinite(table).all()):
+            raise ConfigError('CentroidDecision: the centroids hold values that are not finite.')
+
+    def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
+        """Probabilities (N, K, H, W) for pooled features (N, D, H, W); the label is not used.
+
+        Distances are taken from the code book's mean, because the expanded square loses precision
+        when the features are far from the origin. ``|f|^2`` cancels in the softmax.
+        """
+        centroids = self.tables_for(feature)['centroids']
+        mean = centroids.mean(0)
+        centred = centroids - mean
+        flat = feature.flatten(2) - mean[:, None]
+        logits = torch.matmul(centred * (2 * self.temperature), flat)
+        logits -= self.temperature * centred.square().sum(1)[:, None]
+        return logits.softmax(1).unflatten(2, feature.shape[2:])
+
+    def extra_repr(self) -> str:
+        """Sizes and state, for ``print(model)``."""
+        state = 'fitted' if self.is_fitted else 'unfitted'
+        return f'num_centroids={self.num_centroids}, temperature={self.temperature}, {state}'

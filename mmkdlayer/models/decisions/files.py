@@ -1,0 +1,114 @@
+"""Decision files: safetensors with a JSON header that says what was fitted on what."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from mmkdlayer.errors import DecisionFileError
+
+FORMAT = 'mmkdlayer.decision'
+FORMAT_VERSION = 1
+
+
+@dataclass
+class DecisionFile:
+    """The content of a decision file.
+
+    Attributes:
+        kind: Class name of the decision.
+        settings: Its arguments (sizes).
+        provenance: What it was fitted on: teacher, layer, pooled size, data, seed, versions, date.
+        tables: Tensors by name.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    provenance: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Tensor] = field(default_factory=dict)
+
+
+def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
+    """Write a decision file atomically: a reader sees the old file or the new one, whole.
+
+    Raises:
+        OSError: The folder can't be made or written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {
+        'format': FORMAT,
+        'format_version': str(FORMAT_VERSION),
+        'header': json.dumps(
+            dict(kind=content.kind, settings=content.settings, provenance=content.provenance),
+            sort_keys=True,
+        ),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tables.items()}
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f'.{target.name}.')
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=metadata)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        with open(temporary, 'rb') as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_decision_file(path: str | os.PathLike, tables: bool = True) -> DecisionFile:
+    """Read a decision file.
+
+    Args:
+        path: The file.
+        tables: Whether to read the tensors too, or only what the header says.
+
+    Raises:
+        DecisionFileError: There is no such file, it is damaged, or it is not a decision file.
+    """
+    advice = (
+        'Fit it again with "python tools/fit_decisions.py CONFIG --out DIR", or leave the file out of '
+        'the config: training then fits it by itself.'
+    )
+    if not Path(path).is_file():
+        raise DecisionFileError(f'Decision file {path}: there is no such file. {advice}')
+    try:
+        with safe_open(path, framework='pt') as opened:
+            metadata = opened.metadata() or {}
+            names = list(opened.keys())
+            tensors = {name: opened.get_tensor(name) for name in names} if tables else {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DecisionFileError(
+            f'Decision file {path}: expected a whole safetensors file, but it can not be read '
+            f'({error}); it is truncated, damaged or something else. {advice}'
+        ) from error
+    if metadata.get('format') != FORMAT:
+        raise DecisionFileError(
+            f'Decision file {path}: expected a file of format "{FORMAT}", but its header says '
+            f'{metadata.get("format")!r}; another program wrote it. {advice}'
+        )
+    if metadata.get('format_version') != str(FORMAT_VERSION):
+        raise DecisionFileError(
+            f'Decision file {path}: expected format version {FORMAT_VERSION}, but found '
+            f'{metadata.get("format_version")}. Use the mmkdlayer that wrote it, or fit it again. '
+            f'{advice}'
+        )
+    try:
+        header = json.loads(metadata['header'])
+        return DecisionFile(header['kind'], header['settings'], header['provenance'], tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecisionFileError(
+            f'Decision file {path}: its header is damaged ({error!r}). {advice}'
+        ) from error

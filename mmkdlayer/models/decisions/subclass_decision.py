@@ -1,0 +1,293 @@
+"""The teacher's decisions over the sub-classes that its features fall into."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.registry import MODELS
+
+from .base import Table, TeacherDecision, require
+
+
+@MODELS.register_module()
+class SubclassDecision(TeacherDecision):
+    """Rows of a table of decisions between sub-classes, looked up by the nearest own sub-class.
+
+    For an image of class y and the projected teacher features z_i = A f_i + b::
+
+        a*(i) = nearest to z_i among the M centers of class y
+        p_T(i) = S[a*(i)]
+
+    where S[a, b] is the share of the positions of sub-class a whose nearest prototype, over all C*M,
+    is b. Source: letKD (BMVC 2023), section 3.2, for the intermediate layer.
+
+    A soft label q (Mixup, CutMix, smoothing) gets the mixture of the decisions of its classes, each
+    with its own nearest sub-class::
+
+        p_T(i) = sum_y q_y S[a*_y(i)],    a*_y(i) = nearest to z_i among the M centers of class y
+
+    Args:
+        num_classes: C.
+        num_subclasses: M, clusters inside each class. K = C*M.
+        num_components: L at most, LDA components that are kept; never more than C - 1, D, or the
+            rank of the data.
+        file: Decision file to load. None builds an unfitted decision.
+
+    Raises:
+        DecisionFileError: The file does not fit (see :meth:`load`).
+    """
+
+    table_names = ('projection', 'offset', 'centers', 'decisions', 'prototypes')
+
+    projection = Table('(L, D)')
+    offset = Table('(L,)')
+    centers = Table('(C*M, L)')
+    decisions = Table('(C*M, C*M), rows sum to 1, dense or torch-sparse')
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_subclasses: int = 8,
+        num_components: int = 60,
+        file: str | os.PathLike | None = None,
+    ) -> None:
+        for name, value, least in (
+            ('num_classes', num_classes, 2),
+            ('num_subclasses', num_subclasses, 1),
+            ('num_components', num_components, 1),
+        ):
+            if value < least:
+                raise ConfigError(
+                    f'SubclassDecision: {name} must be at least {least}, but got {value}.'
+                )
+        self.num_classes = num_classes
+        self.num_subclasses = num_subclasses
+        self.num_components = num_components
+        super().__init__(file)
+
+    @classmethod
+    def from_tables(
+        cls,
+        projection: Tensor,
+        offset: Tensor,
+        centers: Tensor,
+        decisions: Tensor,
+        num_classes: int,
+        prototypes: Tensor | None = None,
+        num_components: int | None = None,
+    ) -> SubclassDecision:
+        """A fitted decision from its tables.
+
+        Args:
+            projection: A, shape (L, D).
+            offset: b, shape (L,).
+            centers: Shape (C*M, L); those of class c are rows c*M to (c+1)*M - 1.
+            decisions: S, shape (C*M, C*M), dense or torch-sparse; rows sum to 1.
+            num_classes: C.
+            prototypes: Shape (C*M, L), kept for the record; not needed to decide.
+            num_components: What was asked for, when it is more than the L that the data allowed.
+
+        Raises:
+            ConfigError: Shapes do not fit each other, or rows do not sum to 1.
+        """
+        if centers.dim() != 2 or centers.size(0) == 0 or centers.size(0) % num_classes:
+            raise ConfigError(
+                f'SubclassDecision: expected centers (C*M, L) with C={num_classes}, but got '
+                f'{tuple(centers.shape)}.'
+            )
+        decision = cls(
+            num_classes, centers.size(0) // num_classes, num_components or centers.size(1)
+        )
+        decision.set_tables(
+            projection=projection,
+            offset=offset,
+            centers=centers,
+            decisions=decisions,
+            prototypes=prototypes,
+        )
+        return decision
+
+    @property
+    def prototypes(self) -> Tensor:
+        """Shape (C*M, L): mean of the positions of each sub-class (the centers where not stored)."""
+        self.require_fitted()
+        return self._tables.get('prototypes', self._tables['centers'])
+
+    @property
+    def num_templates(self) -> int:
+        """K = C*M, how many templates the decision speaks of."""
+        return self.num_classes * self.num_subclasses
+
+    @property
+    def feature_channels(self) -> int:
+        """D, channels of the teacher's features that the projection was fitted on."""
+        return self.projection.size(1)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that decide the tables."""
+        return dict(
+            num_classes=self.num_classes,
+            num_subclasses=self.num_subclasses,
+            num_components=self.num_components,
+        )
+
+    def check_tables(self, tables: dict[str, Tensor]) -> None:
+        """Expect the shapes that :meth:`from_tables` names, and rows of S that sum to 1."""
+        needed = {'projection', 'offset', 'centers', 'decisions'}
+        if not needed <= set(tables) <= needed | {'prototypes'}:
+            raise ConfigError(
+                f'SubclassDecision: expected the tables {sorted(needed)}, but found '
+                f'{sorted(tables)}.'
+            )
+        templates = self.num_templates
+        if tables['projection'].dim() != 2:
+            raise ConfigError(
+                'SubclassDecision: expected a projection (L, D), but got '
+                f'{tuple(tables["projection"].shape)}.'
+            )
+        components, channels = tables['projection'].shape
+        expected = dict(
+            projection=(components, channels),
+            offset=(components,),
+            centers=(templates, components),
+            decisions=(templates, templates),
+            prototypes=(templates, components),
+        )
+        for name, table in tables.items():
+            if tuple(table.shape) != expected[name]:
+                raise ConfigError(
+                    f'SubclassDecision: with C={self.num_classes}, M={self.num_subclasses}, '
+                    f'L={components} the table "{name}" must be {expected[name]}, but it is '
+                    f'{tuple(table.shape)}.'
+                )
+            values = table.coalesce().values() if table.is_sparse else table
+            if not bool(torch.isfinite(values).all()):
+                raise ConfigError(
+                    f'SubclassDecision: the table "{name}" holds values that are not finite.'
+                )
+            if name == 'decisions' and bool((values < 0).any()):
+                raise ConfigError(
+                    'SubclassDecision: the table "decisions" holds shares that are negative.'
+                )
+        sums = tables['decisions'].sum(1)
+        sums = sums.to_dense() if sums.is_sparse else sums
+        worst = int((sums - 1).abs().argmax())
+        if abs(float(sums[worst]) - 1) > 1e-3:
+            raise ConfigError(
+                'SubclassDecision: every row of the decision table must sum to 1, but row '
+                f'{worst} sums to {float(sums[worst]):.6g}.'
+            )
+
+    def project(self, feature: Tensor) -> Tensor:
+        """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
+        tables = self.tables_for(feature)
+        z = torch.matmul(tables['projection'], feature.flatten(2))
+        return z + tables['offset'][:, None]
+
+    def nearest_subclasses(self, feature: Tensor, label: Tensor) -> Tensor:
+        """The sub-class of each position among those of its image's class.
+
+        Args:
+            feature: Pooled teacher features, shape (N, D, H, W).
+            label: Class indices, shape (N,).
+
+        Returns:
+            Rows of the decision table, shape (N, H*W), int64.
+        """
+        own = self.tables_for(feature)['centers'].unflatten(0, (self.num_classes, -1))[label]
+        # From the mean of the class's centers: the expanded square, in which |z|^2 is left out because
+        # it is the same for all of them, loses precision far from the origin.
+        mean = own.mean(1, keepdim=True)
+        own = own - mean
+        z = self.project(feature) - mean.transpose(1, 2)
+        distances = own.square().sum(2, keepdim=True) - 2 * torch.bmm(own, z)
+        return distances.argmin(1) + label[:, None] * self.num_subclasses
+
+    def check_label(self, gt_label: Tensor | None, batch: int) -> Tensor:
+        """Return the labels, or raise an error that says what is wrong with them."""
+        classes = self.num_classes
+        if gt_label is None:
+            raise ConfigError(
+                "SubclassDecision needs the images' labels: record them with student_recorders="
+                "dict(gt_label=dict(type='ModuleInputs', source='head.loss_module')) and add "
+                'gt_label=dict(recorder="gt_label", from_student=True, data_idx=1) to the loss in '
+                'loss_forward_mappings.'
+            )
+        soft = gt_label.is_floating_point()
+        expected = (batch, classes) if soft else (batch,)
+        if tuple(gt_label.shape) != expected:
+            raise ConfigError(
+                f'SubclassDecision: expected labels ({batch},) of integers or ({batch}, C={classes}) '
+                f'of probabilities, but got {tuple(gt_label.shape)} of {gt_label.dtype}.'
+            )
+        if soft:
+            sums_to_one = ((gt_label.sum(1) - 1).abs() < 1e-2).all() & (gt_label >= 0).all()
+            require(
+                sums_to_one,
+                lambda: (
+                    'SubclassDecision: soft labels must be probabilities that sum to 1, but got '
+                    f'sums from {float(gt_label.sum(1).min()):.4g} to '
+                    f'{float(gt_label.sum(1).max()):.4g}.'
+                ),
+            )
+        else:
+            gt_label = gt_label.long()
+            require(
+                ((gt_label >= 0) & (gt_label < classes)).all(),
+                lambda: (
+                    f'SubclassDecision: labels must be 0 to {classes - 1} (num_classes={classes}), '
+                    f'but got {sorted(set(gt_label.tolist()) - set(range(classes)))}.'
+                ),
+            )
+        return gt_label
+
+    def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
+        """Probabilities (N, K, H, W) for pooled features (N, D, H, W) and labels (N,) or (N, C)."""
+        label = self.check_label(gt_label, feature.size(0))
+        table = self.tables_for(feature)['decisions']
+        if label.is_floating_point():
+            target = self._mixture(feature, label.to(feature.dtype), table)
+        else:
+            rows = self.nearest_subclasses(feature, label)
+            picked = table.index_select(0, rows.flatten())
+            picked = picked.to_dense() if picked.is_sparse else picked
+            target = picked.unflatten(0, rows.shape).transpose(1, 2)
+        return target.unflatten(2, feature.shape[2:])
+
+    def _mixture(self, feature: Tensor, label: Tensor, table: Tensor) -> Tensor:
+        """Soft labels (N, C): weights on the nearest sub-class of every class, times the table.
+
+        One product serves any number of classes in the mixture, without asking the device how many.
+        """
+        centers = self.tables_for(feature)['centers']
+        origin = centers.mean(0)
+        z = self.project(feature) - origin[:, None]
+        # Each class's centers from their mean, as for hard labels.
+        centers = (centers - origin).unflatten(0, (self.num_classes, -1))
+        means = centers.mean(1, keepdim=True)
+        centers = centers - means
+        own_part = (centers * (centers + 2 * means)).sum(2).flatten()
+        distances = own_part[:, None] - 2 * torch.matmul(centers.flatten(0, 1), z)
+        nearest = distances.unflatten(1, (self.num_classes, -1)).argmin(2, keepdim=True)
+        weights = distances.new_zeros(distances.shape).unflatten(1, (self.num_classes, -1))
+        weights.scatter_(2, nearest, label[:, :, None, None].expand_as(nearest))
+        weights = weights.flatten(1, 2)
+        positions = weights.transpose(1, 2).flatten(0, 1)
+        if table.is_sparse:
+            mixed = torch.sparse.mm(table.t(), positions.t()).t()
+        else:
+            mixed = positions @ table
+        return mixed.unflatten(0, (weights.size(0), -1)).transpose(1, 2)
+
+    def extra_repr(self) -> str:
+        """Sizes and state, for ``print(model)``."""
+        state = 'fitted' if self.is_fitted else 'unfitted'
+        return (
+            f'num_classes={self.num_classes}, num_subclasses={self.num_subclasses}, '
+            f'num_components={self.num_components}, {state}'
+        )

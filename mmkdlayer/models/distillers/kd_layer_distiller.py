@@ -1,0 +1,133 @@
+"""mmrazor's configurable distiller, with KD layers in the student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.model import BaseModel
+from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.models.task_modules import RecorderManager
+from torch import nn
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.connectors import KDLayerConnector
+from mmkdlayer.models.losses import TeacherDecisionLoss
+from mmkdlayer.models.splicing import Place, attach_kd_layers, find_module, parse_place
+from mmkdlayer.registry import MODELS
+
+from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
+
+
+@MODELS.register_module()
+class KDLayerDistiller(ConfigurableDistiller):
+    """Puts KD layers into the student, then distils like mmrazor's ConfigurableDistiller.
+
+    The connectors that ``kd_layers`` names move into the student, as ``student.kd_layers.<name>``,
+    and replace the output of the named module from then on. All other connectors, recorders,
+    deliveries and losses work as in mmrazor. A recorder of the named module sees the KD layer's
+    output; its input is recorded as the input of ``kd_layers.<name>``, and its raw scores as the
+    output of ``kd_layers.<name>.templates``.
+
+    A teacher that is not trained stays in eval mode as a whole, and is left out of the state dict:
+    its weights are constants that have a file of their own.
+
+    Args:
+        kd_layers: For each connector that is a KD layer, the student module after which it is placed:
+            ``dict(inter='backbone.layer4.0', penult='backbone.layer4')``. A module that returns a
+            tuple is given as ``dict(module='backbone', output_index=0)``.
+        save_teacher: Whether checkpoints carry the teacher's weights.
+        **kwargs: As for mmrazor's ConfigurableDistiller.
+
+    Raises:
+        ConfigError: A name or a size does not fit.
+    """
+
+    def __init__(
+        self,
+        kd_layers: Mapping[str, Place] | None = None,
+        save_teacher: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kd_layers = dict(kd_layers or {})
+        self.save_teacher = save_teacher
+        for name, place in self.kd_layers.items():
+            parse_place(name, place)
+            if name not in self.connectors:
+                raise ConfigError(
+                    f'KDLayerDistiller: kd_layers places a layer "{name}", but there is no such '
+                    f'connector; the connectors are {sorted(self.connectors)}. Add {name}=dict('
+                    'type="mmkdlayer.KDLayerConnector", in_channels=..., num_templates=...).'
+                )
+        self._check_templates()
+
+    def _check_templates(self) -> None:
+        """Each decision must have as many templates as the layer whose scores it supervises."""
+        for loss_name, mapping in self.loss_forward_mappings.items():
+            loss = self.distill_losses[loss_name]
+            if not isinstance(loss, TeacherDecisionLoss) or 'scores' not in mapping:
+                continue
+            recorder = self.student_recorders.get_recorder(mapping['scores']['recorder'])
+            for name in self.kd_layers:
+                layer = self.connectors[name]
+                if recorder.source != f'kd_layers.{name}.templates':
+                    continue
+                if not isinstance(layer, KDLayerConnector):
+                    continue
+                decision = loss.decision
+                if layer.num_templates != decision.num_templates:
+                    raise ConfigError(
+                        f'KD layer "{name}" has num_templates={layer.num_templates}, but '
+                        f'"{loss_name}" supervises it with a {type(decision).__name__} over '
+                        f'{decision.num_templates} templates ({decision.extra_repr()}). Set '
+                        f'num_templates={decision.num_templates}.'
+                    )
+
+    def prepare_from_student(self, model: BaseModel) -> None:
+        """Move the KD layers into the student, then let the recorders find their modules.
+
+        Raises:
+            ConfigError: A KD layer or a recorder names a module that is not there.
+        """
+        layers = {name: self.connectors.pop(name) for name in self.kd_layers}
+        attach_kd_layers(model, layers, self.kd_layers)
+        _check_sources(self.student_recorders, model, 'student')
+        super().prepare_from_student(model)
+
+    def prepare_from_teacher(self, model: nn.Module) -> None:
+        """Freeze the teacher's mode, then let the recorders find their modules.
+
+        Raises:
+            ConfigError: A recorder names a module that is not there.
+        """
+        _check_sources(self.teacher_recorders, model, 'teacher')
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            keep_in_eval(model)
+            if not self.save_teacher:
+                leave_out_of_state_dict(model)
+        super().prepare_from_teacher(model)
+
+    def compute_distill_losses(self) -> dict:
+        """Compute the losses; what was recorded for them is released at once.
+
+        Kept records would hold the whole graph until the next forward pass, and would make a deep
+        copy of the model fail.
+        """
+        try:
+            return super().compute_distill_losses()
+        finally:
+            self.release_records()
+
+    def release_records(self) -> None:
+        """Drop everything that the recorders hold."""
+        for manager in (self.student_recorders, self.teacher_recorders):
+            for recorder in manager.recorders.values():
+                recorder.reset_data_buffer()
+
+
+def _check_sources(recorders: RecorderManager, model: nn.Module, role: str) -> None:
+    """Raise a ConfigError with near matches where a module recorder's source is not there."""
+    for recorder in recorders.recorders.values():
+        if type(recorder).__name__ in ('ModuleOutputsRecorder', 'ModuleInputsRecorder'):
+            find_module(model, recorder.source, role)
