@@ -1,0 +1,15 @@
+"""mmkdlayer: learnable KD layers (letKD, BMVC 2023) for mmrazor and mmpretrain.
+
+Importing the package first makes old host libraries work (:mod:`mmkdlayer.compat`), then registers
+its modules in the scope ``mmkdlayer``.
+"""
+
+from .compat import enable
+
+enable()
+
+from . import engine, models  # noqa: E402
+from .deploy import load_student  # noqa: E402
+from .version import __version__  # noqa: E402
+
+__all__ = ['__version__', 'engine', 'load_student', 'models']

@@ -1,0 +1,90 @@
+"""Reads the student's weights out of checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError
+
+STUDENT_PREFIX = 'architecture.'
+
+
+def read_student_weights(
+    path: str | os.PathLike,
+) -> tuple[OrderedDict[str, Tensor], dict[str, Any]]:
+    """The student's state dict and the meta data of a training checkpoint or an exported student.
+
+    Args:
+        path: A file, or a URL that mmengine can read.
+
+    Returns:
+        The student's state dict, without prefix, and the checkpoint's ``meta``.
+
+    Raises:
+        ConfigError: It can't be read, or holds no state dict.
+    """
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
+    except Exception as error:
+        first_line = str(error).strip().splitlines()[:1]
+        raise ConfigError(
+            f'Checkpoint {path}: expected a checkpoint that torch can load, but reading it failed '
+            f'({type(error).__name__}: {" ".join(first_line)}). Check the path; the file may be '
+            'truncated.'
+        ) from error
+    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ConfigError(f'Checkpoint {path}: expected a state dict, but found none.')
+    inside = [key for key in state if key.startswith(STUDENT_PREFIX)]
+    if inside:
+        state = {key[len(STUDENT_PREFIX) :]: state[key] for key in inside}
+    return OrderedDict(state), dict(checkpoint.get('meta') or {})
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Load a state dict that must fit exactly.
+
+    Raises:
+        ConfigError: Keys are missing or left over, or shapes differ; examples are named.
+    """
+    own = model.state_dict()
+    missing = [key for key in own if key not in state]
+    extra = [key for key in state if key not in own]
+    shapes = [
+        f'{key} is {tuple(state[key].shape)} there and {tuple(own[key].shape)} in the model'
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    problems = []
+    for title, keys in (
+        ('missing', missing),
+        ('not in the model', extra),
+        ('of other shape', shapes),
+    ):
+        if keys:
+            more = f' and {len(keys) - 3} more' if len(keys) > 3 else ''
+            problems.append(f'{len(keys)} {title} ({", ".join(keys[:3])}{more})')
+    if problems:
+        raise ConfigError(
+            f'{origin} does not fit the model {type(model).__name__}: of its entries, '
+            f'{"; ".join(problems)}. It is of another architecture, or the config is not the one it '
+            'was trained with.'
+        )
+    model.load_state_dict(state)
+
+
+def save_atomically(content: Any, path: str | os.PathLike) -> None:
+    """``torch.save`` to a temporary file in the same folder, then rename."""
+    temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)

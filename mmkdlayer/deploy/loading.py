@@ -1,0 +1,54 @@
+"""Loads an exported student."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmpretrain import get_model
+
+from mmkdlayer.errors import ConfigError
+
+from .checkpoints import load_weights
+
+
+def load_student(
+    directory: str | os.PathLike, device: str | torch.device | None = None
+) -> BaseModel:
+    """An exported student in eval mode, ready for mmpretrain's inferencers.
+
+    The folder's ``student.py`` is run (configs are code), its ``student.pth`` holds weights only.
+
+    Args:
+        directory: The folder that ``tools/export_student.py`` wrote.
+        device: Where to put the model; None leaves it on the CPU.
+
+    Raises:
+        ConfigError: The folder is no exported student, or its weights do not fit its config.
+    """
+    folder = Path(directory)
+    for name in ('student.py', 'student.pth'):
+        if not (folder / name).is_file():
+            raise ConfigError(
+                f'{folder} is no exported student: it has no {name}. Write one with "python '
+                'tools/export_student.py CONFIG CHECKPOINT --out DIR".'
+            )
+    try:
+        content = torch.load(folder / 'student.pth', map_location='cpu', weights_only=True)
+        state, meta = content['state_dict'], content['meta']
+    except Exception as error:
+        raise ConfigError(
+            f'{folder / "student.pth"}: expected weights that torch loads with weights_only=True, but '
+            f'that failed ({type(error).__name__}); the file is truncated, damaged or foreign. Export '
+            'the student again.'
+        ) from error
+    model = get_model(Config.fromfile(folder / 'student.py'), pretrained=False)
+    load_weights(model, state, str(folder / 'student.pth'))
+    if meta.get('dataset_meta'):
+        model._dataset_meta = meta['dataset_meta']
+    if device is not None:
+        model.to(device)
+    return model.eval()

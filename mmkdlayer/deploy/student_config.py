@@ -1,0 +1,157 @@
+"""The config of the standalone student, made from that of its training."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.splicing import parse_place
+from mmkdlayer.pipelines import find_pipeline
+
+CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
+TOP_LEVEL = (
+    'default_scope',
+    'test_dataloader',
+    'test_evaluator',
+    'test_cfg',
+    'default_hooks',
+    'env_cfg',
+    'visualizer',
+    'log_level',
+)
+
+
+def _plain(value: Any) -> Any:
+    """Leave out pretrained weights, and mmpretrain's scope, which is the default one there."""
+    if isinstance(value, dict):
+        kept = {}
+        for key, item in value.items():
+            if key == '_scope_' and item in ('mmpretrain', 'mmcls'):
+                continue
+            if key == 'init_cfg' and 'Pretrained' in str(item):
+                continue
+            kept[key] = _plain(item)
+        return kept
+    if isinstance(value, (list, tuple)):
+        return type(value)(_plain(item) for item in value)
+    return value
+
+
+def architecture_config(model: dict) -> dict:
+    """The student's config inside a distillation model's, with ``cfg_path`` resolved.
+
+    Raises:
+        ConfigError: The model has no ``architecture``.
+    """
+    architecture = model.get('architecture')
+    if not isinstance(architecture, dict):
+        raise ConfigError(
+            'Expected a distillation config, whose model has an `architecture` (the student), but '
+            f'its model is of type {model.get("type")!r} with the keys {sorted(model)}.'
+        )
+    architecture = copy.deepcopy(dict(architecture))
+    if 'cfg_path' not in architecture:
+        return architecture
+    from mmengine.hub import get_config
+
+    architecture.pop('pretrained', None)
+    stock = get_config(architecture.pop('cfg_path'))
+    resolved = dict(stock.model)
+    if 'data_preprocessor' in stock:
+        resolved['data_preprocessor'] = stock.data_preprocessor
+    for key, value in architecture.items():
+        resolved.setdefault(key, value)
+    return resolved
+
+
+def kd_layer_configs(distiller: dict) -> dict[str, dict]:
+    """The ``kd_layers`` argument of KDLayerClassifier for a KDLayerDistiller's config."""
+    connectors = distiller.get('connectors') or {}
+    layers = {}
+    for name, place in (distiller.get('kd_layers') or {}).items():
+        module, output_index = parse_place(name, place)
+        layer: dict[str, Any] = dict(module=module)
+        if output_index is not None:
+            layer['output_index'] = output_index
+        if not isinstance(connectors.get(name), dict):
+            raise ConfigError(f'KD layer "{name}" has no connector config; found {connectors!r}.')
+        layer.update(connectors[name])
+        if layer.get('type') in ('KDLayerConnector', 'mmkdlayer.KDLayerConnector'):
+            layer.pop('type')
+        layers[name] = layer
+    return layers
+
+
+def student_model_config(cfg: Config) -> dict:
+    """The ``model`` of the standalone student: mmpretrain's classifier with its KD layers.
+
+    Args:
+        cfg: The training config, or that of an exported student (returned as it is).
+
+    Raises:
+        ConfigError: The student is no ImageClassifier.
+    """
+    model = cfg.model
+    if 'architecture' not in model:
+        return copy.deepcopy(model)
+    architecture = architecture_config(model)
+    type_name = str(architecture.get('type')).rsplit('.', 1)[-1]
+    if type_name not in CLASSIFIERS:
+        raise ConfigError(
+            f'The student is of type {architecture.get("type")!r}; a standalone student can be made '
+            f'from {" or ".join(CLASSIFIERS)} only.'
+        )
+    preprocessor = (
+        model.get('data_preprocessor')
+        or cfg.get('data_preprocessor')
+        or architecture.get('data_preprocessor')
+        or {}
+    )
+    preprocessor = dict(preprocessor)
+    preprocessor.pop('batch_augments', None)
+    preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+    layers = dict(architecture.pop('kd_layers', None) or {})
+    layers.update(kd_layer_configs(model.get('distiller', {})))
+    for key in ('type', 'pretrained', 'train_cfg', 'data_preprocessor'):
+        architecture.pop(key, None)
+    return _plain(
+        dict(
+            type='mmkdlayer.KDLayerClassifier',
+            **architecture,
+            data_preprocessor=preprocessor,
+            kd_layers=layers,
+        )
+    )
+
+
+def student_config(cfg: Config) -> Config:
+    """A stock config that builds, tests and infers with the standalone student.
+
+    Raises:
+        ConfigError: The student is no ImageClassifier.
+    """
+    student = ConfigDict(
+        custom_imports=dict(imports=['mmkdlayer'], allow_failed_imports=False),
+        model=student_model_config(cfg),
+    )
+    for key in TOP_LEVEL:
+        if cfg.get(key) is not None:
+            student[key] = copy.deepcopy(cfg[key])
+    student.setdefault('default_scope', 'mmpretrain')
+    return Config(student)
+
+
+def find_input_size(cfg: Config) -> tuple[int, int]:
+    """Height and width of the images after the test pipeline: by its last crop or resize, else 64."""
+    loader = cfg.get('test_dataloader') or {}
+    for transform in reversed(find_pipeline(loader.get('dataset')) or []):
+        for key in ('crop_size', 'scale'):
+            size = transform.get(key)
+            if isinstance(size, int):
+                return size, size
+            if isinstance(size, (tuple, list)) and len(size) == 2:
+                return (size[0], size[1]) if key == 'crop_size' else (size[1], size[0])
+    return 64, 64

@@ -1,0 +1,81 @@
+"""Short hashes that say whether a decision was fitted on this teacher and these data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from mmkdlayer.errors import DataError
+
+DIGITS = 16
+
+
+def hash_json(value: Any) -> str:
+    """Hash of anything that JSON can hold; other things count by their text."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def hash_model(model: nn.Module) -> str:
+    """Hash of a model's floating-point weights and buffers, by name, shape and content.
+
+    Counters (``num_batches_tracked``) do not change what a model computes, so they do not count.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not tensor.is_floating_point():
+            continue
+        digest.update(f'{name} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:DIGITS]
+
+
+def describe_dataset(dataset: Any, num_classes: int | None) -> dict[str, Any]:
+    """What identifies the images of a data set, from its annotations alone.
+
+    Args:
+        dataset: An mm-style data set: ``len`` and ``get_data_info``.
+        num_classes: C, to check the labels against; None for no check.
+
+    Returns:
+        Number of images and a hash of their paths (below the data root) or pixels, and labels.
+
+    Raises:
+        DataError: There are no images, or a label is missing or out of range.
+    """
+    count = len(dataset)
+    if count == 0:
+        raise DataError(
+            'The training set has no images. Check its data_root, data_prefix and ann_file.'
+        )
+    digest = hashlib.sha256()
+    root = os.path.abspath(getattr(dataset, 'data_root', '') or os.sep)
+    for index in range(count):
+        info = dataset.get_data_info(index)
+        label = info.get('gt_label')
+        if label is None:
+            raise DataError(
+                f'Image {index} of the training set has no gt_label. Fitting the decisions needs the '
+                'label of every training image.'
+            )
+        if num_classes is not None:
+            labels = np.atleast_1d(np.asarray(label))
+            if labels.size != 1 or not 0 <= int(labels[0]) < num_classes:
+                name = info.get('img_path', f'image {index}')
+                raise DataError(
+                    f'The label of {name} is {label}, but the models have num_classes='
+                    f'{num_classes}, so labels must be 0 to {num_classes - 1}. Set num_classes of the '
+                    'heads and decisions to that of the data set.'
+                )
+        if 'img_path' in info:
+            path = os.path.relpath(os.path.abspath(info['img_path']), root)
+            digest.update(path.replace(os.sep, '/').encode())
+        elif 'img' in info:
+            digest.update(np.ascontiguousarray(info['img']).tobytes())
+        digest.update(f' {label}\n'.encode())
+    return dict(images=count, files=digest.hexdigest()[:DIGITS])

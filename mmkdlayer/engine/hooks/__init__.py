@@ -1,0 +1,6 @@
+"""Hooks of the training loop."""
+
+from .check_weights_hook import CheckWeightsHook
+from .fit_decisions_hook import FitDecisionsHook
+
+__all__ = ['CheckWeightsHook', 'FitDecisionsHook']
