@@ -1,0 +1,56 @@
+# The quickstart's data, networks and schedule. The images are scikit-learn's digits as PNG files of
+# 32x32 (tools/quickstart.py writes them); the data root comes from --data-root.
+_base_ = ['../_base_/datasets/folder.py', '../_base_/runtime.py']
+
+
+def _resnet(depth, channels):
+    return dict(
+        _scope_='mmpretrain',
+        type='ImageClassifier',
+        backbone=dict(
+            type='ResNet_CIFAR',
+            depth=depth,
+            num_stages=3,
+            strides=(2, 2, 2),
+            dilations=(1, 1, 1),
+            out_indices=(2,),
+            stem_channels=channels,
+            base_channels=channels,
+        ),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(
+            type='LinearClsHead',
+            num_classes=10,
+            in_channels=4 * channels,
+            loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
+            topk=(1,),
+        ),
+    )
+
+
+teacher = _resnet(34, 16)  # 3-4-6 blocks of 16-32-64 channels
+student = _resnet(18, 4)  # 2-2-2 blocks of 4-8-16 channels
+
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomCrop', crop_size=32, padding=4),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    batch_size=32, num_workers=0, persistent_workers=False, dataset=dict(pipeline=train_pipeline)
+)
+val_dataloader = dict(batch_size=100, num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+
+optim_wrapper = dict(
+    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+)
+param_scheduler = dict(
+    type='CosineAnnealingLR', by_epoch=True, T_max=20, convert_to_iter_based=True
+)
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=10)
+val_cfg = dict()
+test_cfg = dict()
+default_hooks = dict(
+    checkpoint=dict(interval=10, max_keep_ckpts=1, save_best=None), logger=dict(interval=20)
+)

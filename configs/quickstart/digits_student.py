@@ -1,0 +1,4 @@
+# The student on its own: a plain mmpretrain training, the baseline.
+_base_ = './_base_.py'
+custom_hooks = []
+model = _base_.student
