@@ -1,0 +1,91 @@
+"""The commands of tools/, run on a small folder of classes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / 'configs' / 'kdlayer' / 'folder_example.py'
+
+# Networks, data and schedule of folder_example.py made as small as they get.
+TINY = {
+    'train_dataloader.batch_size': 8,
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'val_dataloader.batch_size': 8,
+    'val_dataloader.num_workers': 0,
+    'val_dataloader.persistent_workers': False,
+    'test_dataloader.batch_size': 8,
+    'test_dataloader.num_workers': 0,
+    'test_dataloader.persistent_workers': False,
+    'model.teacher.backbone.stem_channels': 4,
+    'model.teacher.backbone.base_channels': 4,
+    'model.teacher.backbone.depth': 18,
+    'model.teacher.head.in_channels': 16,
+    'model.architecture.backbone.stem_channels': 4,
+    'model.architecture.backbone.base_channels': 4,
+    'model.architecture.head.in_channels': 16,
+    'model.distiller.connectors.inter.in_channels': 16,
+    'model.distiller.connectors.inter.num_templates': 6,
+    'model.distiller.connectors.penult.in_channels': 16,
+    'model.distiller.connectors.penult.num_templates': 8,
+    'model.distiller.distill_losses.loss_inter.decision.num_subclasses': 2,
+    'model.distiller.distill_losses.loss_penult.decision.num_centroids': 8,
+    'default_hooks.logger.interval': 1,
+    'train_cfg.max_epochs': 1,
+}
+
+
+def write_images(folder: Path, classes: int = 3, train: int = 10, test: int = 4) -> Path:
+    """Random images whose colour tells their class: ``train/<class>/*.png``, ``test/...``."""
+    rng = np.random.default_rng(0)
+    for split, count in (('train', train), ('test', test)):
+        for label in range(classes):
+            target = folder / split / f'class_{label}'
+            target.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+                pixels[..., label % 3] += 100
+                Image.fromarray(pixels).save(target / f'{index}.png')
+    return folder
+
+
+def arguments(
+    config: Path, *args: object, data: Path | None = None, **options: object
+) -> list[str]:
+    """The command line, with the tiny settings and more ``--cfg-options`` (dots as ``__``)."""
+    chosen = dict(TINY)
+    chosen.update({key.replace('__', '.'): value for key, value in options.items()})
+    line = [str(config), *map(str, args)]
+    if data is not None:
+        line += ['--data-root', str(data)]
+    return [*line, '--cfg-options', *(f'{key}={value}' for key, value in chosen.items())]
+
+
+def environment() -> dict[str, str]:
+    return dict(os.environ, OMP_NUM_THREADS='1', IMAGE_SIZE='16', PYTHONWARNINGS='ignore')
+
+
+def start(tool: str, line: list[str]) -> subprocess.Popen:
+    """Start a command in a process of its own; its output is one stream of lines."""
+    return subprocess.Popen(
+        [sys.executable, '-u', str(ROOT / 'tools' / tool), *line],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+    )
+
+
+def run(tool: str, line: list[str]) -> str:
+    """Run a command in a process of its own; it must succeed."""
+    process = start(tool, line)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-4000:]
+    return output

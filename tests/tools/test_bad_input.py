@@ -1,0 +1,204 @@
+"""Bad input: one paragraph that names what is wrong, before any training step, exit code 2."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Callable
+
+import pytest
+import torch
+from command_line import CONFIG, arguments, run, write_images
+
+Main = Callable[[str, list[str]], tuple[int, str]]
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    return tmp_path / 'work'
+
+
+def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 'train.py') -> None:
+    """The command must fail with one paragraph that has these words, and leave nothing half-made."""
+    code, errors = main(tool, line)
+    assert code == 2, errors
+    message = errors[errors.rindex('\nerror: ') :].strip()
+    assert '\n' not in message, message
+    for word in words:
+        assert word in message, message
+    if work.is_dir():
+        assert not list(work.rglob('*.pth'))
+        assert not [file for file in work.rglob('.*') if 'safetensors' in file.name]
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (
+            dict(model__distiller__kd_layers__inter='backbone.layer3.7'),
+            ('no module "backbone.layer3.7"', 'backbone.layer3.0'),
+        ),
+        (
+            dict(model__distiller__teacher_recorders__inter__source='backbone.layerr3.0'),
+            ('teacher', 'no module "backbone.layerr3.0"', 'backbone.layer3.0'),
+        ),
+        (
+            dict(model__distiller__connectors__inter__in_channels=12),
+            ('C=12', '(1, 16, 4, 4)', 'in_channels'),
+        ),
+        (
+            dict(model__distiller__connectors__inter__num_templates=7),
+            ('num_templates=7', '6 templates'),
+        ),
+        (
+            dict(
+                model__distiller__distill_losses__loss_inter__decision__num_classes=2,
+                model__distiller__connectors__inter__num_templates=4,
+            ),
+            ('label', 'is 2', 'num_classes=2'),
+        ),
+        (
+            dict(model__distiller__teacher_recorders__inter__source='neck.gap'),
+            ("teacher's map is 1x1", "student's 4x4"),
+        ),
+        (
+            dict(
+                model__distiller__distill_losses__loss_penult__decision__num_centroids=5000,
+                model__distiller__connectors__penult__num_templates=5000,
+            ),
+            ('5000', '480'),
+        ),
+    ],
+    ids=['module', 'recorder', 'channels', 'templates', 'label', 'small map', 'clusters'],
+)
+def test_config_that_does_not_fit(
+    main: Main, images: Path, work: Path, options: dict, words: tuple[str, ...]
+) -> None:
+    refused(main, work, arguments(CONFIG, '--work-dir', work, data=images, **options), *words)
+
+
+def test_data_root_that_is_not_there(main: Main, work: Path, tmp_path: Path) -> None:
+    line = arguments(CONFIG, '--work-dir', work, data=tmp_path / 'nowhere')
+    refused(main, work, line, str(tmp_path / 'nowhere'), 'data_root')
+
+
+def test_work_dir_that_can_not_be_written(main: Main, images: Path, work: Path) -> None:
+    work.write_text('a file, so no folder can be made here')
+    line = arguments(CONFIG, '--work-dir', work / 'run', data=images)
+    refused(main, work, line, 'must be writable', str(work))
+
+
+def test_config_that_is_not_there(main: Main, work: Path, tmp_path: Path) -> None:
+    refused(main, work, arguments(tmp_path / 'config.py', '--work-dir', work), 'no such file')
+
+
+def test_empty_class(main: Main, work: Path, tmp_path: Path) -> None:
+    data = write_images(tmp_path / 'data')
+    for file in (data / 'train' / 'class_1').iterdir():
+        file.unlink()
+    refused(main, work, arguments(CONFIG, '--work-dir', work, data=data), 'class_1')
+
+
+def test_teacher_checkpoint_of_another_network(
+    main: Main, images: Path, work: Path, tmp_path: Path
+) -> None:
+    torch.save(
+        {'state_dict': {'backbone.conv1.weight': torch.zeros(9, 3, 3, 3)}}, tmp_path / 't.pth'
+    )
+    line = arguments(
+        CONFIG, '--work-dir', work, data=images, model__teacher_ckpt=tmp_path / 't.pth'
+    )
+    refused(main, work, line, 't.pth does not fit the teacher', '(9, 3, 3, 3)', '(4, 3, 3, 3)')
+
+
+def test_teacher_checkpoint_that_is_not_there(
+    main: Main, images: Path, work: Path, tmp_path: Path
+) -> None:
+    line = arguments(
+        CONFIG, '--work-dir', work, data=images, model__teacher_ckpt=tmp_path / 'none.pth'
+    )
+    refused(main, work, line, 'none.pth')
+
+
+@pytest.fixture(scope='module')
+def earlier(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp('earlier')
+    run('train.py', arguments(CONFIG, '--work-dir', work, data=images))
+    return work
+
+
+class TestStoredThings:
+    """Decision files and checkpoints of an earlier run, used where they do not fit."""
+
+    def given(self, name: str, file: Path) -> dict:
+        return {f'model__distiller__distill_losses__loss_{name}__decision__file': file}
+
+    def test_truncated_decision(
+        self, main: Main, images: Path, earlier: Path, work: Path, tmp_path: Path
+    ) -> None:
+        whole = (earlier / 'decisions' / 'inter.safetensors').read_bytes()
+        file = tmp_path / 'cut.safetensors'
+        file.write_bytes(whole[: len(whole) // 2])
+        line = arguments(CONFIG, '--work-dir', work, data=images, **self.given('inter', file))
+        refused(main, work, line, 'cut.safetensors', 'truncated')
+
+    def test_decision_of_another_kind(
+        self, main: Main, images: Path, earlier: Path, work: Path
+    ) -> None:
+        file = earlier / 'decisions' / 'penult.safetensors'
+        line = arguments(CONFIG, '--work-dir', work, data=images, **self.given('inter', file))
+        refused(main, work, line, 'SubclassDecision', 'CentroidDecision')
+
+    def test_decision_of_another_teacher(
+        self, main: Main, images: Path, earlier: Path, work: Path
+    ) -> None:
+        file = earlier / 'decisions' / 'inter.safetensors'
+        options = dict(self.given('inter', file), randomness__seed=5)
+        line = arguments(CONFIG, '--work-dir', work, data=images, **options)
+        refused(main, work, line, 'fingerprint', str(file))
+
+    def test_given_decision_is_used(
+        self, main: Main, images: Path, earlier: Path, work: Path
+    ) -> None:
+        file = earlier / 'decisions' / 'inter.safetensors'
+        line = arguments(CONFIG, '--work-dir', work, data=images, **self.given('inter', file))
+        code, errors = main('train.py', line)
+        assert code == 0, errors
+        assert [f.name for f in (work / 'decisions').iterdir()] == ['penult.safetensors']
+
+    def test_damaged_stored_decision_is_fitted_again(
+        self, main: Main, images: Path, earlier: Path, work: Path
+    ) -> None:
+        shutil.copytree(earlier / 'decisions', work / 'decisions')
+        file = work / 'decisions' / 'inter.safetensors'
+        whole = file.read_bytes()
+        file.write_bytes(whole[:100])
+        code, errors = main('train.py', arguments(CONFIG, '--work-dir', work, data=images))
+        assert code == 0, errors
+        assert len(file.read_bytes()) == len(whole)
+
+    def test_resume_from_another_network(
+        self, main: Main, images: Path, earlier: Path, work: Path
+    ) -> None:
+        line = arguments(
+            CONFIG,
+            *('--work-dir', work, '--resume', earlier / 'epoch_1.pth'),
+            data=images,
+            model__distiller__connectors__penult__num_templates=9,
+            model__distiller__distill_losses__loss_penult__decision__num_centroids=9,
+        )
+        refused(main, work, line, 'resume', '(8, 16, 1, 1)', '(9, 16, 1, 1)')
+
+    @pytest.mark.parametrize('tool', ['test.py', 'export_student.py'])
+    def test_checkpoint_of_another_network(
+        self, main: Main, images: Path, earlier: Path, work: Path, tool: str
+    ) -> None:
+        line = arguments(
+            CONFIG,
+            earlier / 'epoch_1.pth',
+            *('--work-dir' if tool == 'test.py' else '--out', work),
+            data=images,
+            model__distiller__connectors__penult__num_templates=9,
+            model__distiller__distill_losses__loss_penult__decision__num_centroids=9,
+        )
+        refused(main, work, line, 'does not fit the model', '(9, 16, 1, 1)', tool=tool)

@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Fit the teacher's decisions of a config, without training; any student of the teacher can use them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from mmengine.config import DictAction
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.engine import cli, prepare_decisions
+from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
+from mmkdlayer.engine.launch import prepare_launch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='training config')
+    parser.add_argument('--out', help='folder for the decisions (default: where training looks)')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
+    cli.add_common_options(parser, DictAction)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Fit."""
+    args = parse_args()
+    with cli.errors_for_people(args.debug):
+        cfg = cli.load_config(args)
+        cfg.launcher = args.launcher
+        cli.set_work_dir(cfg, args.config, None)
+        out = args.out or os.path.join(cfg.work_dir, 'decisions')
+        cfg.work_dir = args.out or cfg.work_dir
+        options = cli.fitting_options(cfg)
+        cli.check_data_roots(cfg, ('train_dataloader',))
+        cli.check_writable(out)
+        cfg.custom_hooks = []
+        prepare_launch(cfg)
+        runner = Runner.from_cfg(cfg)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model.init_weights()
+        if cfg.model.get('teacher_ckpt'):
+            check_teacher_checkpoint(model.teacher, cfg.model.teacher_ckpt)
+        for name, path in prepare_decisions(model, cfg, out, **options).items():
+            print(f'{name}: {path}')
+
+
+if __name__ == '__main__':
+    main()

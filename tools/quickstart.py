@@ -1,0 +1,172 @@
+#!/usr/bin/env python
+"""The whole main job on scikit-learn's digits: train a teacher, fit, distil, test, export, infer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmpretrain import ImageClassificationInferencer, get_model
+from PIL import Image
+from sklearn.datasets import load_digits
+
+import mmkdlayer
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs' / 'quickstart'
+TEST_IMAGES = 500
+
+
+def write_digits(folder: Path) -> Path:
+    """Write the 1,797 digits as PNG files of 32x32 into ``train/<class>`` and ``test/<class>``."""
+    marker = folder / 'complete'
+    if marker.exists():
+        return folder
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    for rank, index in enumerate(order):
+        split = 'test' if rank < TEST_IMAGES else 'train'
+        target = folder / split / str(digits.target[index])
+        target.mkdir(parents=True, exist_ok=True)
+        pixels = (digits.images[index] * (255 / 16)).astype(np.uint8)
+        image = Image.fromarray(pixels).resize((32, 32), Image.Resampling.BICUBIC)
+        image.convert('RGB').save(target / f'{index:04d}.png')
+    marker.touch()
+    return folder
+
+
+def run(title: str, log: Path, *command: str | Path) -> None:
+    """Run one of this project's commands; its output goes to a file, and is shown if it fails."""
+    shown = ' '.join(str(part).replace(f'{ROOT}{os.sep}', '') for part in command)
+    print(f'\n== {title}\n   python {shown}', flush=True)
+    start = time.perf_counter()
+    with open(log, 'w') as output:
+        code = subprocess.run(
+            [sys.executable, '-W', 'ignore', *map(str, command)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+        ).returncode
+    if code:
+        print(log.read_text()[-5000:], file=sys.stderr)
+        sys.exit(f'"{title}" failed with exit code {code}; the whole log is {log}')
+    print(f'   {time.perf_counter() - start:.0f} s', flush=True)
+
+
+@torch.no_grad()
+def milliseconds_per_image(model: BaseModel, batch: int = 100, runs: int = 20) -> float:
+    """Median time of a forward pass in eval mode, per image."""
+    images = torch.randn(batch, 3, 32, 32)
+    times = []
+    for _ in range(runs + 2):
+        start = time.perf_counter()
+        model(images, mode='tensor')
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:])) / batch * 1e3
+
+
+def main() -> None:
+    """Run the main job step by step and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--work-dir', default=str(ROOT / 'work_dirs' / 'quickstart'))
+    work = Path(parser.parse_args().work_dir).resolve()
+    work.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    data = write_digits(work / 'digits')
+    print(f'data: {data} (1,797 digits of scikit-learn, {TEST_IMAGES} of them for testing)')
+
+    options = ('--data-root', data)
+    for name, title in (('teacher', 'train the teacher'), ('student', 'train the student alone')):
+        config = CONFIGS / f'digits_{name}.py'
+        run(
+            title,
+            work / f'{name}.log',
+            'tools/train.py',
+            config,
+            *options,
+            '--work-dir',
+            work / name,
+        )
+    letkd2 = CONFIGS / 'digits_letkd2.py'
+    teacher_ckpt = ('--cfg-options', f'model.teacher_ckpt={work / "teacher" / "epoch_20.pth"}')
+    run(
+        "fit the teacher's decisions, distil letKD-2",
+        work / 'letkd2.log',
+        'tools/train.py',
+        letkd2,
+        *options,
+        '--work-dir',
+        work / 'letkd2',
+        *teacher_ckpt,
+    )
+    run(
+        'export the student without its teacher',
+        work / 'export.log',
+        'tools/export_student.py',
+        letkd2,
+        work / 'letkd2' / 'epoch_20.pth',
+        *options,
+        '--out',
+        work / 'exported',
+    )
+    checkpoints = dict(
+        teacher=(CONFIGS / 'digits_teacher.py', work / 'teacher' / 'epoch_20.pth'),
+        student=(CONFIGS / 'digits_student.py', work / 'student' / 'epoch_20.pth'),
+        letkd2=(work / 'exported' / 'student.py', work / 'exported' / 'student.pth'),
+    )
+    rows = []
+    for name, (config, checkpoint) in checkpoints.items():
+        metrics = work / f'{name}.json'
+        run(
+            f'test: {name}',
+            work / f'{name}_test.log',
+            'tools/test.py',
+            config,
+            checkpoint,
+            *options,
+            '--work-dir',
+            work / 'test',
+            '--out',
+            metrics,
+        )
+        model = (
+            mmkdlayer.load_student(work / 'exported')
+            if name == 'letkd2'
+            else get_model(Config.fromfile(config), str(checkpoint))
+        )
+        rows.append(
+            (
+                name,
+                json.loads(metrics.read_text())['accuracy/top1'],
+                sum(parameter.numel() for parameter in model.parameters()),
+                milliseconds_per_image(model),
+            )
+        )
+
+    image = sorted((data / 'test' / '3').iterdir())[0]
+    inferencer = ImageClassificationInferencer(mmkdlayer.load_student(work / 'exported'))
+    found = inferencer(str(image))[0]
+    print(f'\n== ImageClassificationInferencer: {image.name} (a 3) is a {found["pred_class"]}')
+
+    titles = dict(teacher='teacher', student='student alone', letkd2='student with KD layers')
+    print(f'\n{"":24}{"top-1 %":>9}{"parameters":>13}{"ms/image":>11}')
+    for name, accuracy, parameters, milliseconds in rows:
+        print(f'{titles[name]:24}{accuracy:9.2f}{parameters:13,}{milliseconds:11.4f}')
+    print(
+        f'\n(one run, seed 0, {TEST_IMAGES} test images: one image is {100 / TEST_IMAGES} points)\n'
+        f'exported student: {work / "exported"}\ndecisions:        {work / "letkd2" / "decisions"}\n'
+        f'logs:             {work}\ntime after installation: {time.perf_counter() - start:.0f} s'
+    )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,61 @@
+#!/usr/bin/env python
+"""Accuracy of a student, from a training checkpoint or an exported one; no teacher is needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from mmengine.config import DictAction
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.deploy import read_student_weights, student_model_config
+from mmkdlayer.deploy.checkpoints import load_weights
+from mmkdlayer.engine import cli
+from mmkdlayer.engine.launch import prepare_launch
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='training config, or student.py of an exported student')
+    parser.add_argument('checkpoint', help='training checkpoint, or student.pth')
+    parser.add_argument('--work-dir', help='folder for logs')
+    parser.add_argument('--out', help='JSON file to write the metrics to')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
+    cli.add_common_options(parser, DictAction)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Test."""
+    args = parse_args()
+    with cli.errors_for_people(args.debug):
+        cfg = cli.load_config(args)
+        cfg.launcher = args.launcher
+        cli.set_work_dir(cfg, args.config, args.work_dir)
+        cli.check_data_roots(cfg, ('test_dataloader',))
+        cli.check_writable(cfg.work_dir)
+        state, _ = read_student_weights(args.checkpoint)
+        # Only the student is tested, so only the student is built.
+        cfg.model = student_model_config(cfg)
+        cfg.custom_hooks, cfg.load_from, cfg.resume = [], None, False
+        for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
+            cfg.pop(key, None)
+        for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+            cfg.pop(key, None)
+        prepare_launch(cfg)
+        runner = Runner.from_cfg(cfg)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        load_weights(model, state, f'Checkpoint {args.checkpoint}')
+        metrics = runner.test()
+        if args.out and is_main_process():
+            Path(args.out).write_text(json.dumps(metrics, indent=1))
+
+
+if __name__ == '__main__':
+    main()
