@@ -1,0 +1,94 @@
+"""Checks of what pip can't express: either mmcv or mmcv-lite, and pkg_resources."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import warnings
+
+from mmengine.utils import digit_version
+
+MMCV_MINIMUM = '2.0.0'
+MMCV_MAXIMUM = '2.1.0'
+_INSTALL_MMCV = f'pip install "mmcv-lite>={MMCV_MINIMUM},<={MMCV_MAXIMUM}"'
+_WHY = (
+    'mmcv-lite is enough for classification; if you need the compiled ops, install '
+    f'mmcv=={MMCV_MAXIMUM} instead, but never both: they overwrite each other.'
+)
+
+_KNOWN_NOTICES = (
+    # setuptools up to 80, each time mmengine resolves a config of another package.
+    'pkg_resources is deprecated',
+    # mmcv-lite, which has no compiled ops: no classifier of mmpretrain uses this one.
+    'Fail to import ``MultiScaleDeformableAttention``',
+)
+
+
+def check_mmcv() -> None:
+    """Check that the module mmcv, from mmcv or mmcv-lite, is one that the host libraries accept.
+
+    Raises:
+        ImportError: If it is missing, can't be imported or has a version outside 2.0.0 to 2.1.0.
+    """
+    if 'mmcv' not in sys.modules and importlib.util.find_spec('mmcv') is None:
+        raise ImportError(
+            f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} to {MMCV_MAXIMUM}, and found '
+            f'none. Run: {_INSTALL_MMCV} . {_WHY}'
+        )
+    try:
+        mmcv = importlib.import_module('mmcv')
+    except ImportError as error:
+        raise ImportError(_explain_broken_mmcv(error)) from error
+    version = str(getattr(mmcv, '__version__', 'unknown'))
+    if not _is_supported(version):
+        raise ImportError(
+            f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} to {MMCV_MAXIMUM} (mmrazor '
+            f'1.0 accepts no other), but found {version} in {getattr(mmcv, "__file__", None)}. '
+            f'Run: pip uninstall -y mmcv mmcv-lite; {_INSTALL_MMCV} . {_WHY}'
+        )
+
+
+def check_pkg_resources() -> None:
+    """Warn where mmengine can't resolve ``package::config``.
+
+    mmengine imports ``pkg_resources`` whenever a config inherits from another package. Setuptools
+    up to 80 ships it; later releases drop it.
+    """
+    if 'pkg_resources' in sys.modules or importlib.util.find_spec('pkg_resources') is not None:
+        return
+    warnings.warn(
+        'mmengine resolves configs such as "mmpretrain::resnet/resnet18_8xb32_in1k.py" with the '
+        'module pkg_resources, which is not installed here: setuptools dropped it. Configs that '
+        'inherit from another package will fail until you run: pip install "setuptools<81"',
+        stacklevel=2,
+    )
+
+
+def silence_known_notices() -> None:
+    """Silence what the host libraries print at each import or config and no user need act on.
+
+    Appended to the filters: one that the user has set (``-W error``, say) comes first.
+    """
+    for message in _KNOWN_NOTICES:
+        warnings.filterwarnings('ignore', message=message, append=True)
+
+
+def _is_supported(version: str) -> bool:
+    try:
+        found = digit_version(version)
+    except (AssertionError, ValueError):
+        return False
+    return bool(digit_version(MMCV_MINIMUM) <= found <= digit_version(MMCV_MAXIMUM))
+
+
+def _explain_broken_mmcv(error: ImportError) -> str:
+    message = f'mmkdlayer needs the module mmcv, which is installed but fails to import: {error}. '
+    if '.so' in str(error):
+        return message + (
+            'A shared library is missing, usually one that opencv-python needs for windows on the '
+            'screen. Run: pip uninstall -y opencv-python opencv-python-headless; pip install '
+            'opencv-python-headless (or install the system package that has the library, such as '
+            "Debian's libgl1)."
+        )
+    return message + f'Run: pip uninstall -y mmcv mmcv-lite; {_INSTALL_MMCV} . {_WHY}'

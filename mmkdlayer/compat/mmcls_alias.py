@@ -1,0 +1,129 @@
+"""``mmcls``, the old name of mmpretrain, where no real mmcls is installed.
+
+mmrazor imports mmcls and its configs inherit ``mmcls::...``; mmpretrain is the same code under its
+new name. Every ``mmcls`` module becomes the *same* module object as its mmpretrain counterpart, so
+nothing is executed or registered twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec, spec_from_loader
+from types import ModuleType
+from typing import Any, Optional
+
+from mmengine.registry import Registry
+
+OLD_NAME = 'mmcls'
+NEW_NAME = 'mmpretrain'
+
+RENAMED_CLASSES = {
+    'ClsDataSample': 'DataSample',
+    'ClsVisualizer': 'UniversalVisualizer',
+    'PackClsInputs': 'PackInputs',
+}
+
+
+class OldNamesRegistry(Registry):
+    """A registry of mmpretrain seen from the scope ``mmcls``: same modules, old names too."""
+
+    def get(self, key: str) -> Any:
+        """Look ``key`` up under its new name; keys with a scope go their usual way."""
+        return super().get(RENAMED_CLASSES.get(key, key))
+
+
+class _AliasLoader(Loader):
+    """Puts the module ``target`` into ``sys.modules`` under its old name."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+
+    def create_module(self, spec: ModuleSpec) -> Optional[ModuleType]:
+        # None: a throwaway module. Handing the target out here would overwrite its __spec__.
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        target = importlib.import_module(self.target)
+        _add_old_class_names(target)
+        if self.target == f'{NEW_NAME}.registry':
+            _add_old_scope(target)
+        sys.modules[module.__name__] = target
+
+
+class MMClsAliasFinder(MetaPathFinder):
+    """Finds ``mmcls`` and its submodules in mmpretrain.
+
+    It stands first in ``sys.meta_path``: the usual finder would load ``mmcls.models`` a second time
+    from mmpretrain's own directory. It steps aside as soon as there is a real mmcls.
+    """
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Optional[Sequence[str]] = None,
+        target: Optional[ModuleType] = None,
+    ) -> Optional[ModuleSpec]:
+        """Return the spec of an alias, or None for any other module."""
+        package, _, rest = fullname.partition('.')
+        if package != OLD_NAME:
+            return None
+        if not rest and self._has_real_package():
+            return None
+        if rest and sys.modules.get(OLD_NAME) is not sys.modules.get(NEW_NAME):
+            return None
+        new_name = NEW_NAME + fullname[len(OLD_NAME) :]
+        found = find_spec(new_name)
+        if found is None:
+            return None
+        is_package = found.submodule_search_locations is not None
+        spec = spec_from_loader(
+            fullname, _AliasLoader(new_name), origin=found.origin, is_package=is_package
+        )
+        if spec is not None and is_package:
+            # mmengine reads the package's directory (its configs) from the spec.
+            spec.submodule_search_locations = found.submodule_search_locations
+        return spec
+
+    def _has_real_package(self) -> bool:
+        for finder in sys.meta_path:
+            if isinstance(finder, MMClsAliasFinder) or not hasattr(finder, 'find_spec'):
+                continue
+            spec = finder.find_spec(OLD_NAME, None)
+            # No origin: just a directory of that name somewhere on the path.
+            if spec is not None and spec.origin is not None:
+                return True
+        return False
+
+
+def install_mmcls_alias() -> None:
+    """Let ``mmcls`` resolve to mmpretrain from now on, unless a real mmcls is there."""
+    if not any(isinstance(finder, MMClsAliasFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, MMClsAliasFinder())
+
+
+def _add_old_class_names(module: ModuleType) -> None:
+    for old, new in RENAMED_CLASSES.items():
+        if hasattr(module, new) and not hasattr(module, old):
+            setattr(module, old, getattr(module, new))
+
+
+def _add_old_scope(registry_module: ModuleType) -> None:
+    """Give each of mmpretrain's registries a twin in the scope ``mmcls`` with the same modules."""
+    for registry in list(vars(registry_module).values()):
+        if not isinstance(registry, Registry) or registry.parent is None:
+            continue
+        if registry.scope != NEW_NAME or OLD_NAME in registry.parent.children:
+            continue
+        twin = OldNamesRegistry(
+            registry.name,
+            build_func=registry.build_func,
+            parent=registry.parent,
+            scope=OLD_NAME,
+            locations=registry._locations,
+        )
+        twin._module_dict = registry._module_dict
+        twin._children = registry._children

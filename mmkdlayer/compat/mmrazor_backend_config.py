@@ -1,0 +1,121 @@
+"""A fallback for the one subpackage of mmrazor 1.0.0 that recent torch breaks.
+
+``mmrazor.structures.quantization.backend_config`` builds quantisation tables at import from names
+that torch removed, and with it falls everything that imports ``mmrazor.structures``, distillation
+included. It is executed for real first; only when that fails because of torch does a stand-in take
+its place. A mmrazor that works is therefore left as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, Callable, NoReturn, Optional
+
+import torch
+
+BACKEND_CONFIG = 'mmrazor.structures.quantization.backend_config'
+BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
+
+
+class MissingBackendConfigs(dict):
+    """The empty table of quantisation backends; reading one from it says why there is none."""
+
+    def __missing__(self, backend: object) -> NoReturn:
+        raise _quantization_error(f'the backend config {backend!r}')
+
+
+class _FallbackLoader(Loader):
+    """Runs the real loader, and fills the module with the stand-in where torch makes that fail."""
+
+    def __init__(self, real: Any) -> None:
+        self.real = real
+
+    def __getattr__(self, name: str) -> Any:
+        # Only asked for what Loader doesn't have: get_source, get_resource_reader and so on.
+        return getattr(self.real, name)
+
+    def create_module(self, spec: ModuleSpec) -> Optional[ModuleType]:
+        module: Optional[ModuleType] = self.real.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.real
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.real
+        before = dict(vars(module))
+        try:
+            self.real.exec_module(module)
+        except (ImportError, AttributeError) as error:
+            if not _is_caused_by_torch(error):
+                raise
+            for name in [name for name in sys.modules if name.startswith(f'{BACKEND_CONFIG}.')]:
+                del sys.modules[name]
+            vars(module).clear()
+            vars(module).update(before)
+            _fill_stand_in(module)
+
+
+class BackendConfigFinder(MetaPathFinder):
+    """Wraps the loader of the one subpackage; every other import passes it by."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Optional[Sequence[str]] = None,
+        target: Optional[ModuleType] = None,
+    ) -> Optional[ModuleSpec]:
+        """Return the real spec with the loader wrapped, or None for any other module."""
+        if fullname != BACKEND_CONFIG:
+            return None
+        for finder in sys.meta_path:
+            if isinstance(finder, BackendConfigFinder) or not hasattr(finder, 'find_spec'):
+                continue
+            spec = finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None and hasattr(spec.loader, 'exec_module'):
+                    spec.loader = _FallbackLoader(spec.loader)
+                return spec
+        return None
+
+
+def install_backend_config_fallback() -> None:
+    """Watch for the import of the subpackage; nothing is imported here."""
+    if not any(isinstance(finder, BackendConfigFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, BackendConfigFinder())
+
+
+def _is_caused_by_torch(error: Exception) -> bool:
+    if isinstance(error, ModuleNotFoundError):
+        return (error.name or '').split('.')[0] == 'torch'
+    return 'torch' in str(error)
+
+
+def _fill_stand_in(module: ModuleType) -> None:
+    content: dict[str, Any] = {'BackendConfigs': MissingBackendConfigs()}
+    for backend in BACKENDS:
+        for suffix in ('', '_dict'):
+            name = f'get_{backend}_backend_config{suffix}'
+            content[name] = _refuse(name, module.__name__)
+    vars(module).update(content, __all__=list(content))
+
+
+def _refuse(name: str, module_name: str) -> Callable[..., NoReturn]:
+    def accessor(*args: object, **kwargs: object) -> NoReturn:
+        raise _quantization_error(f'{name}()')
+
+    accessor.__name__ = accessor.__qualname__ = name
+    accessor.__module__ = module_name
+    return accessor
+
+
+def _quantization_error(what: str) -> RuntimeError:
+    return RuntimeError(
+        f'{what} belongs to the quantisation part of the installed mmrazor, which was written for '
+        f'torch 1.13 and uses names that torch {torch.__version__} no longer has. Distillation, '
+        'pruning and architecture search work without it. To quantise with mmrazor, use an '
+        'environment of its own with torch 1.13, or a mmrazor newer than its 1.0.0 wheel.'
+    )

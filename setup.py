@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_requirements(name: str) -> list[str]:
+    lines = (ROOT / 'requirements' / f'{name}.txt').read_text(encoding='utf-8').splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+
+
+def read_version() -> str:
+    # Executed, not imported: importing the package needs torch.
+    content: dict[str, str] = {}
+    exec((ROOT / 'mmkdlayer' / 'version.py').read_text(encoding='utf-8'), content)
+    return content['__version__']
+
+
+def read_readme() -> str:
+    readme = ROOT / 'README.md'
+    return readme.read_text(encoding='utf-8') if readme.is_file() else ''
+
+
+EXTRAS = {name: read_requirements(name) for name in ('distill', 'lite', 'tests', 'dev')}
+# Without lite, which would overwrite the files of an installed mmcv.
+EXTRAS['all'] = EXTRAS['distill'] + EXTRAS['tests'] + EXTRAS['dev']
+
+setup(
+    name='mmkdlayer',
+    version=read_version(),
+    description='Learnable KD layers (letKD) for mmrazor and mmpretrain',
+    long_description=read_readme(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    keywords='knowledge distillation, image classification, mmrazor, mmpretrain, letKD',
+    packages=find_packages(include=['mmkdlayer', 'mmkdlayer.*']),
+    python_requires='>=3.9',
+    install_requires=read_requirements('runtime'),
+    extras_require=EXTRAS,
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'License :: OSI Approved :: Apache Software License',
+        'Operating System :: OS Independent',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.9',
+        'Programming Language :: Python :: 3.10',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    zip_safe=False,
+)
