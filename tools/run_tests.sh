@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Make sure of an environment, then run the tests: bash tools/run_tests.sh [PYTEST ARGS]
+# The last line is pytest's, and so is the exit code.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+python=$(bash "$root/tools/setup_env.sh" distill tests)
+cd "$root"
+# One process a core, and one thread a process: small tests gain from nothing else.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+workers=(-n auto --maxprocesses 4)
+for argument in "$@"; do
+  case $argument in
+    -n* | --numprocesses* | --pdb | --dist* | -p) workers=() ;;
+  esac
+done
+exec "$python" -m pytest ${workers[@]+"${workers[@]}"} "$@"

@@ -1,0 +1,230 @@
+#!/usr/bin/env bash
+# Make an environment in which everything of this project runs, or find one that is there already.
+#
+#   bash tools/setup_env.sh [EXTRA ...]      extras of setup.py; default: distill tests
+#
+# Prints the path of the environment's python on standard output, and everything else on standard
+# error, so that a script can say: python=$(bash tools/setup_env.sh)
+#
+#   MMKDLAYER_ENV=DIR   use (or make) the environment DIR; default: .venv in the checkout
+#   PYTHON=COMMAND      the python (3.9 to 3.12) to make it with; default: the first that fits
+#
+# Without MMKDLAYER_ENV, an active virtual or conda environment that has all it takes is used as it
+# is. Quick where nothing is missing, and can be killed and run again at any time.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+extras=("$@")
+[ ${#extras[@]} -gt 0 ] || extras=(distill tests)
+smoke_modules='cv2, torch, torchvision, mmengine, mmcv, mmpretrain.models, safetensors'
+unset PYTHONHOME
+
+say() { printf 'setup_env: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# What is missing for the wanted extras, one item a line; nothing when all is there.
+missing_in() {
+  "$1" -I - "$root" "${extras[@]}" <<'PY'
+import importlib.metadata as metadata
+import importlib.util
+import pathlib
+import sys
+
+try:
+    from packaging.requirements import Requirement
+except ImportError:
+    from pip._vendor.packaging.requirements import Requirement
+
+root, extras = pathlib.Path(sys.argv[1]), sys.argv[2:]
+
+
+def version_of(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+for name in ['runtime', *extras]:
+    for line in (root / 'requirements' / f'{name}.txt').read_text().splitlines():
+        if not line.strip() or line.startswith('#'):
+            continue
+        wanted = Requirement(line)
+        if wanted.marker is not None and not wanted.marker.evaluate():
+            continue
+        found = version_of(wanted.name)
+        if found is None or not wanted.specifier.contains(found, prereleases=True):
+            print(f'{line} (found {found})')
+if not (version_of('mmcv') or version_of('mmcv-lite')):
+    print('mmcv or mmcv-lite')
+package = importlib.util.find_spec('mmkdlayer')
+if package is None or package.origin != str(root / 'mmkdlayer' / '__init__.py'):
+    print('mmkdlayer')
+PY
+}
+
+# The python with which to make a new environment.
+find_python() {
+  local candidate version
+  for candidate in ${PYTHON:-} python3 python3.12 python3.11 python3.10 python3.9; do
+    version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
+    case $version in
+      3.9 | 3.10 | 3.11 | 3.12) printf '%s\n' "$candidate"; return ;;
+    esac
+    say "passing over $candidate: it is Python $version, and 3.9 to 3.12 are supported"
+  done
+  fail 'no Python 3.9 to 3.12 found. Install one, or name it: PYTHON=/path/to/python bash tools/setup_env.sh'
+}
+
+# An active environment, if it lacks nothing (but perhaps this package itself).
+use_active_environment() {
+  local prefix=${VIRTUAL_ENV:-${CONDA_PREFIX:-}} missing
+  [ -n "$prefix" ] && [ -x "$prefix/bin/python" ] && [ "$prefix" != "$environment" ] || return 1
+  missing=$(missing_in "$prefix/bin/python" 2>/dev/null) || return 1
+  if [ "$missing" = mmkdlayer ] && [ -w "$root" ]; then
+    say "installing this checkout (pip install --no-deps -e) into the active environment $prefix"
+    pip_install "$prefix/bin/python" --no-deps --no-build-isolation -e "$root" || return 1
+    missing=$(missing_in "$prefix/bin/python")
+  fi
+  [ -z "$missing" ] || return 1
+  python=$prefix/bin/python
+}
+
+pip_install() {
+  local interpreter=$1
+  shift
+  PIP_USER=0 "$interpreter" -m pip install -qq --disable-pip-version-check --no-input "$@" >&2
+}
+
+make_venv() {
+  local base
+  base=$(find_python)
+  say "making a virtual environment in $environment with $("$base" --version 2>&1)"
+  "$base" -m venv "$environment" >&2 || fail "'$base -m venv' failed. On Debian and Ubuntu, install \
+the package python3-venv; elsewhere, install a Python that has the module ensurepip."
+}
+
+# A pip that was killed leaves packages without their RECORD: forget those, so that pip installs
+# them again.
+drop_torn_packages() {
+  local info
+  for info in "$environment"/lib/python3*/site-packages/*.dist-info; do
+    if [ -d "$info" ] && [ ! -e "$info/RECORD" ]; then
+      rm -rf "$info"
+    fi
+  done
+}
+
+install_everything() {
+  local constraints=() requirement_files=() extra
+  say 'installing torch and the rest; on a new machine this takes a few minutes and up to 6 GB'
+  pip_install "$python" 'setuptools>=64,<81' wheel 'torch>=2.1' 'torchvision>=0.16'
+  if "$python" -I -c 'import importlib.metadata, sys
+sys.exit(tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) >= (2, 3))'; then
+    # torch up to 2.2 was built for numpy 1.
+    constraints=('numpy<2')
+  fi
+  if ! "$python" -I -m pip show --quiet mmcv >/dev/null 2>&1; then
+    requirement_files+=(-r "$root/requirements/lite.txt")
+  fi
+  for extra in runtime "${extras[@]}"; do
+    requirement_files+=(-r "$root/requirements/$extra.txt")
+  done
+  pip_install "$python" ${constraints[@]+"${constraints[@]}"} "${requirement_files[@]}"
+  install_this_checkout
+}
+
+install_this_checkout() {
+  local link
+  link=$("$python" -I -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/mmkdlayer-checkout.pth
+  rm -f "$link"
+  if [ -w "$root" ]; then
+    pip_install "$python" --no-deps --no-build-isolation -e "$root"
+  else
+    # A read-only checkout can't take the files that an editable install writes.
+    "$python" -m pip uninstall -qq --yes mmkdlayer >&2
+    printf '%s\n' "$root" >"$link"
+  fi
+}
+
+smoke_test() {
+  "$python" -I -W ignore -c "import $smoke_modules" >/dev/null
+}
+
+# opencv-python needs libraries for windows on the screen, which a server may not have.
+replace_opencv_without_libraries() {
+  local error
+  error=$("$python" -I -c 'import cv2' 2>&1) && return
+  case $error in
+    *'.so'*)
+      say "opencv-python can't be used here (${error##*$'\n'}): putting opencv-python-headless in its place"
+      "$python" -m pip uninstall --quiet --yes opencv-python opencv-python-headless >&2
+      pip_install "$python" opencv-python-headless
+      ;;
+  esac
+}
+
+# Ready: the marker names this state of the requirements, and nothing was taken away since.
+is_ready() {
+  [ -x "$python" ] && [ "$(cat "$ready_marker" 2>/dev/null)" = "$state" ] && [ -z "$(missing_in "$python" 2>&1)" ]
+}
+
+environment=${MMKDLAYER_ENV:-$root/.venv}
+if [ -z "${MMKDLAYER_ENV:-}" ] && [ ! -w "$root" ] && [ ! -d "$environment" ]; then
+  environment=${XDG_CACHE_HOME:-$HOME/.cache}/mmkdlayer/venv
+fi
+case $environment in /*) ;; *) environment=$PWD/$environment ;; esac
+for extra in "${extras[@]}"; do
+  [ -e "$root/requirements/$extra.txt" ] || fail "no extra named '$extra': there is no requirements/$extra.txt"
+done
+
+python=
+if [ -z "${MMKDLAYER_ENV:-}" ] && use_active_environment; then
+  printf '%s\n' "$python"
+  exit
+fi
+
+python=$environment/bin/python
+ready_marker=$environment/.mmkdlayer-ready
+# Stands in environments that were made here, which may therefore be made anew.
+made_here_marker=$environment/.mmkdlayer-made-here
+state="ready $(cat "$root"/requirements/*.txt "$root/setup.py" | cksum)"
+if is_ready; then
+  printf '%s\n' "$python"
+  exit
+fi
+
+mine=no
+if [ ! -e "$environment" ] || [ -e "$made_here_marker" ]; then
+  mine=yes
+fi
+mkdir -p "$environment" || fail "can't write to $environment. Name another place: MMKDLAYER_ENV=DIR"
+if command -v flock >/dev/null; then
+  exec 9>"$environment/.mmkdlayer.lock"
+  if ! flock --nonblock 9; then
+    say "waiting for another setup_env.sh that is at work on $environment"
+    flock 9
+  fi
+fi
+if ! is_ready; then
+  rm -f "$ready_marker"
+  [ "$mine" = no ] || touch "$made_here_marker"
+  [ -x "$python" ] || make_venv
+  [ "$mine" = no ] || drop_torn_packages
+  install_everything
+  replace_opencv_without_libraries
+  if ! smoke_test; then
+    [ "$mine" = yes ] || fail "$environment doesn't work (see above). Mend it, or leave it and use another: MMKDLAYER_ENV=DIR"
+    say "$environment is damaged: making it anew"
+    find "$environment" -mindepth 1 -maxdepth 1 ! -name '.mmkdlayer*' -exec rm -rf {} +
+    make_venv
+    install_everything
+    replace_opencv_without_libraries
+    smoke_test || fail "the new environment $environment doesn't work either; the error is above"
+  fi
+  missing=$(missing_in "$python")
+  [ -z "$missing" ] || fail "installed, but still missing in $environment: $missing"
+  printf '%s\n' "$state" >"$ready_marker"
+  say "ready; to use it yourself: source $environment/bin/activate"
+fi
+printf '%s\n' "$python"
