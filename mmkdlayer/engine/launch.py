@@ -50,7 +50,7 @@ def prepare_launch(cfg: Config) -> None:
     os.environ.setdefault('MASTER_PORT', '29500')
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo')
-    cfg.setdefault('env_cfg', {}).setdefault('dist_cfg', {})['backend'] = 'gloo'
+    cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,

@@ -99,6 +99,18 @@ def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
     return F.adaptive_avg_pool2d(feature, (size[0], size[1]))
 
 
+def _join_sparse(tables: dict[str, Tensor], side: int) -> dict[str, Tensor]:
+    """The tables of a file, in which a sparse one (side, side) is two: its indices and its values."""
+    joined = {name: table for name, table in tables.items() if '.' not in name}
+    for name in {name.split('.')[0] for name in tables if '.' in name}:
+        indices, values = tables[f'{name}.indices'], tables[f'{name}.values']
+        # Unchecked, indices out of range would be memory out of range.
+        joined[name] = torch.sparse_coo_tensor(
+            indices, values, (side, side), check_invariants=True
+        ).coalesce()
+    return joined
+
+
 class TeacherDecision(nn.Module):
     """Base of the decisions: for each position, a distribution over K templates.
 
@@ -135,6 +147,10 @@ class TeacherDecision(nn.Module):
     def settings(self) -> dict[str, Any]:
         """The arguments that decide the tables; a file must have been fitted with the same."""
         raise NotImplementedError
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make an equal decision, for the header of its file."""
+        return self.settings()
 
     def check_tables(self, tables: dict[str, Tensor]) -> None:
         """Check names and shapes against the settings.
@@ -251,7 +267,7 @@ class TeacherDecision(nn.Module):
             else:
                 tables[name] = table
         write_decision_file(
-            path, DecisionFile(type(self).__name__, self.settings(), self.provenance, tables)
+            path, DecisionFile(type(self).__name__, self.arguments(), self.provenance, tables)
         )
 
     def _load(cls, self: Any, path: str | os.PathLike) -> TeacherDecision:  # noqa: N805
@@ -267,27 +283,26 @@ class TeacherDecision(nn.Module):
                 f'Decision file {path}: expected a {cls.__name__}, but it holds a {content.kind}. '
                 'Give each decision its own file.'
             )
-        decision = cls(**content.settings) if self is None else self
+        try:
+            decision = cls(**content.settings) if self is None else self
+        except (ConfigError, TypeError) as error:
+            raise DecisionFileError(
+                f'Decision file {path}: its header is damaged; the settings {content.settings} make '
+                f'no {cls.__name__} ({error}).'
+            ) from error
         differing = [
-            f'{name} is {value!r} in the config and {content.settings.get(name)!r} in the file'
+            f'{name} is {value!r} in the config and {content.settings[name]!r} in the file'
             for name, value in decision.settings().items()
-            if content.settings.get(name) != value
+            if name in content.settings and content.settings[name] != value
         ]
         if differing:
             raise DecisionFileError(
                 f'Decision file {path} does not fit the config: {"; ".join(differing)}. Use the file '
                 'that was fitted for this config, or change the config, or fit again.'
             )
-        tables = {k: v for k, v in content.tables.items() if '.' not in k}
-        for name in {k.split('.')[0] for k in content.tables if '.' in k}:
-            values = content.tables[f'{name}.values']
-            side = decision.num_templates
-            tables[name] = torch.sparse_coo_tensor(
-                content.tables[f'{name}.indices'], values, (side, side)
-            ).coalesce()
         try:
-            decision.set_tables(**tables)
-        except (ConfigError, TypeError) as error:
+            decision.set_tables(**_join_sparse(content.tables, decision.num_templates))
+        except (ConfigError, KeyError, RuntimeError, TypeError) as error:
             raise DecisionFileError(
                 f'Decision file {path}: its tables do not fit. {error}'
             ) from error

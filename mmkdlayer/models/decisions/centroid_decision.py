@@ -81,6 +81,10 @@ class CentroidDecision(TeacherDecision):
         """The arguments that decide the tables; the temperature does not."""
         return dict(num_centroids=self.num_centroids)
 
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make an equal decision, for the header of its file."""
+        return dict(self.settings(), temperature=self.temperature)
+
     def check_tables(self, tables: dict[str, Tensor]) -> None:
         """Expect ``centroids`` (K, D), finite."""
         table = tables.get('centroids')

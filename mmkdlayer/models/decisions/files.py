@@ -52,7 +52,14 @@ def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
             sort_keys=True,
         ),
     }
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in content.tables.items()}
+    tensors: dict[str, Tensor] = {}
+    storages = set()
+    for name, table in content.tables.items():
+        tensor = table.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        # The format has no tensors that share memory.
+        tensors[name] = tensor.clone() if storage in storages else tensor
+        storages.add(storage)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f'.{target.name}.')
     os.close(handle)
     try:
@@ -107,6 +114,9 @@ def read_decision_file(path: str | os.PathLike, tables: bool = True) -> Decision
         )
     try:
         header = json.loads(metadata['header'])
+        for name in ('settings', 'provenance'):
+            if not isinstance(header[name], dict):
+                raise TypeError(f'{name} is no object')
         return DecisionFile(header['kind'], header['settings'], header['provenance'], tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise DecisionFileError(

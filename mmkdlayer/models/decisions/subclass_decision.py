@@ -68,6 +68,8 @@ class SubclassDecision(TeacherDecision):
         self.num_classes = num_classes
         self.num_subclasses = num_subclasses
         self.num_components = num_components
+        #: False where the tables do not say what was asked for, only what they have.
+        self.states_components = True
         super().__init__(file)
 
     @classmethod
@@ -91,6 +93,7 @@ class SubclassDecision(TeacherDecision):
             num_classes: C.
             prototypes: Shape (C*M, L), kept for the record; not needed to decide.
             num_components: What was asked for, when it is more than the L that the data allowed.
+                Without it, a file of this decision fits any config that asks for L or more.
 
         Raises:
             ConfigError: Shapes do not fit each other, or rows do not sum to 1.
@@ -103,6 +106,7 @@ class SubclassDecision(TeacherDecision):
         decision = cls(
             num_classes, centers.size(0) // num_classes, num_components or centers.size(1)
         )
+        decision.states_components = num_components is not None
         decision.set_tables(
             projection=projection,
             offset=offset,
@@ -135,6 +139,13 @@ class SubclassDecision(TeacherDecision):
             num_subclasses=self.num_subclasses,
             num_components=self.num_components,
         )
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that make an equal decision, for the header of its file."""
+        stated = self.settings()
+        if not self.states_components:
+            del stated['num_components']
+        return stated
 
     def check_tables(self, tables: dict[str, Tensor]) -> None:
         """Expect the shapes that :meth:`from_tables` names, and rows of S that sum to 1."""
@@ -174,6 +185,11 @@ class SubclassDecision(TeacherDecision):
                 raise ConfigError(
                     'SubclassDecision: the table "decisions" holds shares that are negative.'
                 )
+        if components > self.num_components:
+            raise ConfigError(
+                f'SubclassDecision: num_components is {self.num_components}, but the tables have '
+                f'L={components} components.'
+            )
         sums = tables['decisions'].sum(1)
         sums = sums.to_dense() if sums.is_sparse else sums
         worst = int((sums - 1).abs().argmax())

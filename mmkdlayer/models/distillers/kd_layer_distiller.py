@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules import RecorderManager
+from mmrazor.registry import TASK_UTILS
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
@@ -49,6 +50,8 @@ class KDLayerDistiller(ConfigurableDistiller):
         save_teacher: bool = False,
         **kwargs: Any,
     ) -> None:
+        for key in ('student_recorders', 'teacher_recorders'):
+            kwargs[key] = _mmrazor_recorders(kwargs.get(key) or {})
         super().__init__(**kwargs)
         self.kd_layers = dict(kd_layers or {})
         self.save_teacher = save_teacher
@@ -124,6 +127,16 @@ class KDLayerDistiller(ConfigurableDistiller):
         for manager in (self.student_recorders, self.teacher_recorders):
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()
+
+
+def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
+    """Make recorders' types that are mmrazor's be found whatever the default scope is."""
+    return {
+        name: dict(cfg, type=f'mmrazor.{cfg["type"]}')
+        if f'{cfg["type"]}Recorder' in TASK_UTILS.module_dict
+        else dict(cfg)
+        for name, cfg in recorders.items()
+    }
 
 
 def _check_sources(recorders: RecorderManager, model: nn.Module, role: str) -> None:

@@ -105,14 +105,21 @@ class TeacherDecisionLoss(nn.Module):
             ConfigError: Shapes do not fit.
             DataError: A label is out of range.
         """
-        self.check(scores, teacher_feature)
-        feature = pool_to(teacher_feature.detach(), (scores.size(2), scores.size(3)))
+        self.check_scores(scores)
+        with torch.no_grad():
+            feature = pool_to(teacher_feature, (scores.size(2), scores.size(3)))
+        if feature.size(0) != scores.size(0):
+            raise ConfigError(
+                f'TeacherDecisionLoss: the scores are of {scores.size(0)} images and the teacher '
+                f'features of {feature.size(0)}.'
+            )
         self.decision.check_features(feature)
+        gt_label = self.decision.check_label(gt_label, scores.size(0))
         loss = _DecisionDivergence.apply(scores, feature, gt_label, self.decision)
         return self.loss_weight * loss
 
-    def check(self, scores: Tensor, teacher_feature: Tensor) -> None:
-        """Check shapes, (N, K, H, W) against (N, D, H', W'), before anything is computed."""
+    def check_scores(self, scores: Tensor) -> None:
+        """Check the shape (N, K, H, W) against the decision, before anything is computed."""
         self.decision.require_fitted()
         templates = self.decision.num_templates
         if scores.dim() != 4 or scores.size(1) != templates:
@@ -121,9 +128,4 @@ class TeacherDecisionLoss(nn.Module):
                 f'templates, so it expects scores (N, K={templates}, H, W), but got '
                 f'{tuple(scores.shape)}. Set num_templates of the KD layer to {templates}, or the '
                 "decision's sizes to the layer's, and record the output of its `templates`."
-            )
-        if teacher_feature.size(0) != scores.size(0):
-            raise ConfigError(
-                f'TeacherDecisionLoss: the scores are of {scores.size(0)} images and the teacher '
-                f'features of {teacher_feature.size(0)}.'
             )

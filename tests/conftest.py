@@ -1,0 +1,198 @@
+"""Tiny networks, decisions and batches for the tests of models, deployment and commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch import Tensor
+
+import mmkdlayer
+from mmkdlayer.models import CentroidDecision, SubclassDecision
+
+CLASSES, SUBCLASSES, CENTROIDS = 3, 2, 5
+
+
+def tiny_classifier(channels: int = 4, **changes: Any) -> dict:
+    """Config of a three-stage ResNet for 16x16 images: maps of 16x16, 8x8 and 4x4."""
+    config = dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(
+            type='mmpretrain.ResNet_CIFAR',
+            depth=18,
+            num_stages=3,
+            strides=(1, 2, 2),
+            dilations=(1, 1, 1),
+            out_indices=(2,),
+            stem_channels=channels,
+            base_channels=channels,
+        ),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(
+            type='mmpretrain.LinearClsHead',
+            num_classes=CLASSES,
+            in_channels=4 * channels,
+            loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=1.0),
+        ),
+    )
+    config.update(changes)
+    return config
+
+
+def tiny_kd_layers(channels: int = 4) -> dict:
+    """``kd_layers`` of a KDLayerClassifier around :func:`tiny_classifier`."""
+    return dict(
+        inter=dict(
+            module='backbone.layer3.0',
+            in_channels=4 * channels,
+            num_templates=CLASSES * SUBCLASSES,
+        ),
+        penult=dict(
+            module='backbone.layer3', in_channels=4 * channels, num_templates=CENTROIDS, alpha=0.5
+        ),
+    )
+
+
+def tiny_distillation(teacher_channels: int = 6, student_channels: int = 4, **changes: Any) -> dict:
+    """Config of letKD-2 between two of these networks; ``changes`` go into the algorithm."""
+    layers = tiny_kd_layers(student_channels)
+    config = dict(
+        type='mmrazor.SingleTeacherDistill',
+        architecture=tiny_classifier(student_channels),
+        teacher=tiny_classifier(teacher_channels),
+        distiller=dict(
+            type='mmkdlayer.KDLayerDistiller',
+            kd_layers={name: layer.pop('module') for name, layer in layers.items()},
+            connectors={
+                name: dict(type='mmkdlayer.KDLayerConnector', **layer)
+                for name, layer in layers.items()
+            },
+            student_recorders=dict(
+                inter_scores=dict(type='ModuleOutputs', source='kd_layers.inter.templates'),
+                penult_scores=dict(type='ModuleOutputs', source='kd_layers.penult.templates'),
+                gt_label=dict(type='ModuleInputs', source='head.loss_module'),
+            ),
+            teacher_recorders=dict(
+                inter=dict(type='ModuleOutputs', source='backbone.layer3.0'),
+                penult=dict(type='ModuleOutputs', source='backbone.layer3'),
+            ),
+            distill_losses=dict(
+                loss_inter=dict(
+                    type='mmkdlayer.TeacherDecisionLoss',
+                    decision=dict(
+                        type='mmkdlayer.SubclassDecision',
+                        num_classes=CLASSES,
+                        num_subclasses=SUBCLASSES,
+                        num_components=2,
+                    ),
+                ),
+                loss_penult=dict(
+                    type='mmkdlayer.TeacherDecisionLoss',
+                    decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=CENTROIDS),
+                ),
+            ),
+            loss_forward_mappings=dict(
+                loss_inter=dict(
+                    scores=dict(recorder='inter_scores', from_student=True),
+                    teacher_feature=dict(recorder='inter', from_student=False),
+                    gt_label=dict(recorder='gt_label', from_student=True, data_idx=1),
+                ),
+                loss_penult=dict(
+                    scores=dict(recorder='penult_scores', from_student=True),
+                    teacher_feature=dict(recorder='penult', from_student=False),
+                ),
+            ),
+        ),
+    )
+    config.update(changes)
+    return config
+
+
+def random_decisions(channels: int, seed: int = 5) -> tuple[SubclassDecision, CentroidDecision]:
+    """Fitted decisions with made-up tables, for features with ``channels`` channels."""
+    generator = torch.Generator().manual_seed(seed)
+    templates = CLASSES * SUBCLASSES
+    inter = SubclassDecision.from_tables(
+        projection=torch.randn(2, channels, generator=generator),
+        offset=torch.randn(2, generator=generator),
+        centers=torch.randn(templates, 2, generator=generator),
+        decisions=torch.rand(templates, templates, generator=generator).softmax(1),
+        num_classes=CLASSES,
+    )
+    penult = CentroidDecision.from_tables(torch.randn(CENTROIDS, channels, generator=generator))
+    return inter, penult
+
+
+def build_distillation(config: dict | None = None, seed: int = 0) -> torch.nn.Module:
+    """A distillation model in training mode, with made-up decisions, initialised from a seed."""
+    import mmrazor.models  # noqa: F401
+    from mmengine.registry import MODELS
+
+    torch.manual_seed(seed)
+    model = MODELS.build(config or tiny_distillation())
+    model.init_weights()
+    losses = model.distiller.distill_losses
+    channels = model.teacher.head.fc.in_features
+    for name, decision in zip(('loss_inter', 'loss_penult'), random_decisions(channels)):
+        losses[name].decision.take(decision)
+    return model.train()
+
+
+def random_batch(images: int = 4, seed: int = 1) -> tuple[Tensor, list[DataSample]]:
+    """Images (N, 3, 16, 16) and their labels."""
+    inputs = torch.randn(images, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
+    return inputs, [DataSample().set_gt_label(index % CLASSES) for index in range(images)]
+
+
+@pytest.fixture
+def classifier_config() -> Callable[..., dict]:
+    return tiny_classifier
+
+
+@pytest.fixture
+def kd_layer_configs() -> Callable[..., dict]:
+    return tiny_kd_layers
+
+
+@pytest.fixture
+def distillation_config() -> Callable[..., dict]:
+    pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
+    return tiny_distillation
+
+
+@pytest.fixture
+def make_distillation() -> Callable[..., torch.nn.Module]:
+    pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
+    return build_distillation
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., tuple[Tensor, list[DataSample]]]:
+    return random_batch
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Callable[..., str]:
+    """Run code in a fresh interpreter that can import mmkdlayer; return what it prints."""
+
+    def run(code: str, *arguments: str) -> str:
+        file = tmp_path / 'script.py'
+        file.write_text(code)
+        done = subprocess.run(
+            [sys.executable, str(file), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(Path(mmkdlayer.__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

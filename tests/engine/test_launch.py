@@ -1,0 +1,66 @@
+"""Launching without an accelerator."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmkdlayer.engine import launch
+from mmkdlayer.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def no_process_group(monkeypatch: pytest.MonkeyPatch) -> list:
+    calls: list = []
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(
+        torch.distributed, 'init_process_group', lambda **kwargs: calls.append(kwargs)
+    )
+    for names in launch.LAUNCHERS.values():
+        for name in names:
+            monkeypatch.setenv(name, '0')
+            monkeypatch.delenv(name)
+    for name in ('MASTER_ADDR', 'MASTER_PORT'):
+        monkeypatch.setenv(name, '0')
+        monkeypatch.delenv(name)
+    return calls
+
+
+def test_no_launcher_changes_nothing(no_process_group: list) -> None:
+    cfg = Config(dict(launcher='none'))
+    launch.prepare_launch(cfg)
+    assert no_process_group == []
+    assert 'model_wrapper_cfg' not in cfg
+
+
+def test_accelerator_is_left_to_mmengine(
+    no_process_group: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(launcher='pytorch'))
+    launch.prepare_launch(cfg)
+    assert no_process_group == []
+    assert 'model_wrapper_cfg' not in cfg
+
+
+@pytest.mark.parametrize('launcher', ['pytorch', 'slurm', 'mpi'])
+def test_gloo_from_the_launchers_environment(
+    launcher: str, no_process_group: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in zip(launch.LAUNCHERS[launcher], ('3', '4', '1')):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(launch, 'first_slurm_host', lambda: 'node7')
+    cfg = Config(dict(launcher=launcher, find_unused_parameters=True))
+    launch.prepare_launch(cfg)
+    assert no_process_group == [dict(backend='gloo')]
+    assert [launch.os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')] == ['3', '4', '1']
+    assert launch.os.environ['MASTER_ADDR'] == ('node7' if launcher == 'slurm' else '127.0.0.1')
+    assert cfg.model_wrapper_cfg.device_ids is None
+    assert cfg.model_wrapper_cfg.find_unused_parameters is True
+    assert cfg.env_cfg.dist_cfg.backend == 'gloo'
+
+
+def test_missing_environment_is_named() -> None:
+    with pytest.raises(ConfigError, match='RANK, WORLD_SIZE, LOCAL_RANK'):
+        launch.prepare_launch(Config(dict(launcher='pytorch')))
