@@ -27,7 +27,7 @@ from mmkdlayer.models.losses import TeacherDecisionLoss
 from mmkdlayer.pipelines import find_pipeline
 
 from .feature_stream import FeatureStream, fitting_dataloader_cfg
-from .fingerprints import describe_dataset, hash_json, hash_model
+from .fingerprints import describe_dataset, describe_preprocessor, hash_json, hash_model
 
 #: What must be the same for a stored decision to be used again.
 IDENTITY = ('teacher', 'layer', 'size', 'data', 'seed')
@@ -289,7 +289,10 @@ def prepare_decisions(
     if is_main_process():
         data = describe_dataset(stream.dataset, min(classes, default=None))
         data['transform'] = hash_json(
-            [find_pipeline(loader_cfg['dataset']), repr(algorithm.data_preprocessor)]
+            [
+                find_pipeline(loader_cfg['dataset']),
+                describe_preprocessor(algorithm.data_preprocessor),
+            ]
         )
         facts = [describe_teacher(algorithm, cfg), data]
     broadcast_object_list(facts)

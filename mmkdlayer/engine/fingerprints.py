@@ -35,6 +35,19 @@ def hash_model(model: nn.Module) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
+def describe_preprocessor(preprocessor: nn.Module) -> dict[str, Any]:
+    """What a data preprocessor does to an image: its settings and its constants (mean, std)."""
+    settings = {
+        name: value
+        for name, value in vars(preprocessor).items()
+        if isinstance(value, (bool, int, float, str))
+        and not name.startswith('_')
+        and name != 'training'
+    }
+    constants = {name: buffer.tolist() for name, buffer in preprocessor.named_buffers()}
+    return dict(type=type(preprocessor).__name__, settings=settings, constants=constants)
+
+
 def describe_dataset(dataset: Any, num_classes: int | None) -> dict[str, Any]:
     """What identifies the images of a data set, from its annotations alone.
 
@@ -54,7 +67,7 @@ def describe_dataset(dataset: Any, num_classes: int | None) -> dict[str, Any]:
             'The training set has no images. Check its data_root, data_prefix and ann_file.'
         )
     digest = hashlib.sha256()
-    root = os.path.abspath(getattr(dataset, 'data_root', '') or os.sep)
+    root = os.path.join(getattr(dataset, 'data_root', '') or '', '')
     for index in range(count):
         info = dataset.get_data_info(index)
         label = info.get('gt_label')
@@ -73,8 +86,8 @@ def describe_dataset(dataset: Any, num_classes: int | None) -> dict[str, Any]:
                     'heads and decisions to that of the data set.'
                 )
         if 'img_path' in info:
-            path = os.path.relpath(os.path.abspath(info['img_path']), root)
-            digest.update(path.replace(os.sep, '/').encode())
+            path = str(info['img_path'])
+            digest.update(path[len(root) :].encode() if path.startswith(root) else path.encode())
         elif 'img' in info:
             digest.update(np.ascontiguousarray(info['img']).tobytes())
         digest.update(f' {label}\n'.encode())

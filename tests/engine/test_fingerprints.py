@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
-from mmkdlayer.engine.fingerprints import describe_dataset, hash_json, hash_model
+from mmkdlayer.engine.fingerprints import (
+    describe_dataset,
+    describe_preprocessor,
+    hash_json,
+    hash_model,
+)
 from mmkdlayer.errors import DataError
 
 
@@ -68,3 +74,11 @@ def test_dataset_errors() -> None:
     for label in (2, -1, [0, 1]):
         with pytest.raises(DataError, match=r'0\.jpg is .*num_classes=2'):
             describe_dataset(photos('/data', (label,)), 2)  # type: ignore[arg-type]
+
+
+def test_preprocessor_description_follows_what_it_does() -> None:
+    plain = dict(mean=[1.0, 2.0, 3.0], std=[1.0, 1.0, 1.0])
+    first = describe_preprocessor(ClsDataPreprocessor(**plain))
+    assert describe_preprocessor(ClsDataPreprocessor(**plain).train()) == first
+    assert describe_preprocessor(ClsDataPreprocessor(**dict(plain, mean=[1.0, 2.0, 4.0]))) != first
+    assert describe_preprocessor(ClsDataPreprocessor(**plain, to_rgb=True)) != first
