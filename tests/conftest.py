@@ -141,13 +141,20 @@ def build_distillation(config: dict | None = None, seed: int = 0) -> torch.nn.Mo
     channels = model.teacher.head.fc.in_features
     for name, decision in zip(('loss_inter', 'loss_penult'), random_decisions(channels)):
         losses[name].decision.take(decision)
-    return model.train()
+    model.train()  # mmrazor's returns nothing
+    return model
 
 
 def random_batch(images: int = 4, seed: int = 1) -> tuple[Tensor, list[DataSample]]:
     """Images (N, 3, 16, 16) and their labels."""
     inputs = torch.randn(images, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
     return inputs, [DataSample().set_gt_label(index % CLASSES) for index in range(images)]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """The same random numbers in a test, whatever ran before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

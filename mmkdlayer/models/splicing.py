@@ -38,24 +38,32 @@ class _Splice:
         if self.output_index is None:
             if isinstance(output, Tensor):
                 return self.layer(output)
-            found = f'a {type(output).__name__}'
             if isinstance(output, (tuple, list)):
-                found += f' of {len(output)}'
+                advice = f'Choose one with dict(module="{self.module_name}", output_index=...).'
+            else:
+                advice = 'Name a module that returns a feature map.'
             raise ConfigError(
-                f'KD layer: module "{self.module_name}" returns {found}, not a tensor. Choose one '
-                f'with dict(module="{self.module_name}", output_index=...).'
+                f'KD layer: module "{self.module_name}" returns {_describe(output)}, not a tensor. '
+                f'{advice}'
             )
         if not isinstance(output, (tuple, list)) or not (
             -len(output) <= self.output_index < len(output)
         ):
-            found = f'{len(output)} outputs' if isinstance(output, (tuple, list)) else 'one tensor'
             raise ConfigError(
                 f'KD layer: output_index is {self.output_index}, but module "{self.module_name}" '
-                f'returns {found}.'
+                f'returns {_describe(output)}.'
             )
         outputs = list(output)
         outputs[self.output_index] = self.layer(outputs[self.output_index])
-        return type(output)(outputs)
+        named = hasattr(output, '_fields')  # a namedtuple
+        return type(output)(*outputs) if named else type(output)(outputs)
+
+
+def _describe(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return 'one tensor'
+    size = f' of {len(output)}' if isinstance(output, (tuple, list)) else ''
+    return f'a {type(output).__name__}{size}'
 
 
 class _StartForward:
@@ -72,7 +80,8 @@ class _StartForward:
 class _EndForward:
     """Forward hook of the student: every place must have run.
 
-    Counting stops here, because activation checkpointing runs modules again in the backward pass.
+    Counting stops here, because activation checkpointing runs modules again in the backward pass. A
+    forward pass that failed is counted no further either (torch calls this with no output then).
     """
 
     def __init__(self, splices: list[_Splice]) -> None:
@@ -81,11 +90,13 @@ class _EndForward:
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         for splice in self.splices:
             splice.counting = False
-            if splice.calls == 0:
+        for splice in self.splices:
+            if splice.calls == 0 and output is not None:
                 raise ConfigError(
                     f'KD layer: module "{splice.module_name}" did not run in the forward pass (it '
-                    'is not used, or it is used without being called), so its KD layer would have '
-                    'no effect. Name a module that is called.'
+                    'is not used, or used without being called, or was replaced, as SyncBN '
+                    'conversion replaces batch norms), so its KD layer would have no effect. Name '
+                    'a module that is called, such as the block around it.'
                 )
 
 
@@ -163,8 +174,14 @@ def attach_kd_layers(
             f'KD layers: there are layers {sorted(layers)} and places for {sorted(places)}; each '
             'layer needs one place.'
         )
-    existing = getattr(student, 'kd_layers', None)
-    owned = existing if isinstance(existing, nn.ModuleDict) else ModuleDict()
+    owned = getattr(student, 'kd_layers', None)
+    if owned is None:
+        owned = ModuleDict()
+    if not isinstance(owned, nn.ModuleDict):
+        raise ConfigError(
+            f'The student ({type(student).__name__}) has a {type(owned).__name__} called "kd_layers", '
+            'which is the name that its KD layers need. Rename it.'
+        )
     splices: list[_Splice] = []
     targets: list[nn.Module] = []
     for name, layer in layers.items():
@@ -193,4 +210,4 @@ def attach_kd_layers(
         module.register_forward_hook(splice)
     student.kd_layers = owned
     student.register_forward_pre_hook(_StartForward(splices))
-    student.register_forward_hook(_EndForward(splices))
+    student.register_forward_hook(_EndForward(splices), always_call=True)

@@ -77,7 +77,7 @@ def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
         size: (h, w), or None to leave the map as it is.
 
     Returns:
-        Shape (N, D, h, w).
+        Shape (N, D, h, w); where it pools, in float32 or better.
 
     Raises:
         ConfigError: The teacher's map is the smaller one, or ``feature`` is no map.
@@ -96,6 +96,7 @@ def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
             f"student's {tuple(size)}; it must be at least as large. Record an earlier module of the "
             'teacher, or place the KD layer after a later module of the student.'
         )
+    feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
     return F.adaptive_avg_pool2d(feature, (size[0], size[1]))
 
 
@@ -217,6 +218,10 @@ class TeacherDecision(nn.Module):
                 f'{feature.size(1)} (shape {tuple(feature.shape)}). Record the module that it was '
                 'fitted on, or fit it again.'
             )
+
+    def check_label(self, gt_label: Tensor | None, batch: int) -> Tensor | None:
+        """The labels of ``batch`` images, or an error that says what is wrong with them."""
+        return gt_label
 
     @torch.no_grad()
     def decide(

@@ -241,26 +241,27 @@ class SubclassDecision(TeacherDecision):
                 f'SubclassDecision: expected labels ({batch},) of integers or ({batch}, C={classes}) '
                 f'of probabilities, but got {tuple(gt_label.shape)} of {gt_label.dtype}.'
             )
+        # As int64 before comparing: smaller types can't hold a large C.
+        label = gt_label if soft else gt_label.long()
         if soft:
-            sums_to_one = ((gt_label.sum(1) - 1).abs() < 1e-2).all() & (gt_label >= 0).all()
+            sums = label.sum(1)
             require(
-                sums_to_one,
+                ((sums - 1).abs() < 1e-2).all() & (label >= 0).all(),
                 lambda: (
                     'SubclassDecision: soft labels must be probabilities that sum to 1, but got '
-                    f'sums from {float(gt_label.sum(1).min()):.4g} to '
-                    f'{float(gt_label.sum(1).max()):.4g}.'
+                    f'sums from {float(sums.min()):.4g} to {float(sums.max()):.4g} and a least value '
+                    f'of {float(label.min()):.4g}.'
                 ),
             )
         else:
-            gt_label = gt_label.long()
             require(
-                ((gt_label >= 0) & (gt_label < classes)).all(),
+                ((label >= 0) & (label < classes)).all(),
                 lambda: (
                     f'SubclassDecision: labels must be 0 to {classes - 1} (num_classes={classes}), '
-                    f'but got {sorted(set(gt_label.tolist()) - set(range(classes)))}.'
+                    f'but got {sorted(set(label.tolist()) - set(range(classes)))}.'
                 ),
             )
-        return gt_label
+        return label
 
     def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
         """Probabilities (N, K, H, W) for pooled features (N, D, H, W) and labels (N,) or (N, C)."""
@@ -294,10 +295,9 @@ class SubclassDecision(TeacherDecision):
         weights.scatter_(2, nearest, label[:, :, None, None].expand_as(nearest))
         weights = weights.flatten(1, 2)
         positions = weights.transpose(1, 2).flatten(0, 1)
-        if table.is_sparse:
-            mixed = torch.sparse.mm(table.t(), positions.t()).t()
-        else:
-            mixed = positions @ table
+        mixed = (
+            torch.sparse.mm(table.t(), positions.t()).t() if table.is_sparse else positions @ table
+        )
         return mixed.unflatten(0, (weights.size(0), -1)).transpose(1, 2)
 
     def extra_repr(self) -> str:

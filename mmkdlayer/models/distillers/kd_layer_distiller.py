@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules import RecorderManager
@@ -63,7 +64,20 @@ class KDLayerDistiller(ConfigurableDistiller):
                     f'connector; the connectors are {sorted(self.connectors)}. Add {name}=dict('
                     'type="mmkdlayer.KDLayerConnector", in_channels=..., num_templates=...).'
                 )
+        self._check_connectors()
         self._check_templates()
+
+    def _check_connectors(self) -> None:
+        """A KD layer runs in the student: a loss can't run it once more on a record."""
+        for loss_name, mapping in self.loss_forward_mappings.items():
+            for key, record in mapping.items():
+                if record.get('connector') in self.kd_layers:
+                    name = record['connector']
+                    raise ConfigError(
+                        f'loss_forward_mappings["{loss_name}"]["{key}"] runs the connector "{name}", '
+                        'but kd_layers places it in the student. Take the connector out of the '
+                        f'mapping and record "kd_layers.{name}" or "kd_layers.{name}.templates".'
+                    )
 
     def _check_templates(self) -> None:
         """Each decision must have as many templates as the layer whose scores it supervises."""
@@ -95,6 +109,8 @@ class KDLayerDistiller(ConfigurableDistiller):
         """
         layers = {name: self.connectors.pop(name) for name in self.kd_layers}
         attach_kd_layers(model, layers, self.kd_layers)
+        # In a plain dict: they are the student's modules, not the distiller's.
+        self._placed_layers = layers
         _check_sources(self.student_recorders, model, 'student')
         super().prepare_from_student(model)
 
@@ -118,9 +134,28 @@ class KDLayerDistiller(ConfigurableDistiller):
         copy of the model fail.
         """
         try:
+            self._check_gradients()
             return super().compute_distill_losses()
         finally:
             self.release_records()
+
+    def _check_gradients(self) -> None:
+        """Scores without a graph would be supervised in vain."""
+        for recorder in self.student_recorders.recorders.values():
+            for name, layer in self._placed_layers.items():
+                if (
+                    torch.is_grad_enabled()
+                    and recorder.source == f'kd_layers.{name}.templates'
+                    and any(parameter.requires_grad for parameter in layer.parameters())
+                    and not all(getattr(r, 'requires_grad', True) for r in recorder.data_buffer)
+                ):
+                    raise ConfigError(
+                        f'KD layer "{name}": its recorded scores carry no gradient, so no loss could '
+                        'train it. Either the student runs without gradients (student_trainable), or '
+                        'the module that the layer is placed after lies inside a module with '
+                        'activation checkpointing, which runs without gradients first. Checkpoint '
+                        'smaller modules, or checkpoint with use_reentrant=False.'
+                    )
 
     def release_records(self) -> None:
         """Drop everything that the recorders hold."""

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions import TeacherDecision
@@ -55,8 +54,12 @@ class _DecisionDivergence(torch.autograd.Function):
         return total / positions
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
+        if torch.is_grad_enabled():  # with create_graph=True; torch would silently leave terms out
+            raise RuntimeError(
+                'TeacherDecisionLoss has no second derivative: do not differentiate its gradient '
+                '(create_graph=True).'
+            )
         grad = ctx.grad
         return grad * grad_outputs[0].to(grad.dtype), None, None, None
 

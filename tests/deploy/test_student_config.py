@@ -1,0 +1,145 @@
+"""The standalone student's config."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS
+
+from mmkdlayer.deploy import student_config, student_model_config
+from mmkdlayer.deploy.student_config import find_input_size
+from mmkdlayer.errors import ConfigError
+
+
+def test_the_model_is_the_architecture_with_its_kd_layers(
+    make_config, distillation_config, kd_layer_configs
+):
+    cfg = make_config(distillation_config())
+    before = copy.deepcopy(cfg.to_dict())
+    model = student_config(cfg).model
+    assert cfg.to_dict() == before
+    assert model.type == 'mmkdlayer.KDLayerClassifier'
+    assert model.kd_layers.to_dict() == kd_layer_configs()
+    for part in ('backbone', 'neck', 'head'):
+        assert model[part] == cfg.model.architecture[part]
+    assert model.data_preprocessor.type.endswith('ClsDataPreprocessor')
+    MODELS.build(model)
+
+
+def test_nothing_of_the_training_is_left(make_config, distillation_config):
+    student = student_config(make_config(distillation_config()))
+    assert student.custom_imports.imports == ['mmkdlayer']
+    assert {'test_dataloader', 'test_evaluator', 'test_cfg', 'default_scope'} <= set(student.keys())
+    text = student.pretty_text
+    for word in ('teacher', 'mmrazor', 'distiller', 'optim', 'FitDecisions', 'train_'):
+        assert word not in text, word
+
+
+def test_the_written_config_is_the_config(make_config, distillation_config, tmp_path):
+    student = student_config(make_config(distillation_config()))
+    (tmp_path / 'student.py').write_text(student.pretty_text)
+    assert Config.fromfile(tmp_path / 'student.py').to_dict() == student.to_dict()
+
+
+def test_the_config_of_a_student_stays_as_it_is(make_config, distillation_config):
+    student = student_config(make_config(distillation_config()))
+    again = student_config(student)
+    assert again.to_dict() == student.to_dict()
+    again.model.backbone.depth = 34
+    assert student.model.backbone.depth == 18
+
+
+def test_a_stock_architecture_by_path(make_config, distillation_config):
+    path = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+    config = distillation_config(architecture=dict(cfg_path=path, pretrained=False))
+    config['distiller']['connectors']['inter']['in_channels'] = 512
+    student = student_config(make_config(config))
+    assert student.model.backbone.type.endswith('ResNet_CIFAR')
+    assert student.model.head.in_channels == 512
+    assert student.model.data_preprocessor.mean == [125.307, 122.961, 113.8575]
+    assert 'cfg_path' not in student.model and 'pretrained' not in student.model
+
+
+def test_pretrained_weights_and_scopes_are_dropped(make_config, distillation_config):
+    config = distillation_config()
+    architecture = config['architecture']
+    architecture['backbone'].update(
+        _scope_='mmpretrain', init_cfg=dict(type='Pretrained', checkpoint='some/where.pth')
+    )
+    architecture['head']['init_cfg'] = dict(type='Normal', layer='Linear', std=0.01)
+    architecture['_scope_'] = 'mmpretrain'
+    model = student_model_config(make_config(config))
+    assert 'init_cfg' not in model['backbone'] and '_scope_' not in str(model)
+    assert model['head']['init_cfg']['type'] == 'Normal'
+
+
+@pytest.mark.parametrize('where', ['model', 'config', 'architecture'])
+def test_the_preprocessor_is_that_of_the_training_without_augmentation(
+    where, make_config, distillation_config
+):
+    preprocessor = dict(
+        type='mmpretrain.ClsDataPreprocessor',
+        mean=[1, 2, 3],
+        std=[4, 5, 6],
+        batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]),
+    )
+    config, more = distillation_config(), {}
+    if where == 'config':
+        more['data_preprocessor'] = preprocessor
+    else:
+        (config if where == 'model' else config['architecture'])['data_preprocessor'] = preprocessor
+    expected = {k: v for k, v in preprocessor.items() if k != 'batch_augments'}
+    found = student_config(make_config(config, **more)).model.data_preprocessor
+    assert found.to_dict() == expected
+
+
+def test_the_output_index_of_a_place_is_kept(make_config, distillation_config):
+    config = distillation_config()
+    config['distiller']['kd_layers']['penult'] = dict(module='backbone', output_index=0)
+    layer = student_config(make_config(config)).model.kd_layers.penult
+    assert (layer.module, layer.output_index, layer.num_templates) == ('backbone', 0, 5)
+
+
+def test_another_kind_of_layer_keeps_its_type(make_config, distillation_config):
+    config = distillation_config()
+    config['distiller']['connectors']['inter']['type'] = 'some.OtherLayer'
+    layers = student_config(make_config(config)).model.kd_layers
+    assert layers.inter.type == 'some.OtherLayer' and 'type' not in layers.penult
+
+
+def test_models_that_have_no_student():
+    with pytest.raises(ConfigError, match=r"has an `architecture`.*'Other'|of type 'Other'"):
+        from mmkdlayer.deploy.student_config import architecture_config
+
+        architecture_config(dict(type='Other'))
+    model = dict(architecture=dict(type='mmdet.FasterRCNN'), distiller=dict())
+    with pytest.raises(ConfigError, match=r"type 'mmdet\.FasterRCNN'.*ImageClassifier or KDLayer"):
+        student_config(Config(dict(model=model)))
+
+
+def test_a_place_without_a_connector(make_config, distillation_config):
+    config = distillation_config()
+    del config['distiller']['connectors']['inter']
+    with pytest.raises(ConfigError, match='KD layer "inter" has no connector'):
+        student_config(make_config(config))
+
+
+@pytest.mark.parametrize(
+    ('transforms', 'size'),
+    [
+        ([dict(type='Resize', scale=32)], (32, 32)),
+        ([dict(type='Resize', scale=(40, 24))], (24, 40)),
+        ([dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)], (224, 224)),
+        (
+            [dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=(24, 40))],
+            (24, 40),
+        ),
+        ([dict(type='PackInputs')], (64, 64)),
+        (None, (64, 64)),
+    ],
+)
+def test_the_size_of_the_images(transforms, size):
+    loader = {} if transforms is None else dict(dataset=dict(dataset=dict(pipeline=transforms)))
+    assert find_input_size(ConfigDict(test_dataloader=loader)) == size

@@ -1,0 +1,92 @@
+"""Small networks to put KD layers into."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mmkdlayer.models import KDLayerConnector, attach_kd_layers
+
+
+class Network(BaseModule):
+    """Two stages and a head; what a stage returns, and how often it runs, can be chosen."""
+
+    def __init__(self, returns: Any = None, runs: int = 1) -> None:
+        super().__init__()
+        self.stage1 = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.stage2 = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+        self.wrapper = Wrapper(self.stage2, returns) if returns else self.stage2
+        if returns:
+            del self.stage2
+        self.unused = nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(4, 2)
+        self.runs = runs
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage1(x)
+        for _ in range(self.runs):
+            x = self.wrapper(x)
+            if not isinstance(x, Tensor):
+                x = x['x'] if isinstance(x, dict) else x[-1]
+        return self.head(x.mean((2, 3)))
+
+
+class Wrapper(nn.Module):
+    def __init__(self, inner: nn.Module, returns: Any) -> None:
+        super().__init__()
+        self.inner, self.returns = inner, returns
+
+    def forward(self, x: Tensor) -> Any:
+        return self.returns(x, self.inner(x))
+
+
+def plain() -> Network:
+    """A network in which no module has two names."""
+    network = Plain()
+    del network.wrapper
+    return network
+
+
+class Plain(Network):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stage2(self.stage1(x)).mean((2, 3)))
+
+
+def spliced(seed: int = 0, **layer: Any) -> Plain:
+    torch.manual_seed(seed)
+    network = plain()
+    layers = dict(
+        early=KDLayerConnector(4, 6, **layer), late=KDLayerConnector(4, 5, alpha=0.5, **layer)
+    )
+    attach_kd_layers(network, layers, dict(early='stage1', late='stage2'))
+    return network
+
+
+X = torch.randn(3, 3, 7, 6, generator=torch.Generator().manual_seed(1))
+
+
+def by_hand(network: Plain, x: Tensor) -> Tensor:
+    """What the forward pass should be, without hooks."""
+    layers = network.kd_layers
+    for block in (*network.stage1._modules.values(), layers['early']):
+        x = block(x)
+    for block in (*network.stage2._modules.values(), layers['late']):
+        x = block(x)
+    return network.head(x.mean((2, 3)))
+
+
+def attach(network: nn.Module, **places: Any) -> None:
+    attach_kd_layers(network, {name: KDLayerConnector(4, 6) for name in places}, places)
+
+
+@pytest.fixture
+def nets() -> SimpleNamespace:
+    """The networks, what is done to them, and images ``x`` for them."""
+    return SimpleNamespace(
+        Network=Network, plain=plain, spliced=spliced, attach=attach, by_hand=by_hand, x=X
+    )

@@ -1,0 +1,177 @@
+"""What all decisions share: pooling, errors, copies, state dicts, registry."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError, UnfittedDecisionError
+from mmkdlayer.models import CentroidDecision, SubclassDecision
+from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.registry import MODELS
+
+
+def pool_oracle(feature: Tensor, height: int, width: int) -> Tensor:
+    """Average pooling whose windows run from floor(i H / h) to ceil((i + 1) H / h)."""
+    images, channels, full_height, full_width = feature.shape
+    pooled = torch.zeros(images, channels, height, width, dtype=torch.float64)
+    for i in range(height):
+        rows = range(i * full_height // height, math.ceil((i + 1) * full_height / height))
+        for j in range(width):
+            columns = range(j * full_width // width, math.ceil((j + 1) * full_width / width))
+            for row in rows:
+                for column in columns:
+                    pooled[:, :, i, j] += feature[:, :, row, column].double()
+            pooled[:, :, i, j] /= len(rows) * len(columns)
+    return pooled
+
+
+def make_centroid() -> CentroidDecision:
+    return CentroidDecision.from_tables(torch.randn(4, 3))
+
+
+def make_subclass() -> SubclassDecision:
+    return SubclassDecision.from_tables(
+        torch.randn(2, 3), torch.randn(2), torch.randn(4, 2), torch.rand(4, 4).softmax(1), 2
+    )
+
+
+@pytest.mark.parametrize(
+    ('full', 'size'), [((4, 4), (2, 2)), ((5, 7), (2, 3)), ((6, 4), (4, 3)), ((3, 5), (1, 1))]
+)
+def test_pooling_to_the_size_of_the_student(full, size):
+    feature = torch.randn(2, 3, *full)
+    pooled = pool_to(feature, size)
+    torch.testing.assert_close(pooled.double(), pool_oracle(feature, *size), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize('size', [None, (3, 2)])
+def test_a_map_of_the_right_size_is_not_touched(size):
+    feature = torch.randn(2, 3, 3, 2)
+    assert pool_to(feature, size) is feature
+
+
+@pytest.mark.parametrize('size', [(4, 4), (5, 2), (2, 5)])
+def test_a_teacher_map_that_is_smaller_is_an_error_that_names_both(size):
+    with pytest.raises(ConfigError, match=rf'\(4, 3\).*smaller.*\({size[0]}, {size[1]}\)'):
+        pool_to(torch.zeros(2, 3, 4, 3), size)
+
+
+@pytest.mark.parametrize('feature', [torch.zeros(2, 3), (torch.zeros(2, 3, 4, 4),)])
+def test_a_feature_that_is_no_map_is_an_error(feature):
+    with pytest.raises(ConfigError, match=r'expected a teacher feature map \(N, D, H, W\)'):
+        pool_to(feature, None)
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_decide_pools_and_gives_probabilities(make):
+    decision = make()
+    feature = torch.randn(2, 3, 5, 4)
+    label = torch.tensor([0, 1])
+    found = decision.decide(feature, label, size=(2, 3))
+    assert found.shape == (2, 4, 2, 3) and (found >= 0).all()
+    torch.testing.assert_close(found.sum(1), torch.ones(2, 2, 3))
+    expected = decision.decide(pool_oracle(feature, 2, 3).float(), label)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_other_channels_are_an_error_that_names_both(make):
+    with pytest.raises(ConfigError, match='3 channels.* have 5 '):
+        make().decide(torch.zeros(2, 5, 2, 2), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_features_in_half_precision_are_decided_on_in_float32(make):
+    decision = make()
+    feature = torch.randn(2, 3, 2, 2).bfloat16()
+    label = torch.tensor([0, 1])
+    expected = decision.decide(feature.float(), label)
+    with torch.autocast('cpu', torch.bfloat16):
+        found = decision.decide(feature, label)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_decide_lets_no_gradient_through(make):
+    feature = torch.randn(2, 3, 2, 2, requires_grad=True)
+    assert not make().decide(feature, torch.tensor([0, 1])).requires_grad
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        dict(type='mmkdlayer.CentroidDecision', num_centroids=4),
+        dict(type='mmkdlayer.SubclassDecision', num_classes=2),
+    ],
+)
+@pytest.mark.parametrize('use', ['decide', 'save', 'table', 'feature_channels'])
+def test_an_unfitted_decision_names_the_command_that_fits(config, use, tmp_path):
+    decision = MODELS.build(config)
+    assert not decision.is_fitted and decision.num_templates in (4, 16)
+    with pytest.raises(UnfittedDecisionError, match=r'tools/fit_decisions\.py CONFIG --out'):
+        if use == 'decide':
+            decision.decide(torch.zeros(1, 3, 2, 2))
+        elif use == 'save':
+            decision.save(tmp_path / 'file.safetensors')
+        elif use == 'table':
+            getattr(decision, decision.table_names[0])
+        else:
+            decision.feature_channels  # noqa: B018
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_tables_are_no_state(make):
+    decision = make()
+    assert not decision.state_dict()
+    assert not list(decision.parameters()) and not list(decision.buffers())
+    holder = nn.Sequential(decision)
+    holder.load_state_dict({}, strict=True)
+    assert decision.is_fitted
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_a_deep_copy_shares_tables_and_is_independent(make):
+    decision = make()
+    decision.provenance = dict(seed=1)
+    feature, label = torch.randn(2, 3, 2, 2), torch.tensor([0, 1])
+    expected = decision.decide(feature, label)
+    twin = copy.deepcopy(nn.ModuleList([decision]))[0]
+    name = decision.table_names[0]
+    assert getattr(twin, name).data_ptr() == getattr(decision, name).data_ptr()
+    assert torch.equal(twin.decide(feature, label), expected)
+    twin.provenance['seed'] = 2
+    assert decision.provenance == dict(seed=1)
+    twin.take(make())
+    assert not torch.equal(twin.decide(feature, label), expected)
+    assert torch.equal(decision.decide(feature, label), expected)
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_a_decision_pickles(make):
+    decision = make()
+    feature, label = torch.randn(2, 3, 2, 2), torch.tensor([0, 1])
+    twin = pickle.loads(pickle.dumps(decision))
+    assert torch.equal(twin.decide(feature, label), decision.decide(feature, label))
+
+
+@pytest.mark.parametrize('make', [make_centroid, make_subclass])
+def test_tables_in_half_precision_are_kept_in_float32(make):
+    decision = make()
+    tables = {name: table.half() for name, table in decision._tables.items()}
+    decision.set_tables(**tables)
+    assert all(table.dtype == torch.float32 for table in decision._tables.values())
+
+
+def test_tables_of_another_decision_do_not_fit():
+    with pytest.raises(ConfigError, match='expected the table "centroids"'):
+        make_centroid().take(make_subclass())
+    with pytest.raises(ConfigError, match='expected the tables'):
+        make_subclass().take(make_centroid())

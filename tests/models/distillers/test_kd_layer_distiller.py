@@ -1,0 +1,329 @@
+"""The distiller: where KD layers live, what is recorded, what a checkpoint holds, wrong configs."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mmkdlayer.errors import ConfigError, UnfittedDecisionError
+from mmkdlayer.models import KDLayerConnector
+
+pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
+
+PARTS = [
+    'templates.weight',
+    'templates.scale',
+    'bn.weight',
+    'bn.bias',
+    'bn.running_mean',
+    'bn.running_var',
+    'bn.num_batches_tracked',
+    'semantics.weight',
+    'semantics.scale',
+]
+
+
+def record(model: nn.Module, recorder: str, student: bool = True, **more: Any) -> Any:
+    return model.distiller.get_record(recorder, from_student=student, **more)
+
+
+def recorders_of(model: nn.Module) -> list:
+    managers = (model.distiller.student_recorders, model.distiller.teacher_recorders)
+    return [recorder for manager in managers for recorder in manager.recorders.values()]
+
+
+def keep_records(model: nn.Module) -> None:
+    """Let records outlive the loss, so that a test can look at them."""
+    model.distiller.release_records = lambda: None
+
+
+def test_keys_of_a_checkpoint(make_distillation, classifier_config):
+    from mmengine.registry import MODELS
+
+    keys = list(make_distillation().state_dict())
+    ours = [key for key in keys if 'kd_layers' in key]
+    assert sorted(ours) == sorted(
+        f'architecture.kd_layers.{name}.{part}' for name in ('inter', 'penult') for part in PARTS
+    )
+    plain = MODELS.build(classifier_config()).state_dict()
+    assert sorted(set(keys) - set(ours)) == sorted(f'architecture.{key}' for key in plain)
+
+
+def test_names_of_the_parameters_that_are_trained(make_distillation):
+    model = make_distillation()
+    names = [n for n, p in model.named_parameters(remove_duplicate=False) if 'templates' in n]
+    assert names == [
+        f'architecture.kd_layers.{name}.templates.{part}'
+        for name in ('inter', 'penult')
+        for part in ('weight', 'scale')
+    ]
+    assert all(
+        name.startswith('architecture.') for name, p in model.named_parameters() if p.requires_grad
+    )
+    assert 'inter' not in model.distiller.connectors
+    assert type(model.student.kd_layers['inter']) is KDLayerConnector
+
+
+def test_save_teacher_puts_the_teacher_into_checkpoints(make_distillation, distillation_config):
+    config = distillation_config()
+    config['distiller']['save_teacher'] = True
+    model = make_distillation(config)
+    keys = set(model.state_dict())
+    assert {f'teacher.{key}' for key in model.teacher.state_dict()} <= keys
+    assert keys - set(make_distillation().state_dict()) == {
+        k for k in keys if k.startswith('teacher')
+    }
+
+
+@pytest.mark.parametrize('save_teacher', [False, True])
+def test_state_dicts_load_strictly_with_or_without_teacher(
+    save_teacher, make_distillation, distillation_config, make_batch
+):
+    config = distillation_config()
+    config['distiller']['save_teacher'] = save_teacher
+    source, target = make_distillation(config, seed=1), make_distillation(seed=2)
+    teacher = copy.deepcopy(target.teacher.state_dict())
+    target.load_state_dict(source.state_dict(), strict=True)
+    inputs, _ = make_batch()
+    assert torch.equal(target.student.eval()(inputs), source.student.eval()(inputs))
+    expected = source.teacher.state_dict() if save_teacher else teacher
+    for name, value in target.teacher.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_teacher_that_is_trained_is_in_checkpoints_and_in_training_mode(
+    make_distillation, distillation_config, make_batch
+):
+    config = distillation_config(teacher_trainable=True, teacher_norm_eval=False)
+    model = make_distillation(config)
+    assert any(key.startswith('teacher.') for key in model.state_dict())
+    assert model.teacher.backbone.layer3.training
+    losses = model(*make_batch(), mode='loss')
+    losses['teacher.loss'].backward(retain_graph=True)
+    before = model.teacher.head.fc.weight.grad.clone()
+    (losses['distill.loss_inter'] + losses['distill.loss_penult']).backward()
+    assert before.abs().sum() > 0
+    assert torch.equal(model.teacher.head.fc.weight.grad, before)
+
+
+@pytest.mark.parametrize(
+    'twin_of', [lambda model: model, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_the_whole_teacher_stays_in_eval_mode(
+    twin_of, make_distillation, distillation_config, classifier_config, make_batch
+):
+    config = distillation_config()
+    config['teacher'] = classifier_config(6)
+    config['teacher']['head'].update(
+        type='mmpretrain.StackedLinearClsHead', mid_channels=[8], dropout_rate=0.5
+    )
+    config['distiller']['teacher_recorders']['logits'] = dict(type='ModuleOutputs', source='head')
+    model = make_distillation_with_stacked_head(make_distillation, config)
+    dropout = [module for module in model.teacher.modules() if isinstance(module, nn.Dropout)]
+    assert dropout
+    statistics = copy.deepcopy(model.teacher.state_dict())
+    model = twin_of(model)
+    model.train()
+    assert not any(module.training for module in model.teacher.modules())
+    assert all(module.training for module in model.student.modules())
+    inputs, samples = make_batch()
+    first = model.teacher(inputs)
+    model(inputs, samples, mode='loss')
+    model.train()
+    assert torch.equal(model.teacher(inputs), first)
+    for name, value in model.teacher.state_dict().items():
+        assert torch.equal(value, statistics[name]), name
+
+
+def make_distillation_with_stacked_head(make_distillation, config: dict) -> nn.Module:
+    """The fixture fits decisions to ``head.fc.in_features``, which this head has not."""
+    from mmengine.registry import MODELS
+
+    donor = make_distillation()
+    model = MODELS.build(config)
+    model.init_weights()
+    for name, loss in model.distiller.distill_losses.items():
+        loss.decision.take(donor.distiller.distill_losses[name].decision)
+    return model
+
+
+def test_what_recorders_see(make_distillation, distillation_config, make_batch):
+    config = distillation_config()
+    config['distiller']['student_recorders'].update(
+        module=dict(type='ModuleOutputs', source='backbone.layer3'),
+        before=dict(type='ModuleInputs', source='kd_layers.penult'),
+        after=dict(type='ModuleOutputs', source='kd_layers.penult'),
+        next=dict(type='ModuleInputs', source='neck'),
+        block=dict(type='ModuleOutputs', source='backbone.layer3.0'),
+        next_block=dict(type='ModuleInputs', source='backbone.layer3.1'),
+    )
+    model = make_distillation(config)
+    model.eval()
+    keep_records(model)
+    inputs, samples = make_batch()
+    model(inputs, samples, mode='loss')
+    layer = model.student.kd_layers['penult']
+    before = record(model, 'before', data_idx=0)
+    after = record(model, 'after')
+    assert torch.equal(layer(before), after)
+    assert record(model, 'module') is after
+    assert torch.equal(record(model, 'next', data_idx=0)[0], after)
+    assert torch.equal(record(model, 'penult_scores'), layer.templates(before))
+    assert record(model, 'block') is record(model, 'next_block', data_idx=0)
+    assert record(model, 'gt_label', data_idx=1).tolist() == [0, 1, 2, 0]
+
+
+def test_records_are_released_with_the_losses(make_distillation, make_batch):
+    model = make_distillation()
+    losses = model(*make_batch(), mode='loss')
+    recorders = recorders_of(model)
+    assert len(recorders) == 5 and not any(recorder.data_buffer for recorder in recorders)
+    copy.deepcopy(model)
+    losses['distill.loss_inter'].backward()
+    copy.deepcopy(model)
+    pickle.dumps(model)
+
+
+def test_records_are_released_when_a_loss_fails(make_distillation, make_batch):
+    model = make_distillation()
+    inputs, samples = make_batch()
+    samples[0].set_gt_label(99)
+    for classifier in (model.student, model.teacher):  # a task loss that takes any label
+        classifier.head.loss_module.forward = lambda score, target, **kwargs: score.sum()
+    with pytest.raises(ValueError, match=r'labels must be 0 to 2 .* but got \[99\]'):
+        model(inputs, samples, mode='loss')
+    assert not any(recorder.data_buffer for recorder in recorders_of(model))
+
+
+def test_an_unfitted_decision_is_an_error_that_names_the_command(distillation_config, make_batch):
+    from mmengine.registry import MODELS
+
+    model = MODELS.build(distillation_config())
+    assert model(make_batch()[0]).shape == (4, 3)
+    with pytest.raises(UnfittedDecisionError, match=r'fit_decisions\.py'):
+        model(*make_batch(), mode='loss')
+
+
+@pytest.mark.parametrize(
+    ('path', 'value', 'message'),
+    [
+        ('kd_layers.inter', 'backbone.layer9.0', r'student .* "backbone\.layer9\.0".*layer3\.0'),
+        ('kd_layers.extra', 'neck', r'no such connector; the connectors are \[.inter., .penult.\]'),
+        ('kd_layers.inter', 3, 'its place must be the name of a student module'),
+        (
+            'connectors.inter.num_templates',
+            7,
+            r'"inter" has num_templates=7.*over 6 templates.*num',
+        ),
+        ('connectors.penult.num_templates', 6, r'"penult" has num_templates=6.*over 5 templates'),
+        ('distill_losses.loss_inter.decision.num_classes', 4, 'num_templates=6.*over 8 templates'),
+        ('teacher_recorders.inter.source', 'backbone.layer4', r'teacher .* "backbone\.layer4"'),
+        ('student_recorders.gt_label.source', 'head.loss', r'student .*head\.loss_module'),
+        ('student_recorders.inter_scores.source', 'kd_layers.intre.templates', 'kd_layers.inter'),
+        (
+            'distill_losses.loss_penult.decision',
+            dict(type='mmengine.BaseDataPreprocessor'),
+            'must be',
+        ),
+    ],
+)
+def test_a_config_that_does_not_fit_fails_at_build(path, value, message, distillation_config):
+    from mmengine.registry import MODELS
+
+    config = distillation_config()
+    *parents, last = path.split('.')
+    part = config['distiller']
+    for key in parents:
+        part = part[key]
+    part[last] = value
+    with pytest.raises(ConfigError, match=message):
+        MODELS.build(config)
+
+
+def test_wrong_channels_are_an_error_that_names_both(
+    make_distillation, distillation_config, make_batch
+):
+    config = distillation_config()
+    config['distiller']['connectors']['inter']['in_channels'] = 12
+    with pytest.raises(ConfigError, match=r'C=12, H, W\), but got \(4, 16, 4, 4\)'):
+        make_distillation(config)(*make_batch(), mode='loss')
+
+
+def test_a_layer_without_supervision_is_a_capacity_control(
+    make_distillation, distillation_config, make_batch
+):
+    from mmengine.registry import MODELS
+
+    config = distillation_config()
+    distiller = config['distiller']
+    for key in (
+        'student_recorders',
+        'teacher_recorders',
+        'distill_losses',
+        'loss_forward_mappings',
+    ):
+        del distiller[key]
+    model = MODELS.build(config)
+    losses = model(*make_batch(), mode='loss')
+    assert set(losses) == {'student.loss'}
+    losses['student.loss'].backward()
+    assert model.student.kd_layers['inter'].templates.weight.grad.abs().sum() > 0
+
+
+def test_another_connector_stays_with_the_distiller(
+    make_distillation, distillation_config, make_batch
+):
+    config = distillation_config()
+    distiller = config['distiller']
+    distiller['connectors']['fit'] = dict(
+        type='mmrazor.ConvModuleConnector', in_channel=16, out_channel=24
+    )
+    distiller['student_recorders']['penult'] = dict(type='ModuleOutputs', source='backbone.layer3')
+    distiller['distill_losses']['loss_fit'] = dict(type='mmrazor.L2Loss')
+    distiller['loss_forward_mappings']['loss_fit'] = dict(
+        s_feature=dict(recorder='penult', from_student=True, connector='fit'),
+        t_feature=dict(recorder='penult', from_student=False),
+    )
+    model = make_distillation(config)
+    fitted = [key for key in model.state_dict() if not key.startswith('architecture.')]
+    assert fitted and all(key.startswith('distiller.connectors.fit.') for key in fitted)
+    losses = model(*make_batch(), mode='loss')
+    losses['distill.loss_fit'].backward()
+    assert next(model.distiller.connectors['fit'].parameters()).grad.abs().sum() > 0
+
+
+def test_a_kd_layer_that_a_loss_names_as_its_connector_is_an_error(distillation_config):
+    from mmengine.registry import MODELS
+
+    config = distillation_config()
+    mapping = config['distiller']['loss_forward_mappings']['loss_penult']
+    mapping['scores']['connector'] = 'penult'
+    with pytest.raises(ConfigError, match='"penult".*kd_layers'):
+        MODELS.build(config)
+
+
+def test_without_kd_layers_it_is_mmrazor_s_distiller(distillation_config, make_batch):
+    from mmengine.registry import MODELS
+
+    config = distillation_config()
+    recorders = dict(fc=dict(type='ModuleOutputs', source='head.fc'))
+    config['distiller'] = dict(
+        type='mmkdlayer.KDLayerDistiller',
+        student_recorders=recorders,
+        teacher_recorders=recorders,
+        distill_losses=dict(loss_kl=dict(type='mmrazor.KLDivergence')),
+        loss_forward_mappings=dict(
+            loss_kl=dict(
+                preds_S=dict(recorder='fc', from_student=True),
+                preds_T=dict(recorder='fc', from_student=False),
+            )
+        ),
+    )
+    model = MODELS.build(config)
+    assert not hasattr(model.student, 'kd_layers')
+    assert set(model(*make_batch(), mode='loss')) == {'student.loss', 'distill.loss_kl'}

@@ -1,0 +1,118 @@
+"""Places that KD layers can't go to, and forward passes that fail."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models import KDLayerConnector, attach_kd_layers
+
+
+@pytest.mark.parametrize(
+    ('returns', 'place', 'message'),
+    [
+        (lambda x, y: (x, y), 'wrapper', 'returns a tuple of 2, not a tensor.*output_index=...'),
+        (lambda x, y: [x, y], 'wrapper', 'returns a list of 2, not a tensor'),
+        (lambda x, y: dict(x=y), 'wrapper', 'returns a dict, .* returns a feature map'),
+        (lambda x, y: (x, y), ('wrapper', 2), 'output_index is 2, but .* returns a tuple of 2'),
+        (lambda x, y: (x, y), ('wrapper', -3), 'output_index is -3, but .* returns a tuple of 2'),
+        (lambda x, y: y, ('wrapper', 0), 'output_index is 0, but .* returns one tensor'),
+        (lambda x, y: dict(x=y), ('wrapper', 0), 'output_index is 0, but .* returns a dict'),
+    ],
+)
+def test_an_output_that_is_not_what_the_place_says(nets, returns, place, message):
+    network = nets.Network(returns)
+    if not isinstance(place, str):
+        place = dict(module=place[0], output_index=place[1])
+    attach_kd_layers(network, dict(one=KDLayerConnector(4, 6)), dict(one=place))
+    with pytest.raises(ConfigError, match=message):
+        network(nets.x)
+
+
+@pytest.mark.parametrize(
+    ('name', 'near'),
+    [('stage3', 'stage1, stage2'), ('stage1.O', r'stage1\.0'), ('Head', 'head'), ('', 'It has')],
+)
+def test_a_name_that_does_not_exist_lists_near_ones(nets, name, near):
+    with pytest.raises(ConfigError, match=rf'\(Plain\) has no module "{name}"\. .*{near}') as info:
+        nets.attach(nets.plain(), one=name)
+    assert 'stage' in str(info.value) or name == 'Head'
+
+
+def test_a_failed_attachment_leaves_the_network_as_it_was(nets):
+    network = nets.plain()
+    with pytest.raises(ConfigError):
+        nets.attach(network, one='stage1', two='nowhere')
+    assert not hasattr(network, 'kd_layers')
+    assert not network.stage1._forward_hooks and not network._forward_hooks
+
+
+def test_a_shared_module_is_an_error_that_gives_its_names(nets):
+    with pytest.raises(ConfigError, match='"stage2" is shared, it is also .wrapper.'):
+        nets.attach(nets.Network(), one='stage2')
+
+
+def test_a_module_that_runs_twice_is_an_error(nets):
+    network = nets.Network(lambda x, y: y, runs=2)
+    nets.attach(network, one='wrapper')
+    with pytest.raises(ConfigError, match='"wrapper" runs more than once'):
+        network(nets.x)
+
+
+def test_a_module_that_does_not_run_is_an_error(nets):
+    network = nets.plain()
+    nets.attach(network, one='unused')
+    with pytest.raises(ConfigError, match='"unused" did not run'):
+        network(nets.x)
+
+
+def test_a_forward_pass_that_failed_is_forgotten(nets):
+    network = nets.spliced()
+    with pytest.raises(ValueError, match='expected 4D input'):
+        network(nets.x[:, :, :, 0])
+    network.stage1(nets.x)
+    network.stage1(nets.x)
+    assert network(nets.x).shape == (3, 2)
+
+
+def test_a_failure_after_the_layers_ran_is_forgotten(nets):
+    network = nets.spliced()
+    head = network.head
+    network.head = nn.Linear(5, 2)
+    with pytest.raises(RuntimeError, match='shapes cannot be multiplied'):
+        network(nets.x)
+    network.head = head
+    network.stage1(nets.x)
+    assert network(nets.x).shape == (3, 2)
+
+
+def test_names_that_are_taken(nets):
+    network = nets.spliced()
+    with pytest.raises(ConfigError, match='already has a KD layer "early"'):
+        nets.attach(network, early='head')
+    with pytest.raises(ConfigError, match='"stage1" already carries a KD layer'):
+        nets.attach(network, other='stage1')
+    with pytest.raises(ConfigError, match='"stage1" already carries a KD layer'):
+        nets.attach(nets.plain(), one='stage1', two='stage1')
+    assert list(network.kd_layers) == ['early', 'late']
+
+
+def test_an_attribute_of_that_name_is_not_overwritten(nets):
+    network = nets.plain()
+    network.kd_layers = nn.Conv2d(1, 1, 1)
+    with pytest.raises(ConfigError, match='kd_layers'):
+        nets.attach(network, one='stage1')
+
+
+def test_layers_and_places_must_have_the_same_names(nets):
+    with pytest.raises(ConfigError, match=r"layers \['a'\] and places for \['b'\]"):
+        attach_kd_layers(nets.plain(), dict(a=KDLayerConnector(4, 6)), dict(b='stage1'))
+
+
+@pytest.mark.parametrize(
+    'place', [None, 3, ['stage1'], dict(), dict(module=1), dict(module='stage1', index=1)]
+)
+def test_a_place_that_is_none(nets, place):
+    with pytest.raises(ConfigError, match='KD layer "one": its place must be'):
+        nets.attach(nets.plain(), one=place)
