@@ -1,0 +1,102 @@
+"""Collectives of the fitting on top of ``mmengine.dist``; each does nothing in a single process."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from mmengine import dist
+from torch import Tensor
+
+from mmkdlayer.errors import DataError
+
+_PIECE_BYTES = 1 << 26
+
+
+def default_device() -> torch.device:
+    """Where a rank that gets no data at all does its share of the work."""
+    return dist.get_comm_device() if dist.get_world_size() > 1 else torch.device('cpu')
+
+
+def sum_over_ranks(tensor: Tensor) -> Tensor:
+    """Replace a contiguous ``tensor`` by its sum over all ranks, in pieces to bound the memory."""
+    if dist.get_world_size() > 1:
+        flat = tensor.view(-1)
+        for piece in flat.split(max(1, _PIECE_BYTES // tensor.element_size())):
+            dist.all_reduce(piece)
+    return tensor
+
+
+def first_rank_decides(tensor: Tensor) -> Tensor:
+    """Give every rank the first rank's bits of a contiguous ``tensor``."""
+    dist.broadcast(tensor, 0)
+    return tensor
+
+
+def lengths_of_ranks(length: int) -> list[int]:
+    """The ``length`` of every rank."""
+    return [int(value) for value in dist.all_gather_object(length)]
+
+
+def concat_over_ranks(tensor: Tensor) -> Tensor:
+    """Concatenate every rank's (n_r, ...) along the first dimension, bit for bit, on every rank.
+
+    Ranks may hold any number of rows. The bytes are summed into a buffer of zeros, so that no
+    rank holds more than the result, whatever the number of ranks.
+    """
+    if dist.get_world_size() == 1:
+        return tensor
+    lengths = lengths_of_ranks(len(tensor))
+    start = sum(lengths[: dist.get_rank()])
+    whole = tensor.new_zeros((sum(lengths), *tensor.shape[1:]))
+    whole[start : start + len(tensor)] = tensor
+    if whole.numel():
+        sum_over_ranks(whole.view(-1).view(torch.uint8))
+    return whole
+
+
+def largest_over_ranks(value: int) -> int:
+    """The largest ``value`` of any rank."""
+    return max(lengths_of_ranks(value))
+
+
+def total_on_this_machine(value: int) -> int:
+    """The sum of ``value`` over the ranks that run on the same machine as this one."""
+    pairs = dist.all_gather_object((socket.gethostname(), value))
+    return sum(number for name, number in pairs if name == socket.gethostname())
+
+
+def share_of_rank(length: int) -> slice:
+    """The consecutive part of ``length`` items that this rank works on."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    return slice(length * rank // world, length * (rank + 1) // world)
+
+
+@contextmanager
+def errors_on_all_ranks() -> Iterator[None]:
+    """End all ranks when one of them fails inside, instead of leaving the others in a collective.
+
+    No collective may run inside: a rank that fails before it would be out of step.
+
+    Raises:
+        DataError: On the ranks that did not fail themselves, with the message of the one that did.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        if dist.get_world_size() == 1:
+            raise
+        failure = error
+    if dist.get_world_size() == 1:
+        return
+    messages = dist.all_gather_object(
+        None if failure is None else f'{type(failure).__name__}: {failure}'
+    )
+    if failure is not None:
+        raise failure
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise DataError(f'Fitting stopped on every rank because rank {rank} failed: {message}')

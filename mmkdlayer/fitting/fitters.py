@@ -1,0 +1,89 @@
+"""Feeds fitters from passes over the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sized
+from typing import Any, Callable, Optional, Protocol
+
+from torch import Tensor
+
+from mmkdlayer.errors import DataError
+
+from .distributed import errors_on_all_ranks
+from .progress import Progress, stage
+
+
+class Fitter(Protocol):
+    """Learns a decision from some passes over a teacher's features."""
+
+    num_passes: int
+
+    def update(self, pass_index: int, features: Tensor, labels: Tensor) -> None:
+        """Take in a batch: features (B, D, H, W) and labels (B,)."""
+
+    def finish_pass(self, pass_index: int) -> None:
+        """Work on what the pass has given; called on every rank."""
+
+    def result(self) -> Any:
+        """The decision; known after the last pass."""
+
+    def close(self) -> None:
+        """Release memory and disk, finished or not."""
+
+
+def run_fitters(
+    batches: Iterable[tuple[Mapping[str, Tensor], Tensor]],
+    fitters: Mapping[str, Fitter],
+    progress: Optional[Progress] = None,
+    on_result: Optional[Callable[[str, Any], None]] = None,
+) -> dict[str, Any]:
+    """Fit several decisions from the same passes over the teacher.
+
+    Args:
+        batches: Gives (name -> features (B, D, H, W), labels (B,)); iterated once for each pass,
+            so it must give the same data every time. In a distributed run each rank gives its own
+            share, of any size; no image may be on two ranks.
+        fitters: Name of the features -> what is fitted on them.
+        progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
+        on_result: Called on every rank with name and decision as soon as a fitter's own last pass
+            is over. It must not use collectives: its errors end all ranks.
+
+    Returns:
+        Name -> decision.
+
+    Raises:
+        DataError: The data does not give what a fitter needs; on all ranks if it does on one.
+    """
+    results: dict[str, Any] = {}
+    num_passes = max((fitter.num_passes for fitter in fitters.values()), default=0)
+    total = len(batches) if isinstance(batches, Sized) else None
+    try:
+        for index in range(num_passes):
+            active = {name: fit for name, fit in fitters.items() if index < fit.num_passes}
+            desc = f'teacher pass {index + 1} of {num_passes}'
+            with errors_on_all_ranks(), stage(progress, desc, total) as bar:
+                for features, labels in batches:
+                    for name, fitter in active.items():
+                        fitter.update(index, _pick(features, name), labels)
+                    bar.update(1)
+            for name, fitter in active.items():
+                fitter.finish_pass(index)
+                if index < fitter.num_passes - 1:
+                    continue
+                with errors_on_all_ranks():
+                    results[name] = fitter.result()
+                    if on_result is not None:
+                        on_result(name, results[name])
+    finally:
+        for fitter in fitters.values():
+            fitter.close()
+    return results
+
+
+def _pick(features: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in features:
+        raise DataError(
+            f'No teacher features with the name {name!r} in a batch; it has '
+            f'{", ".join(map(repr, features))}. Name the fitters as the features.'
+        )
+    return features[name]

@@ -1,0 +1,171 @@
+"""K-means with thousands of centers on one large set of vectors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from mmkdlayer.errors import DataError
+
+from .distributed import concat_over_ranks, first_rank_decides, share_of_rank, sum_over_ranks
+from .hashing import vector_hashes
+from .nearest import CenterSearch, Nearest
+from .numerics import full_precision, rows_per_chunk
+from .progress import Progress, stage
+from .seeding import draw_uniforms, greedy_plus_plus
+
+# k-means++ takes a pass over its points for each center: worth it up to some hundred centers,
+# on this many random points a center. Thousands of random centers are as good.
+_PLUS_PLUS_CENTERS = 512
+_PLUS_PLUS_POINTS = 64
+
+
+class KMeansResult(NamedTuple):
+    """Centers (K, D), float32, and the sum of squared distances to the centers of the last step."""
+
+    centers: Tensor
+    inertia: float
+
+
+def kmeans(
+    points: Tensor,
+    num_clusters: int,
+    *,
+    iterations: int = 25,
+    seed: int = 0,
+    progress: Optional[Progress] = None,
+) -> KMeansResult:
+    """Lloyd's algorithm from seeded random distinct points, or k-means++ for some hundred centers.
+
+    Distances are float32 products of vectors centred about their mean, sums are float64. An empty
+    cluster is put on the point farthest from its own center, several on the farthest ones in turn.
+    Every rank must hold the same ``points``: ranks share the search for nearest centers, and the
+    result is the same for any number of them. Ends early when no point changes its cluster.
+
+    Args:
+        points: (n, D), float32; centred in place about their mean.
+        num_clusters: K.
+        iterations: Largest number of steps.
+        seed: Chooses the first centers.
+        progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
+
+    Raises:
+        DataError: Fewer points than clusters.
+    """
+    if len(points) < num_clusters:
+        raise DataError(
+            f'K-means with {num_clusters} centroids needs at least as many feature vectors, but '
+            f'the data gives {len(points)}. Use more images or set num_centroids lower.'
+        )
+    with full_precision(points.device), stage(progress, 'k-means', iterations) as bar:
+        mean = _mean(points)
+        points -= mean.float()
+        squares = _squares(points)
+        centers = _first_centers(points, num_clusters, seed)
+        clusters, inertia = None, 0.0
+        for _ in range(iterations):
+            nearest = _search(points, centers)
+            distances = (squares - 2 * nearest.scores).clamp_(min=0)
+            inertia = float(distances.sum(dtype=torch.float64))
+            settled = clusters is not None and torch.equal(clusters, nearest.indices)
+            clusters = nearest.indices
+            if settled:
+                break
+            centers = first_rank_decides(_move(points, centers, clusters, distances))
+            bar.update(1)
+        return KMeansResult((centers.double() + mean.float()).float(), inertia)
+
+
+class StreamedStep:
+    """One step of Lloyd's algorithm over streamed points, in any batches and on any ranks.
+
+    Args:
+        centers: (K, D), float32.
+    """
+
+    def __init__(self, centers: Tensor) -> None:
+        self._centers = centers
+        self._origin = centers.double().mean(0).float()
+        self._search = CenterSearch(centers - self._origin)
+        self._sums = torch.zeros_like(centers, dtype=torch.float64)
+        self._counts = torch.zeros(len(centers), dtype=torch.int64, device=centers.device)
+
+    def update(self, points: Tensor) -> None:
+        """Add points (n, D), float32."""
+        with full_precision(points.device):
+            for part in points.split(rows_per_chunk(points.shape[1], points.device)):
+                own = self._search.find(part - self._origin).indices
+                self._sums.index_add_(0, own, part.double())
+                self._counts += torch.bincount(own, minlength=len(self._counts))
+
+    def finish(self) -> Tensor:
+        """The mean of every cluster (K, D); an empty one keeps its center."""
+        counts = sum_over_ranks(self._counts)[:, None]
+        means = (sum_over_ranks(self._sums) / counts.clamp(min=1)).float()
+        return first_rank_decides(torch.where(counts > 0, means, self._centers))
+
+
+def _mean(points: Tensor) -> Tensor:
+    step = rows_per_chunk(points.shape[1], points.device)
+    return sum(part.double().sum(0) for part in points.split(step)) / len(points)
+
+
+def _squares(points: Tensor) -> Tensor:
+    step = rows_per_chunk(points.shape[1], points.device)
+    return torch.cat([part.square().sum(1) for part in points.split(step)])
+
+
+def _first_centers(points: Tensor, number: int, seed: int) -> Tensor:
+    """Greedy k-means++ among random distinct points for few centers, the points for many."""
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
+    order = order.to(points.device)
+    step = rows_per_chunk(points.shape[1], points.device)
+    hashes = torch.cat([vector_hashes(points[part], seed) for part in order.split(step)])
+    unique, inverse = hashes.unique(return_inverse=True)
+    first = torch.full_like(unique, len(hashes))
+    first.scatter_reduce_(0, inverse, torch.arange(len(hashes), device=first.device), 'amin')
+    distinct = order[first.sort().values]
+    if len(distinct) < number:
+        warnings.warn(
+            f'The data holds only {len(distinct)} distinct feature vectors for {number} centroids: '
+            'some centroids are equal. Set num_centroids lower or use more images.',
+            stacklevel=3,
+        )
+        distinct = distinct.repeat(-(-number // len(distinct)))
+    elif number <= _PLUS_PLUS_CENTERS:
+        part = points[distinct[: _PLUS_PLUS_POINTS * number]].double()[None]
+        mask = torch.ones(part.shape[:2], dtype=torch.bool, device=part.device)
+        uniforms = draw_uniforms(1, number, seed).to(part.device)
+        return greedy_plus_plus(part, mask, uniforms)[0].float()
+    return points[distinct[:number]]
+
+
+def _search(points: Tensor, centers: Tensor) -> Nearest:
+    """Nearest centers of all points, each rank searching for a part of them."""
+    search = CenterSearch(centers)
+    # Parts are whole chunks, for products of the same shape whatever the number of ranks.
+    own = share_of_rank(-(-len(points) // search.rows))
+    part = search.find(points[own.start * search.rows : own.stop * search.rows])
+    indices = concat_over_ranks(part.indices.int()).long()
+    return Nearest(indices, concat_over_ranks(part.scores))
+
+
+def _move(points: Tensor, centers: Tensor, clusters: Tensor, distances: Tensor) -> Tensor:
+    """The mean of every cluster, and a new place for every empty one."""
+    sums = torch.zeros_like(centers, dtype=torch.float64)
+    step = rows_per_chunk(points.shape[1], points.device)
+    for part, own in zip(points.split(step), clusters.split(step)):
+        sums.index_add_(0, own, part.double())
+    counts = torch.bincount(clusters, minlength=len(centers))
+    moved = (sums / counts.clamp(min=1)[:, None]).float()
+    empty = (counts == 0).nonzero().squeeze(1)
+    if len(empty):
+        farthest = distances.topk(len(empty)).indices
+        gaps = points[farthest] - centers[clusters[farthest]]
+        # A point on its center is no better place: the data has fewer distinct points than K.
+        useful = gaps.abs().amax(1, keepdim=True) > 0
+        moved[empty] = torch.where(useful, points[farthest], centers[empty])
+    return moved

@@ -1,0 +1,138 @@
+"""Nearest of many centers, quickly and, where counts are published, exactly."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .numerics import affine, rows_per_chunk
+
+_GROUP = 64
+_UNIT_ROUNDOFF = 2.0**-24
+_DIRECT = 'donot_use_mm_for_euclid_dist'
+
+
+class Nearest(NamedTuple):
+    """Index (n,) of the best center of each point and its score <x, c> - |c|^2 / 2 (n,)."""
+
+    indices: Tensor
+    scores: Tensor
+
+
+class CenterSearch:
+    """Finds the center with the largest score <x, c> - |c|^2 / 2, which is the nearest one.
+
+    A chunk of scores is one matrix product that never leaves the cache. Its maximum is looked for
+    in two levels (the best of every 64 scores, then the place inside the best 64), because a
+    maximum without index vectorises and one with index does not. Ties go to the lowest index.
+
+    Args:
+        centers: (K, D), float32. They and the points should be centred about a common mean:
+            the scores of float32 vectors far from zero are imprecise.
+    """
+
+    def __init__(self, centers: Tensor) -> None:
+        padding = -len(centers) % _GROUP
+        self._centers = F.pad(centers, (0, 0, 0, padding))
+        half_squares = centers.double().square().sum(1) / 2
+        self._bias = F.pad(-half_squares, (0, padding), value=-torch.inf).float()
+        self.rows = rows_per_chunk(len(self._centers), centers.device)
+
+    def _score(self, points: Tensor) -> Tensor:
+        return affine(points, self._centers, self._bias).view(len(points), -1, _GROUP)
+
+    def find(self, points: Tensor) -> Nearest:
+        """Find the best center of each point.
+
+        Args:
+            points: (n, D), float32.
+        """
+        indices = torch.empty(len(points), dtype=torch.int64, device=points.device)
+        best = points.new_empty(len(points))
+        for start in range(0, len(points), self.rows):
+            part = slice(start, start + self.rows)
+            scores = self._score(points[part])
+            tops = scores.amax(2)
+            group = tops.argmax(1, keepdim=True)
+            best[part] = tops.gather(1, group).squeeze(1)
+            inside = _take_group(scores, group).argmax(1)
+            indices[part] = group.squeeze(1) * _GROUP + inside
+        return Nearest(indices, best)
+
+    def find_with_margin(self, points: Tensor) -> Nearest:
+        """As :meth:`find`, but ``scores`` is the lead of the best center over the second best."""
+        indices = torch.empty(len(points), dtype=torch.int64, device=points.device)
+        margins = points.new_empty(len(points))
+        for start in range(0, len(points), self.rows):
+            part = slice(start, start + self.rows)
+            scores = self._score(points[part])
+            tops = scores.amax(2)
+            group = tops.argmax(1, keepdim=True)
+            best = tops.gather(1, group)
+            own = _take_group(scores, group)
+            inside = own.argmax(1, keepdim=True)
+            second = torch.maximum(
+                tops.scatter_(1, group, -torch.inf).amax(1),
+                own.scatter_(1, inside, -torch.inf).amax(1),
+            )
+            margins[part] = best.squeeze(1) - second
+            indices[part] = (group * _GROUP + inside).squeeze(1)
+        return Nearest(indices, margins)
+
+
+def _take_group(scores: Tensor, group: Tensor) -> Tensor:
+    return scores[torch.arange(len(scores), device=scores.device), group.squeeze(1)]
+
+
+class ExactCenterSearch:
+    """Finds the nearest center as float64 distances would, at nearly the cost of float32.
+
+    The float32 scores of points and centers about the mean of the centers decide wherever the best
+    leads by more than twice their largest possible rounding error, (D + 8) u (|x| |c| + |c|^2 / 2);
+    the few other points are decided by float64 distances. Ties go to the lowest index.
+
+    Args:
+        centers: (K, D), float32.
+    """
+
+    def __init__(self, centers: Tensor) -> None:
+        self._exact = centers.double()
+        self._origin = self._exact.mean(0)
+        centred = (self._exact - self._origin).float()
+        self._search = CenterSearch(centred)
+        self._reach = float(centred.norm(dim=1).max())
+        self._unit = (centers.shape[1] + 8) * _UNIT_ROUNDOFF
+
+    def find(self, points: Tensor) -> Tensor:
+        """Find the nearest center of each point.
+
+        Args:
+            points: (n, D), float64.
+
+        Returns:
+            (n,), int64.
+        """
+        centred = (points - self._origin).float()
+        indices, margins = self._search.find_with_margin(centred)
+        error = self._unit * self._reach * (centred.norm(dim=1) + self._reach / 2)
+        unsure = (margins <= 2 * error).nonzero().squeeze(1)
+        step = rows_per_chunk(2 * len(self._exact), points.device)
+        for part in unsure.split(step):
+            indices[part] = torch.cdist(points[part], self._exact, compute_mode=_DIRECT).argmin(1)
+        return indices
+
+
+def nearest_own_center(points: Tensor, centers: Tensor) -> Tensor:
+    """Nearest of a few centers that each image has for itself, by float64 distances.
+
+    Args:
+        points: (B, P, D), float64.
+        centers: (B, M, D), float64.
+
+    Returns:
+        (B, P), int64, in [0, M); ties go to the lowest index.
+    """
+    return torch.cdist(points, centers, compute_mode=_DIRECT).argmin(2)

@@ -1,0 +1,72 @@
+"""Where and how precisely fitting calculates."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_CPU_ELEMENTS = 1 << 20
+_ACCELERATOR_ELEMENTS = 1 << 26
+
+
+def working_device(device: torch.device) -> torch.device:
+    """The device to fit on for features on ``device``: the CPU if it has no float64."""
+    return torch.device('cpu') if device.type == 'mps' else device
+
+
+def rows_per_chunk(row_elements: int, device: torch.device) -> int:
+    """Rows of a temporary matrix that stays in a CPU's caches, or that fills an accelerator."""
+    limit = _CPU_ELEMENTS if device.type == 'cpu' else _ACCELERATOR_ELEMENTS
+    return max(1, limit // max(1, row_elements))
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Real float32 products (no TF32, no bfloat16) and no autocast or gradients inside.
+
+    The error bounds of the exact nearest-center search hold for real float32 only.
+    """
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision('highest')
+    try:
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def affine(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``points @ weight.T + bias`` in float32, by the fastest product of the device.
+
+    torch multiplies CPU matrices with MKL, whose AVX-512 kernels are for Intel's processors only;
+    the oneDNN that it carries too is 2.5 times as fast on others and no slower on those.
+
+    Args:
+        points: (n, D).
+        weight: (K, D).
+        bias: (K,).
+
+    Returns:
+        (n, K).
+    """
+    if points.device.type == 'cpu' and _has_onednn():
+        return _onednn_affine(points, weight, bias)
+    return torch.addmm(bias, points, weight.t())
+
+
+def _onednn_affine(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(points, weight, bias, 'none', [], '')
+
+
+@functools.cache
+def _has_onednn() -> bool:
+    """Whether this torch has the product that its own compiler uses, and it works."""
+    points, weight = torch.eye(3), torch.arange(6.0).view(2, 3)
+    try:
+        return torch.equal(_onednn_affine(points, weight, torch.zeros(2)), weight.t())
+    except (AttributeError, RuntimeError):
+        return False

@@ -1,0 +1,149 @@
+"""A bounded sample of streamed vectors that depends on their content only."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Optional
+
+import torch
+from mmengine import dist
+from torch import Tensor
+
+from .distributed import concat_over_ranks, sum_over_ranks
+
+_LARGEST = (1 << 63) - 1
+_SMALLEST = -(1 << 63)
+# Room for vectors that wait to be weighed against the sample, as a share of it.
+_SLACK = 0.125
+
+
+class Sample(NamedTuple):
+    """The sample of all ranks: rows (n, D), sorted by group and then by hash; counts (G,)."""
+
+    rows: Tensor
+    counts: Tensor
+
+
+class HashSample:
+    """Keeps the vectors with the smallest hashes, at most ``capacity`` in each group.
+
+    Which vectors are kept, and their order, does not depend on the sizes or the order of the
+    batches, nor on how the data is split over ranks. Everything is kept while it fits. The rows
+    live in host memory, ``num_groups * capacity * (1 + 1/8)`` of them at most.
+
+    Args:
+        capacity: Largest number of vectors of one group.
+        width: D.
+        dtype: Type of the kept rows.
+        num_groups: G.
+    """
+
+    def __init__(self, capacity: int, width: int, dtype: torch.dtype, num_groups: int = 1) -> None:
+        self.capacity = capacity
+        limit = capacity * num_groups
+        room = limit + max(1024, int(limit * _SLACK))
+        # The system gives the pages of these tensors only when they are first written.
+        self._rows = torch.empty(room, width, dtype=dtype)
+        self._hashes = torch.empty(room, dtype=torch.int64)
+        self._groups = torch.empty(room, dtype=torch.int32)
+        self._thresholds = torch.full((num_groups,), _LARGEST)
+        self._length = 0
+
+    def add(self, rows: Tensor, hashes: Tensor, groups: Optional[Tensor] = None) -> None:
+        """Offer vectors to the sample.
+
+        Args:
+            rows: (n, D).
+            hashes: (n,), int64.
+            groups: (n,), int64, in [0, G); None puts all into group 0.
+        """
+        if groups is None:
+            groups = torch.zeros_like(hashes)
+        wanted = hashes <= self._thresholds.to(hashes.device)[groups]
+        if not wanted.all():
+            rows, hashes, groups = rows[wanted], hashes[wanted], groups[wanted]
+        start = 0
+        while start < len(rows):
+            if self._length == len(self._rows):
+                self._prune()
+            end = min(len(rows), start + len(self._rows) - self._length)
+            place = slice(self._length, self._length + end - start)
+            self._rows[place] = rows[start:end].to(self._rows)
+            self._hashes[place] = hashes[start:end].cpu()
+            self._groups[place] = groups[start:end].to(self._groups)
+            self._length, start = place.stop, end
+
+    def _order(self) -> Tensor:
+        order = torch.argsort(self._hashes[: self._length], stable=True)
+        if len(self._thresholds) > 1:
+            order = order[torch.argsort(self._groups[: self._length][order], stable=True)]
+        return order
+
+    def _counts(self) -> Tensor:
+        return torch.bincount(self._groups[: self._length], minlength=len(self._thresholds))
+
+    def _prune(self) -> None:
+        """Drop what is over the capacity of its group and lower the thresholds to what is left."""
+        order, counts = self._order(), self._counts()
+        ends = counts.cumsum(0)
+        ranks = torch.arange(self._length) - (ends - counts).repeat_interleave(counts)
+        full = counts >= self.capacity
+        last = order[(ends - counts)[full] + self.capacity - 1]
+        self._thresholds[full] = self._hashes[last]
+        keep = torch.zeros(self._length, dtype=torch.bool)
+        keep[order] = ranks < self.capacity
+        self._compact(keep)
+
+    def _compact(self, keep: Tensor) -> None:
+        """Move the kept rows to the front without a second copy of the sample."""
+        length = int(keep.sum())
+        holes = (~keep[:length]).nonzero().squeeze(1)
+        movers = keep[length:].nonzero().squeeze(1) + length
+        for tensor in (self._rows, self._hashes, self._groups):
+            tensor[holes] = tensor[movers]
+        self._length = length
+
+    def collect(self) -> Sample:
+        """Merge the samples of all ranks; this object is used up.
+
+        Returns:
+            The same sample on every rank and for any number of ranks.
+        """
+        self._prune()
+        if dist.get_world_size() > 1:
+            limits = self._limits_over_ranks()
+            self._compact(self._hashes[: self._length] <= limits[self._groups[: self._length]])
+            length = self._length
+            self._hashes = concat_over_ranks(self._hashes[:length].clone())
+            self._groups = concat_over_ranks(self._groups[:length].clone())
+            self._rows = concat_over_ranks(self._rows[:length].clone())
+            self._length = len(self._rows)
+            self._prune()
+        rows, order, counts = self._rows[: self._length], self._order(), self._counts()
+        _reorder(rows, order)
+        return Sample(rows, counts)
+
+    def _limits_over_ranks(self) -> Tensor:
+        """The smallest hash in each group below which all ranks together fill its capacity.
+
+        Found by bisection, so that only G counts travel in each of 64 steps.
+        """
+        groups, hashes = self._groups[: self._length].long(), self._hashes[: self._length]
+        low = torch.full_like(self._thresholds, _SMALLEST)
+        high = torch.full_like(self._thresholds, _LARGEST)
+        if (sum_over_ranks(self._counts()) <= self.capacity).all():
+            return high
+        for _ in range(64):
+            middle = (low & high) + ((low ^ high) >> 1)  # (low + high) / 2 without overflow
+            below = torch.bincount(groups[hashes <= middle[groups]], minlength=len(low))
+            enough = sum_over_ranks(below) >= self.capacity
+            high = torch.where(enough, middle, high)
+            low = torch.where(enough, low, middle + 1)
+        return high
+
+
+def _reorder(rows: Tensor, order: Tensor) -> None:
+    """Permute rows in place, some columns at a time, to do without a second copy of them."""
+    columns = max(1, 64 // rows.element_size())  # one cache line of each row
+    for start in range(0, rows.shape[1], columns):
+        part = rows[:, start : start + columns]
+        part.copy_(part[order])

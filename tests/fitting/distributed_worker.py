@@ -1,0 +1,129 @@
+"""Fits on one rank's share of stored data and stores the tables; run once for each rank.
+
+Arguments: folder, rank, world sizes. The folder holds ``input.pt``; every rank of a process group of
+each size puts ``output_<size>_<rank>.pt`` there. One process serves all sizes, for starting it takes
+longer than its work.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmkdlayer.errors import DataError
+from mmkdlayer.fitting import CentroidFitter, SubclassFitter
+from mmkdlayer.fitting.cache import ProjectionCache
+from mmkdlayer.fitting.decision_table import StoredPositions, fit_decisions, fit_prototypes
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.fitting.projection import ProjectedSpace
+
+CLASSES, SUBCLASSES = 6, 4
+# Vectors that fit: a third of the data in each scenario that samples.
+SMALL = {'subclasses': 6 * 22 * 40, 'centroids': 60 * 240}
+
+
+def share(images: int, rank: int, world: int, kind: str) -> Tensor:
+    """The images of one rank: of unequal number, or all but none on the second rank."""
+    index = torch.arange(images)
+    if kind == 'unequal':
+        return index[(index % (world * world)).sqrt().long() == rank]
+    owners = [other for other in range(world) if other != 1] or [0]
+    return index[torch.tensor(owners)[index % len(owners)] == rank]
+
+
+def fit(fitter: Any, features: Tensor, labels: Tensor) -> dict[str, Any]:
+    """The tables of a fitter that gets the data in small batches."""
+    for index in range(fitter.num_passes):
+        with errors_on_all_ranks():
+            for part in torch.arange(len(labels)).split(7):
+                fitter.update(index, features[part], labels[part])
+        fitter.finish_pass(index)
+    return fitter.tables()
+
+
+def count(given: dict[str, Any], own: Tensor, labels: Tensor, folder: Path) -> dict[str, Tensor]:
+    """Prototypes and table of given centers, from a rank's own part of given features."""
+    space = ProjectedSpace(given['projection'], given['offset'], given['means'])
+    cache = ProjectionCache(len(given['offset']), str(folder), 0)
+    if len(own):
+        cache.write(space.store(own, labels), labels)
+    positions = StoredPositions(cache, space, given['centers'], torch.device('cpu'))
+    prototypes = fit_prototypes(positions)
+    cache_tables = {
+        'prototypes': prototypes,
+        'decisions': fit_decisions(positions, given['prototypes']),
+    }
+    cache.close()
+    return cache_tables
+
+
+def run(folder: Path, rank: int, world: int) -> dict[str, Any]:
+    """All scenarios on one rank."""
+    data = torch.load(folder / 'input.pt', weights_only=True)
+    output: dict[str, Any] = {}
+    for kind in ('unequal', 'one rank without data'):
+        own = share(len(data['labels']), rank, world, kind)
+        features, labels = data['features'][own], data['labels'][own]
+        for amount, options in (('all', {}), ('sample', SMALL)):
+            output[kind, amount, 'subclasses'] = fit(
+                SubclassFitter(
+                    CLASSES,
+                    SUBCLASSES,
+                    cache_dir=str(folder),
+                    memory_budget=options.get('subclasses', 1 << 20),
+                ),
+                features,
+                labels,
+            )
+            output[kind, amount, 'centroids'] = fit(
+                CentroidFitter(
+                    30,
+                    memory_budget=options.get('centroids', 1 << 20),
+                    streaming_passes=1 if options else 0,
+                ),
+                features,
+                labels,
+            )
+        rows = features.flatten(2).transpose(1, 2)
+        output[kind, 'counts'] = count(data['given'], rows, labels, folder)
+    output['error'] = fail_on_last_rank(data, rank, world)
+    return output
+
+
+def fail_on_last_rank(data: dict[str, Any], rank: int, world: int) -> str:
+    """What each rank hears when the data of the last one is bad."""
+    labels = data['labels'].clone()
+    if rank == world - 1:
+        labels[3] = 77
+    try:
+        fit(SubclassFitter(CLASSES, SUBCLASSES), data['features'], labels)
+    except DataError as error:
+        return str(error)
+    return ''
+
+
+def main() -> None:
+    """Join the process group of each size, run, store."""
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    torch.set_num_threads(1)
+    for world in map(int, sys.argv[3:]):
+        if rank >= world:
+            continue
+        torch.distributed.init_process_group(
+            'gloo',
+            init_method=f'file://{folder}/rendezvous_{world}',
+            rank=rank,
+            world_size=world,
+            timeout=timedelta(seconds=120),
+        )
+        torch.save(run(folder, rank, world), folder / f'output_{world}_{rank}.pt')
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmkdlayer.fitting.hashing import position_hashes, vector_hashes
+from mmkdlayer.fitting.sampling import HashSample
+
+
+def stream(sample, rows, hashes, groups, size, seed):
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    for part in order.split(size):
+        sample.add(rows[part], hashes[part], groups[part])
+    return sample.collect()
+
+
+def oracle(rows, hashes, groups, capacity):
+    """The rows with the smallest hashes of each group, by sorting tuples."""
+    kept = []
+    for group in range(int(groups.max()) + 1):
+        pairs = sorted((int(hashes[i]), i) for i in range(len(rows)) if groups[i] == group)
+        kept += [i for _, i in pairs[:capacity]]
+    return rows[kept]
+
+
+@pytest.mark.parametrize(('capacity', 'size'), [(3, 1), (100, 7), (1500, 5000), (5000, 64)])
+def test_sample_is_the_smallest_hashes_in_any_batches(capacity, size):
+    rows = torch.randn(5000, 6, generator=torch.Generator().manual_seed(0))
+    groups = torch.arange(5000) % 3 // 2 * 2  # group 1 stays empty
+    hashes = vector_hashes(rows, 0)
+    expected = oracle(rows, hashes, groups, capacity)
+    for seed in (1, 2):
+        found = stream(HashSample(capacity, 6, torch.float32, 3), rows, hashes, groups, size, seed)
+        assert torch.equal(found.rows, expected)
+        assert found.counts.tolist() == [min(capacity, 3334), 0, min(capacity, 1666)]
+
+
+def test_hash_depends_on_seed_and_content_only():
+    features = torch.randn(10, 6, 8, generator=torch.Generator().manual_seed(0))
+    hashes = position_hashes(features, 0)
+    assert len(hashes.unique()) == 60
+    assert torch.equal(position_hashes(features[3:5], 0), hashes[3:5])
+    assert not torch.equal(position_hashes(features, 1), hashes)
+    nudged = features.clone()
+    nudged[0, 0, 0] = torch.nextafter(nudged[0, 0, 0], torch.tensor(9.0))
+    assert not torch.equal(position_hashes(nudged, 0)[0], hashes[0])
+    assert torch.equal(position_hashes(nudged, 0)[1:], hashes[1:])
+
+
+def test_equal_vectors_in_different_images_get_hashes_of_their_own():
+    features = torch.randn(200, 4, 3, generator=torch.Generator().manual_seed(0))
+    features[:, 1:3] = 0
+    assert len(position_hashes(features, 0)[:, 1:3].unique()) == 400
+
+
+def test_zero_and_minus_zero_are_equal():
+    assert vector_hashes(torch.tensor([[0.0, 1.0], [-0.0, 1.0]]), 0).unique().numel() == 1
+
+
+def test_hashes_are_spread_evenly():
+    features = torch.randn(500, 8, 4, generator=torch.Generator().manual_seed(0)).relu()
+    shares = (position_hashes(features, 0).flatten().double() / 2**63).sort().values
+    even = torch.linspace(-1, 1, len(shares), dtype=torch.float64)
+    assert (shares - even).abs().max() < 0.05
