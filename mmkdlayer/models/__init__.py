@@ -1,5 +1,6 @@
 """KD layers, teacher decisions, losses, distillers and classifiers."""
 
+from . import backbones
 from .classifiers import KDLayerClassifier
 from .connectors import KDLayerConnector
 from .decisions import CentroidDecision, SubclassDecision, TeacherDecision
@@ -16,4 +17,5 @@ __all__ = [
     'TeacherDecision',
     'TeacherDecisionLoss',
     'attach_kd_layers',
+    'backbones',
 ]

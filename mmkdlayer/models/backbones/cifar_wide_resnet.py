@@ -1,0 +1,174 @@
+"""Wide ResNets for small images: pre-activation blocks, depth 6n + 4."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch.utils.checkpoint as cp
+from mmcv.cnn import build_conv_layer, build_norm_layer
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones import ResNet_CIFAR
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.registry import MODELS
+
+
+class PreActBlock(BaseModule):
+    """Pre-activation residual block: BN, ReLU, 3x3 convolution, twice.
+
+    Where the number of channels changes, the first BN and ReLU feed both the branch and a bare 1x1
+    convolution on the shortcut; elsewhere the shortcut takes the block's input as it is.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        stride: Stride of the first convolution and of the shortcut.
+        conv_cfg: Config of the convolutions.
+        norm_cfg: Config of the norms.
+        with_cp: Whether to save memory by computing the block again in the backward pass.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        conv_cfg: dict | None,
+        norm_cfg: dict,
+        with_cp: bool,
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.with_cp = with_cp
+        self.bn1 = build_norm_layer(norm_cfg, in_channels)[1]
+        self.conv1 = build_conv_layer(
+            conv_cfg, in_channels, out_channels, 3, stride=stride, padding=1, bias=False
+        )
+        self.bn2 = build_norm_layer(norm_cfg, out_channels)[1]
+        self.conv2 = build_conv_layer(
+            conv_cfg, out_channels, out_channels, 3, padding=1, bias=False
+        )
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = None
+        if in_channels != out_channels:
+            self.downsample = build_conv_layer(
+                conv_cfg, in_channels, out_channels, 1, stride=stride, bias=False
+            )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        activated = self.relu(self.bn1(x))
+        identity = x if self.downsample is None else self.downsample(activated)
+        return identity + self.conv2(self.relu(self.bn2(self.conv1(activated))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
+        if self.with_cp and x.requires_grad:
+            return cp.checkpoint(self._forward, x, use_reentrant=False)
+        return self._forward(x)
+
+
+class FinalNormReLU(nn.Sequential):
+    """BN and ReLU that close a pre-activation network; (N, C, H, W) keeps its shape."""
+
+    def __init__(self, channels: int, norm_cfg: dict) -> None:
+        super().__init__(
+            OrderedDict(bn=build_norm_layer(norm_cfg, channels)[1], relu=nn.ReLU(inplace=True))
+        )
+        self.out_channels = channels
+
+
+@MODELS.register_module()
+class CifarWideResNet(ResNet_CIFAR):
+    """WRN-d-k for small images, such as WRN-16-2, 40-1 and 40-2.
+
+    Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016. The closing BN and ReLU are the
+    last child of ``layer3``, so KD layers go after ``layer3.0`` (inter) and ``layer3`` (penult), as
+    in :class:`CifarResNet`.
+
+    Args:
+        depth: d = 6n + 4, for n blocks a stage: 10, 16, 22, 28, 40, ...
+        widen_factor: k; the stages have 16k, 32k and 64k channels.
+        in_channels: Channels of the images.
+        out_indices: Stages (0 to 2) whose maps are returned; that of stage 2 is after the closing
+            ReLU.
+        frozen_stages: Stages 1 to this one (0 for the stem alone) are not trained; -1 trains all.
+        conv_cfg: Config of the convolutions.
+        norm_cfg: Config of the norms.
+        norm_eval: Whether the running statistics of the norms are kept as they are in training.
+        with_cp: Whether to save memory by computing blocks again in the backward pass.
+        init_cfg: Initialisation as in mmengine; None for that of mmpretrain's ResNet.
+
+    Raises:
+        ConfigError: The depth is not 6n + 4.
+    """
+
+    arch_settings = {6 * n + 4: (PreActBlock, (n, n, n)) for n in range(1, 201)}
+
+    def __init__(
+        self,
+        depth: int,
+        widen_factor: int = 1,
+        in_channels: int = 3,
+        out_indices: Sequence[int] = (2,),
+        frozen_stages: int = -1,
+        conv_cfg: dict | None = None,
+        norm_cfg: dict | None = None,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        if depth not in self.arch_settings:
+            raise ConfigError(
+                'CifarWideResNet: depth must be 6n + 4 (10, 16, 22, 28, 40, ...), '
+                f'but got {depth!r}.'
+            )
+        super().__init__(
+            depth,
+            in_channels=in_channels,
+            stem_channels=16,
+            base_channels=16 * widen_factor,
+            num_stages=3,
+            strides=(1, 2, 2),
+            dilations=(1, 1, 1),
+            out_indices=out_indices,
+            frozen_stages=frozen_stages,
+            conv_cfg=conv_cfg,
+            norm_cfg=norm_cfg or {'type': 'BN', 'requires_grad': True},
+            norm_eval=norm_eval,
+            with_cp=with_cp,
+            zero_init_residual=False,
+            **({} if init_cfg is None else {'init_cfg': init_cfg}),
+        )
+
+    def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
+        # Pre-activation: the first block's BN and ReLU come after the bare convolution.
+        self.conv1 = build_conv_layer(
+            self.conv_cfg, in_channels, stem_channels, 3, padding=1, bias=False
+        )
+        self.norm1_name = 'stem_norm'
+        self.stem_norm = nn.Identity()
+        self.relu = nn.Identity()
+
+    def make_res_layer(
+        self, num_blocks: int, in_channels: int, out_channels: int, stride: int, **kwargs: Any
+    ) -> nn.Sequential:
+        """Build one stage; the last one ends with the network's closing BN and ReLU."""
+        layer = nn.Sequential()
+        for index in range(num_blocks):
+            block = PreActBlock(
+                in_channels if index == 0 else out_channels,
+                out_channels,
+                stride if index == 0 else 1,
+                self.conv_cfg,
+                self.norm_cfg,
+                self.with_cp,
+            )
+            layer.add_module(str(index), block)
+        if len(self.res_layers) == self.num_stages - 1:
+            layer.add_module('final', FinalNormReLU(out_channels, self.norm_cfg))
+        return layer
