@@ -1,0 +1,31 @@
+# letKD-2 on CIFAR-100: ResNet-56 teaches ResNet-20.
+_base_ = [
+    '../_base_/models/cifar/resnet20.py',
+    '../_base_/models/cifar/resnet56.py',
+    '../_base_/letkd2.py',
+    '../_base_/datasets/cifar100.py',
+    '../_base_/schedules/cifar_240e.py',
+    '../_base_/runtime.py',
+]
+
+model = dict(
+    architecture=_base_.resnet20,
+    teacher=_base_.resnet56,
+    teacher_ckpt='checkpoints/resnet56_cifar100.pth',
+    distiller=dict(
+        kd_layers=dict(inter='backbone.layer3.0', penult='backbone.layer3'),
+        connectors=dict(
+            inter=dict(in_channels=64, num_templates=800),
+            penult=dict(in_channels=64, num_templates=4096),
+        ),
+        teacher_recorders=dict(
+            inter=dict(source='backbone.layer3.0'),
+            penult=dict(source='backbone.layer3'),
+        ),
+        # 100 classes x 8 sub-classes = 800 templates; 4096 centroids
+        distill_losses=dict(
+            loss_inter=dict(decision=dict(num_classes=100, num_subclasses=8, num_components=60)),
+            loss_penult=dict(decision=dict(num_centroids=4096, temperature=1.0)),
+        ),
+    ),
+)

@@ -1,0 +1,224 @@
+"""Every published pair: the config loads, builds, trains two steps and validates on random images.
+
+All configs are loaded and checked; a sample with every network, data set and kind is trained. All are
+trained with ``ALL_CONFIGS=1 python -m pytest tests/configs/test_published_configs.py`` (80 s).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import HOOKS, init_default_scope
+from mmpretrain.structures import DataSample
+
+from mmkdlayer.models import CentroidDecision, SubclassDecision
+from mmkdlayer.registry import MODELS
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+CIFAR = (
+    'wrn40-2_wrn16-2',
+    'wrn40-2_wrn40-1',
+    'resnet56_resnet20',
+    'resnet110_resnet20',
+    'resnet110_resnet32',
+    'resnet32x4_resnet8x4',
+    'wrn40-2_shufflenetv1',
+    'resnet32x4_shufflenetv1',
+    'resnet32x4_shufflenetv2',
+    'resnet50_mobilenetv2',
+)
+TINY = (
+    'wrn40-2_wrn16-2',
+    'wrn40-2_wrn40-1',
+    'resnet56_resnet20',
+    'wrn40-2_shufflenetv1',
+    'resnet50_mobilenetv2',
+)
+IN1K = ('resnet34_resnet18', 'resnet50_mobilenetv1', 'resnet50_mobilenetv2')
+PAIRS = [
+    f'{pair}_{data}{suffix}'
+    for pairs, data in ((CIFAR, 'cifar100'), (TINY, 'tinyimagenet'), (IN1K, 'in1k'))
+    for pair in pairs
+    for suffix in ('', '_letkd1')
+]
+ABLATION = sorted(path.stem for path in (CONFIGS / 'ablation').glob('*.py'))
+TEACHERS = sorted(path.stem for path in (CONFIGS / 'teachers').glob('*.py'))
+SAMPLE = [
+    'wrn40-2_wrn16-2_cifar100',
+    'wrn40-2_wrn40-1_tinyimagenet_letkd1',
+    'resnet110_resnet32_cifar100_letkd1',
+    'resnet32x4_resnet8x4_cifar100',
+    'wrn40-2_shufflenetv1_tinyimagenet',
+    'resnet32x4_shufflenetv2_cifar100',
+    'resnet50_mobilenetv2_cifar100',
+    'resnet34_resnet18_in1k',
+    'resnet50_mobilenetv1_in1k_letkd1',
+    'resnet50_mobilenetv2_in1k_letkd1',
+]
+SAMPLE_ABLATION = [
+    f'resnet56_resnet20_cifar100_{kind}' for kind in ('inter0', 'kd', 'unsupervised')
+]
+SAMPLE_TEACHERS = ['resnet56_tinyimagenet']
+if os.environ.get('ALL_CONFIGS'):
+    SAMPLE, SAMPLE_ABLATION, SAMPLE_TEACHERS = PAIRS, ABLATION, TEACHERS
+CLASSES = {'cifar100': 100, 'tinyimagenet': 200, 'in1k': 1000}
+# ImageNet's networks are run on small images, since any size tells the same here.
+SIDES = {'cifar100': 32, 'tinyimagenet': 64, 'in1k': 64}
+
+
+def dataset_of(name):
+    return next(data for data in CLASSES if f'_{data}' in name)
+
+
+def load(folder, name):
+    cfg = Config.fromfile(CONFIGS / folder / f'{name}.py')
+    init_default_scope(cfg.default_scope)
+    if 'teacher_ckpt' in cfg.model:
+        cfg.model.teacher_ckpt = None
+    return cfg
+
+
+def fill_decisions(model, images):
+    """Random tables of the right shapes, instead of fitting."""
+    features = {}
+    distiller = getattr(model, 'distiller', None)
+    for name, mapping in getattr(distiller, 'loss_forward_mappings', {}).items():
+        loss = distiller.distill_losses[name]
+        decision = getattr(loss, 'decision', None)
+        if decision is None:
+            continue
+        recorder = mapping['teacher_feature']['recorder']
+        source = distiller.teacher_recorders.get_recorder(recorder).source
+        hook = model.teacher.get_submodule(source).register_forward_hook(
+            lambda module, args, output, key=name: features.update({key: output})
+        )
+        with torch.no_grad():
+            model.teacher(images, mode='tensor')
+        hook.remove()
+        channels = features[name].size(1)
+        count = decision.num_templates
+        if isinstance(decision, CentroidDecision):
+            decision.set_tables(centroids=torch.randn(count, channels))
+        else:
+            assert isinstance(decision, SubclassDecision)
+            identity = torch.arange(count).repeat(2, 1)
+            decision.set_tables(
+                projection=torch.randn(decision.num_components, channels),
+                offset=torch.randn(decision.num_components),
+                centers=torch.randn(count, decision.num_components),
+                decisions=torch.sparse_coo_tensor(
+                    identity, torch.ones(count), (count, count), check_invariants=True
+                ).coalesce(),
+            )
+
+
+def run(cfg, name):
+    """Two training steps and a validation; returns the losses of both steps."""
+    torch.manual_seed(0)
+    data = dataset_of(name)
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    side = SIDES[data]
+    images = [torch.randint(0, 256, (3, side, side), dtype=torch.uint8) for _ in range(2)]
+    samples = [DataSample().set_gt_label(label) for label in (0, CLASSES[data] - 1)]
+    batch = {'inputs': images, 'data_samples': samples}
+    fill_decisions(model, torch.randn(2, 3, side, side))
+    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    model.train()
+    logs = [model.train_step(batch, optim_wrapper) for _ in range(2)]
+    model.eval()
+    with torch.no_grad():
+        (first, _) = model.val_step(batch)
+    assert first.pred_score.shape == (CLASSES[data],)
+    return model, logs
+
+
+def test_every_published_pair_is_here():
+    assert len(PAIRS) == 36
+    found = {path.stem for path in (CONFIGS / 'kdlayer').glob('*.py')}
+    assert {name for name in found if not name.startswith('folder_example')} == set(PAIRS)
+    assert len(ABLATION) == 12
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_published_settings(name):
+    cfg = load('kdlayer', name)
+    data, student = dataset_of(name), name.split('_')[1]
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.momentum, optimizer.nesterov) == ('SGD', 0.9, True)
+    slow = student.startswith(('shuffle', 'mobile'))
+    assert optimizer.lr == (0.1 if data == 'in1k' else 0.01 if slow else 0.05)
+    assert optimizer.weight_decay == (1e-4 if data == 'in1k' else 5e-4)
+    assert cfg.train_cfg.max_epochs == (100 if data == 'in1k' else 240)
+    assert list(cfg.param_scheduler.milestones) == (
+        [30, 60, 90] if data == 'in1k' else [150, 180, 210]
+    )
+    assert cfg.train_dataloader.batch_size == (32 if data == 'in1k' else 64)
+
+    connectors, losses = cfg.model.distiller.connectors, cfg.model.distiller.distill_losses
+    places = {'penult'} if name.endswith('_letkd1') else {'inter', 'penult'}
+    assert set(connectors) == set(cfg.model.distiller.kd_layers) == places
+    special = student == 'mobilenetv2' and data != 'in1k'
+    inter, penult = {'cifar100': (0.2, 0.1), 'tinyimagenet': (1, 0.5)}[data] if special else (1, 1)
+    assert connectors.penult.alpha == penult
+    assert connectors.penult.num_templates == 4096
+    assert losses.loss_penult.decision.num_centroids == 4096
+    assert losses.loss_penult.decision.temperature == 1
+    if 'inter' in places:
+        assert connectors.inter.alpha == inter
+        assert connectors.inter.num_templates == 8 * CLASSES[data]
+        decision = losses.loss_inter.decision
+        assert (decision.num_classes, decision.num_subclasses) == (CLASSES[data], 8)
+        assert decision.num_components == 60
+
+
+@pytest.mark.parametrize('name', SAMPLE)
+def test_pair(name):
+    one_layer = name.endswith('_letkd1')
+    model, logs = run(load('kdlayer', name), name)
+    losses = {'student.loss', 'distill.loss_penult'}
+    losses |= set() if one_layer else {'distill.loss_inter'}
+    assert {key for key in logs[0] if 'loss' in key} - {'loss'} == losses
+    assert all(torch.isfinite(value).all() for log in logs for value in log.values())
+    assert set(model.student.kd_layers) == ({'penult'} if one_layer else {'inter', 'penult'})
+
+
+@pytest.mark.parametrize('name', SAMPLE_ABLATION)
+def test_ablation(name):
+    cfg = load('ablation', name)
+    _, logs = run(cfg, name)
+    kind = name.removeprefix('resnet56_resnet20_cifar100_')
+    assert all(torch.isfinite(value).all() for log in logs for value in log.values())
+    assert ('distill.loss_inter' in logs[0]) == ('inter' in kind)
+    assert ('distill.loss_penult' in logs[0]) == ('penult' in kind or kind == 'quest')
+    assert ('distill.loss_kd' in logs[0]) == (kind == 'kd')
+    assert kind != 'unsupervised' or 'kd_layers' in cfg.model
+
+
+@pytest.mark.parametrize('name', SAMPLE_TEACHERS)
+def test_teacher(name):
+    cfg = load('teachers', name)
+    _, logs = run(cfg, name)
+    assert torch.isfinite(logs[1]['loss'])
+
+
+@pytest.mark.parametrize('name', TEACHERS)
+def test_teacher_is_the_one_of_its_pairs(name):
+    alone = load('teachers', name)
+    teacher, data = name.split('_')
+    pairs = [pair for pair in PAIRS if pair.startswith(f'{teacher}_') and pair.endswith(data)]
+    assert pairs
+    assert load('kdlayer', pairs[0]).model.teacher == alone.model
+    checkpoint = Config.fromfile(CONFIGS / 'kdlayer' / f'{pairs[0]}.py').model.teacher_ckpt
+    assert checkpoint == f'checkpoints/{name}.pth'
+
+
+def test_hooks_of_the_runtime_exist():
+    cfg = load('kdlayer', PAIRS[0])
+    for hook in cfg.custom_hooks:
+        assert isinstance(HOOKS.build(hook), Hook)
