@@ -122,6 +122,8 @@ def main() -> None:
             timeout=timedelta(seconds=120),
         )
         torch.save(run(folder, rank, world), folder / f'output_{world}_{rank}.pt')
+        # Old torch may wait for ever in destroy_process_group when another rank was there first.
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 

