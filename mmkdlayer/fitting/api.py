@@ -116,7 +116,7 @@ def fit_subclasses(
         memory_budget: Bytes of host memory that sampled vectors may take on each rank; all the
             vectors are used when they fit.
         size: (h, w) to which larger teacher maps are average-pooled.
-        cache_dir: Directory for projected features, 2 L + 4 bytes a position, removed at the end.
+        cache_dir: Directory for projected features, 4 L + 4 bytes a position, removed at the end.
         class_names: Names of the classes, for messages.
         progress: As in :func:`fit_centroids`.
 

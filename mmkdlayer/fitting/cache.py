@@ -27,7 +27,7 @@ class _Block(NamedTuple):
 
 
 class ProjectionCache:
-    """Writes (B, P, L) float16 vectors with a label an image, and reads them again in blocks.
+    """Writes (B, P, L) int32 vectors with a label an image, and reads them again in blocks.
 
     Lives in a directory of its own that disappears with :meth:`close`, or at the latest with the
     process unless that is killed. Plain sequential reading and writing, no memory map: mapped
@@ -55,7 +55,7 @@ class ProjectionCache:
         self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def write(self, vectors: Tensor, labels: Tensor) -> None:
-        """Append (B, P, L) float16 vectors of images with labels (B,)."""
+        """Append (B, P, L) int32 vectors of images with labels (B,)."""
         if self._waiting and self._waiting[0][0].shape[1] != vectors.shape[1]:
             self._flush()
         self._waiting.append((vectors.cpu(), labels.cpu().int()))
@@ -80,7 +80,7 @@ class ProjectionCache:
         return len(self._blocks)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Vectors (B, P, L), float16, and labels (B,), int64, of one block after the other.
+        """Vectors (B, P, L), int32, and labels (B,), int64, of one block after the other.
 
         Raises:
             DataError: What is read is not what was written.
@@ -89,7 +89,7 @@ class ProjectionCache:
         self._file.seek(0)
         for block in self._blocks:
             split = 4 * block.images
-            data = self._file.read(split + 2 * block.images * block.positions * self.width)
+            data = self._file.read(split + 4 * block.images * block.positions * self.width)
             if zlib.crc32(data) != block.checksum:
                 raise DataError(
                     f'The cache of projected features in {self._folder.name} was changed while '
@@ -98,7 +98,7 @@ class ProjectionCache:
                 )
             buffer = bytearray(data)
             labels = np.frombuffer(buffer, np.int32, block.images)
-            vectors = np.frombuffer(buffer, np.float16, offset=split)
+            vectors = np.frombuffer(buffer, np.int32, offset=split)
             shape = (block.images, block.positions, self.width)
             yield torch.from_numpy(vectors).view(shape), torch.from_numpy(labels).long()
 
@@ -111,7 +111,7 @@ class ProjectionCache:
 
 def bytes_needed(positions: int, width: int) -> int:
     """Upper limit of the disk space that ``positions`` vectors of ``width`` components take."""
-    return positions * (2 * width + 4)
+    return positions * (4 * width + 4)
 
 
 def make_folder(directory: Optional[str]) -> tempfile.TemporaryDirectory:

@@ -13,7 +13,7 @@ from .distributed import errors_on_all_ranks, sum_over_ranks
 from .nearest import ExactCenterSearch, nearest_own_center
 from .numerics import full_precision
 from .progress import Progress, stage
-from .projection import ProjectedSpace
+from .projection import STEP, ProjectedSpace
 from .tables import DecisionCounts
 
 
@@ -21,7 +21,7 @@ class StoredBlock(NamedTuple):
     """Positions of one block of the cache.
 
     Attributes:
-        offsets: (n, L), float16, z less the mean of the class.
+        offsets: (n, L), int32, z less the mean of the class in steps of ``projection.STEP``.
         points: (n, L), float64, z.
         subclasses: (n,), int64, in [0, C*M): the nearest center among those of the own class.
     """
@@ -82,7 +82,7 @@ def fit_prototypes(positions: StoredPositions) -> Tensor:
     counts = torch.zeros(len(sums), dtype=torch.int64, device=sums.device)
     with errors_on_all_ranks(), full_precision(positions.device):
         for block in positions.blocks('prototypes'):
-            sums.index_add_(0, block.subclasses, block.offsets.double())
+            sums.index_add_(0, block.subclasses, block.offsets.double() * STEP)
             counts += torch.bincount(block.subclasses, minlength=len(counts))
     sum_over_ranks(sums)
     sum_over_ranks(counts)

@@ -26,7 +26,7 @@ from .hashing import position_hashes
 from .lda import fit_lda
 from .numerics import full_precision
 from .progress import Progress
-from .projection import ProjectedSpace
+from .projection import STEP, ProjectedSpace
 from .sampling import HashSample
 from .statistics import ClassStatistics
 
@@ -51,7 +51,7 @@ class SubclassFitter:
         seed: Chooses the sample for k-means and its first centers.
         memory_budget: Bytes of host memory that sampled vectors may take on each rank.
         size: (h, w) to which larger teacher maps are average-pooled.
-        cache_dir: Directory for the stored features, 2 L bytes a position; None is the system's.
+        cache_dir: Directory for the stored features, 4 L bytes a position; None is the system's.
         class_names: Names of the classes, for messages.
         progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
 
@@ -124,7 +124,7 @@ class SubclassFitter:
         self._cache.write(offsets, labels)
         groups = labels[:, None].expand(positions.shape[:2]).flatten()
         hashes = position_hashes(positions, self.seed).flatten()
-        self._sample.add(offsets.flatten(0, 1), hashes, groups)
+        self._sample.add((offsets * STEP).flatten(0, 1), hashes, groups)
         self._second_counts += torch.bincount(groups, minlength=self.num_classes).cpu()
 
     def finish_pass(self, pass_index: int) -> None:
@@ -163,7 +163,7 @@ class SubclassFitter:
             self._cache = ProjectionCache(length, self.cache_dir, size)
 
     def _make_sample(self, length: int) -> HashSample:
-        capacity = self.memory_budget // (self.num_classes * (2 * length + _HASH_BYTES))
+        capacity = self.memory_budget // (self.num_classes * (4 * length + _HASH_BYTES))
         if capacity < self.num_subclasses:
             raise ConfigError(
                 f'A memory_budget of {self.memory_budget} bytes holds {capacity} vectors a class, '
@@ -171,7 +171,7 @@ class SubclassFitter:
             )
         # No more than there is, so that a large budget reserves nothing for small data.
         capacity = min(capacity, int(self._counts.max()))
-        return HashSample(capacity, length, torch.float16, self.num_classes)
+        return HashSample(capacity, length, torch.float32, self.num_classes)
 
     def _check_counts(self) -> None:
         few = (self._counts < self.num_subclasses).nonzero().squeeze(1).tolist()
