@@ -3,157 +3,31 @@
 from __future__ import annotations
 
 import os
-import platform
+import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from mmkdlayer.errors import ConfigError, DecisionFileError
 from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
+from mmkdlayer.fitting.cache import CACHE_PREFIX
 from mmkdlayer.models.decisions import (
     CentroidDecision,
     SubclassDecision,
     TeacherDecision,
     read_decision_file,
 )
-from mmkdlayer.models.losses import TeacherDecisionLoss
 from mmkdlayer.pipelines import find_pipeline
 
 from .feature_stream import FeatureStream, fitting_dataloader_cfg
-from .fingerprints import describe_dataset, describe_preprocessor, hash_json, hash_model
-
-#: What must be the same for a stored decision to be used again.
-IDENTITY = ('teacher', 'layer', 'size', 'data', 'seed')
-
-
-@dataclass
-class Supervision:
-    """A KD layer's loss, and where its inputs are recorded.
-
-    Attributes:
-        name: Name of the decision file: the loss's name without ``loss_``.
-        loss: The loss.
-        feature: The entry ``teacher_feature`` of ``loss_forward_mappings``.
-        scores: The entry ``scores``.
-    """
-
-    name: str
-    loss: TeacherDecisionLoss
-    feature: dict
-    scores: dict
-
-    @property
-    def decision(self) -> TeacherDecision:
-        """The loss's decision."""
-        return self.loss.decision
-
-
-def find_supervisions(distiller: Any) -> list[Supervision]:
-    """All losses of a distiller that compare scores with a teacher's decision.
-
-    Raises:
-        ConfigError: Such a loss lacks its scores or its teacher feature.
-    """
-    found = []
-    for loss_name, loss in getattr(distiller, 'distill_losses', {}).items():
-        if not isinstance(loss, TeacherDecisionLoss):
-            continue
-        mapping = distiller.loss_forward_mappings.get(loss_name, {})
-        missing = {'scores', 'teacher_feature'} - set(mapping)
-        if missing:
-            raise ConfigError(
-                f'loss_forward_mappings["{loss_name}"] lacks {sorted(missing)}: a TeacherDecisionLoss '
-                "needs the student's scores and the teacher's feature, each with its recorder."
-            )
-        found.append(
-            Supervision(
-                loss_name[len('loss_') :] if loss_name.startswith('loss_') else loss_name,
-                loss,
-                dict(mapping['teacher_feature']),
-                dict(mapping['scores']),
-            )
-        )
-    return found
-
-
-def check_shapes(supervision: Supervision, feature: tuple, scores: tuple) -> None:
-    """Check one image's shapes before anything is fitted or trained.
-
-    Args:
-        supervision: The loss they are for.
-        feature: The teacher's (D, H', W').
-        scores: The student's (K, H, W).
-
-    Raises:
-        ConfigError: Templates differ from the decision's, or the teacher's map is the smaller one.
-    """
-    name, decision = supervision.name, supervision.decision
-    if len(feature) != 3 or len(scores) != 3:
-        raise ConfigError(
-            f'KD layer loss "{name}": expected a teacher feature (D, H, W) and scores (K, H, W) for '
-            f'each image, but recorded {feature} and {scores}. Record modules that return maps.'
-        )
-    if scores[0] != decision.num_templates:
-        raise ConfigError(
-            f'KD layer loss "{name}": the student has {scores[0]} templates, but '
-            f'{type(decision).__name__} decides over {decision.num_templates} '
-            f'({decision.extra_repr()}). Make num_templates and the decision agree.'
-        )
-    if feature[1] < scores[1] or feature[2] < scores[2]:
-        raise ConfigError(
-            f'KD layer loss "{name}": the teacher\'s map is {feature[1]}x{feature[2]}, smaller than '
-            f"the student's {scores[1]}x{scores[2]}. Record an earlier module of the teacher, or place "
-            'the KD layer after a later module of the student.'
-        )
-
-
-def describe_teacher(algorithm: Any, cfg: Any) -> dict[str, Any]:
-    """The teacher's weights (a hash), where they come from, and its config."""
-    model_cfg = cfg.get('model', {})
-    teacher_cfg = model_cfg.get('teacher', {})
-    return dict(
-        weights=hash_model(algorithm.teacher),
-        checkpoint=str(model_cfg.get('teacher_ckpt')),
-        config=teacher_cfg.to_dict() if hasattr(teacher_cfg, 'to_dict') else dict(teacher_cfg),
-    )
-
-
-def describe_layer(distiller: Any, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Which output of the teacher the features are."""
-    recorder = distiller.teacher_recorders.get_recorder(record['recorder'])
-    indices = {k: record[k] for k in ('record_idx', 'data_idx') if record.get(k)}
-    return dict(source=recorder.source, recorder=type(recorder).__name__, **indices)
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions that a result may depend on."""
-    versions = dict(python=platform.python_version())
-    for package in ('mmkdlayer', 'torch', 'mmengine', 'mmpretrain', 'mmrazor', 'numpy'):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """One phrase for each part of the identity that differs, naming both values."""
-    phrases = []
-    for key in IDENTITY:
-        ours, theirs = expected.get(key), found.get(key)
-        if key == 'teacher':
-            ours = (ours or {}).get('weights')
-            theirs = (theirs or {}).get('weights')
-        if ours != theirs:
-            phrases.append(f'{key} is {theirs!r} in the file and {ours!r} now')
-    return phrases
+from .fingerprints import describe_dataset, describe_preprocessor, hash_json
+from .provenance import describe_layer, describe_teacher, differences, installed_versions
+from .supervision import Supervision, check_shapes, find_supervisions
 
 
 def check_given_file(supervision: Supervision, expected: Mapping[str, Any], feature: tuple) -> None:
@@ -239,6 +113,16 @@ def make_fitter(
     )
 
 
+def make_room(folder: str | os.PathLike) -> str:
+    """Make a folder for projected features, without those of a fitting that was killed."""
+    if os.environ.get('LOCAL_RANK', '0') == '0':
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for left in Path(folder).glob(f'{CACHE_PREFIX}*'):
+            shutil.rmtree(left, ignore_errors=True)
+    barrier()
+    return os.fspath(folder)
+
+
 def progress_bar(*, desc: str, total: int | None) -> Any:
     """A bar with rate and time left, on the main process alone."""
     return tqdm(desc=desc, total=total, disable=not is_main_process(), dynamic_ncols=True)
@@ -261,7 +145,7 @@ def prepare_decisions(
         out_dir: Where fitted decisions are stored, ``<name>.safetensors`` each.
         seed: Seed of the fitting.
         memory_budget: Bytes that samples of features may take; None for the fitters' default.
-        cache_dir: Folder for the projected features during fitting; None for a temporary one.
+        cache_dir: Folder for the projected features during fitting; None for ``out_dir``.
 
     Returns:
         The file of each decision that is stored in ``out_dir``.
@@ -317,8 +201,7 @@ def prepare_decisions(
             missing[name] = supervision
     if not missing:
         return paths
-    if is_main_process():
-        Path(out_dir).mkdir(parents=True, exist_ok=True)
+    folder = make_room(cache_dir or out_dir)
     options: dict[str, Any] = dict(progress=progress_bar, seed=seed)
     if memory_budget is not None:
         options['memory_budget'] = memory_budget
@@ -327,7 +210,7 @@ def prepare_decisions(
         name: make_fitter(
             supervision,
             dict(options, size=tuple(expected[name]['size'])),
-            dict(cache_dir=cache_dir, class_names=class_names),
+            dict(cache_dir=folder, class_names=class_names),
         )
         for name, supervision in missing.items()
     }

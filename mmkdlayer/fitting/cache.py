@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmkdlayer.errors import ConfigError, DataError
 
+CACHE_PREFIX = 'mmkdlayer_fitting_'
 _BLOCK_POSITIONS = 1 << 14
 # What a file system may need beside the data itself.
 _RESERVE = 1 << 26
@@ -124,7 +125,7 @@ def make_folder(directory: Optional[str]) -> tempfile.TemporaryDirectory:
         ConfigError: There is no such directory, or it cannot be written to.
     """
     try:
-        return tempfile.TemporaryDirectory(prefix='mmkdlayer_fitting_', dir=directory)
+        return tempfile.TemporaryDirectory(prefix=CACHE_PREFIX, dir=directory)
     except OSError as error:
         raise ConfigError(
             f'Fitting stores projected features in cache_dir {directory!r}, which must be a '

@@ -16,7 +16,9 @@ def write(directory, shapes):
     generator = torch.Generator().manual_seed(0)
     written = []
     for images, positions in shapes:
-        vectors = torch.randint(-(1 << 31), 1 << 31, (images, positions, 3), generator=generator).int()
+        vectors = torch.randint(
+            -(1 << 31), 1 << 31, (images, positions, 3), generator=generator
+        ).int()
         labels = torch.randint(0, 9, (images,), generator=generator)
         cache.write(vectors, labels)
         written.append((vectors, labels))

@@ -98,12 +98,16 @@ def test_killed_while_fitting(tmp_path: Path) -> None:
         val_dataloader__batch_size=1,
     )
     kill_at(line, r'teacher pass 2 of 2: +[1-9]')
-    assert [file.name for file in (work / 'decisions').iterdir()] == ['penult.safetensors']
+    assert [file.name for file in (work / 'decisions').glob('*.safetensors')] == [
+        'penult.safetensors'
+    ]
     kept = (work / 'decisions' / 'penult.safetensors').read_bytes()
     output = run('train.py', arguments(CONFIG, '--work-dir', work, data=data))
     assert 'Decision "penult": reused' in output
     assert "Fitting the decisions ['inter']" in output
     assert (work / 'decisions' / 'penult.safetensors').read_bytes() == kept
+    left = sorted(file.name for file in (work / 'decisions').iterdir())
+    assert left == ['inter.safetensors', 'penult.safetensors']
 
 
 def test_killed_while_training(images: Path, tmp_path: Path) -> None:

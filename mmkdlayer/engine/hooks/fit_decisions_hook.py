@@ -24,7 +24,7 @@ class FitDecisionsHook(Hook):
         out_dir: Where decisions are stored; None for ``<work_dir>/decisions``.
         seed: Seed of the fitting.
         memory_budget: Bytes that samples of features may take while fitting; None for the default.
-        cache_dir: Folder for projected features while fitting; None for a temporary one.
+        cache_dir: Folder for projected features while fitting; None for ``out_dir``.
     """
 
     # After the checkpoint is loaded (before_run) and before any hook that trains.

@@ -1,0 +1,55 @@
+"""What a decision was fitted on: written into its file, compared before it is used again."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from .fingerprints import hash_model
+
+#: What must be the same for a stored decision to be used again.
+IDENTITY = ('teacher', 'layer', 'size', 'data', 'seed')
+
+
+def describe_teacher(algorithm: Any, cfg: Any) -> dict[str, Any]:
+    """The teacher's weights (a hash), where they come from, and its config."""
+    model_cfg = cfg.get('model', {})
+    teacher_cfg = model_cfg.get('teacher', {})
+    return dict(
+        weights=hash_model(algorithm.teacher),
+        checkpoint=str(model_cfg.get('teacher_ckpt')),
+        config=teacher_cfg.to_dict() if hasattr(teacher_cfg, 'to_dict') else dict(teacher_cfg),
+    )
+
+
+def describe_layer(distiller: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Which output of the teacher the features are."""
+    recorder = distiller.teacher_recorders.get_recorder(record['recorder'])
+    indices = {k: record[k] for k in ('record_idx', 'data_idx') if record.get(k)}
+    return dict(source=recorder.source, recorder=type(recorder).__name__, **indices)
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    versions = dict(python=platform.python_version())
+    for package in ('mmkdlayer', 'torch', 'mmengine', 'mmpretrain', 'mmrazor', 'numpy'):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """One phrase for each part of the identity that differs, naming both values."""
+    phrases = []
+    for key in IDENTITY:
+        ours, theirs = expected.get(key), found.get(key)
+        if key == 'teacher':
+            ours = (ours or {}).get('weights')
+            theirs = (theirs or {}).get('weights')
+        if ours != theirs:
+            phrases.append(f'{key} is {theirs!r} in the file and {ours!r} now')
+    return phrases

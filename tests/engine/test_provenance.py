@@ -1,0 +1,45 @@
+"""What is compared before a stored decision is used again."""
+
+from __future__ import annotations
+
+import torch
+
+from mmkdlayer.engine.provenance import differences, installed_versions
+
+FITTED = dict(
+    teacher=dict(weights='abc', checkpoint='here.pth', config={}),
+    layer=dict(source='layer4'),
+    size=[7, 7],
+    data=dict(images=3, files='f', transform='t'),
+    seed=0,
+    versions=dict(torch='1'),
+    date='2026-01-01',
+)
+
+
+def test_same_origin_differs_in_nothing() -> None:
+    moved = dict(
+        FITTED, teacher=dict(FITTED['teacher'], checkpoint='there.pth'), date='x', versions={}
+    )
+    assert differences(FITTED, moved) == []
+
+
+def test_each_part_of_the_origin_is_named_with_both_values() -> None:
+    other = dict(
+        teacher=dict(weights='xyz'), layer=dict(source='layer3'), size=[1, 1], data={}, seed=1
+    )
+    phrases = differences(FITTED, other)
+    assert [phrase.split(' ')[0] for phrase in phrases] == [
+        'teacher',
+        'layer',
+        'size',
+        'data',
+        'seed',
+    ]
+    assert "'xyz' in the file" in phrases[0]
+    assert "'abc' now" in phrases[0]
+    assert len(differences(FITTED, {})) == 5
+
+
+def test_versions_of_what_is_installed() -> None:
+    assert installed_versions()['torch'].startswith(torch.__version__.split('+')[0])
