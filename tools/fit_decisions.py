@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from mmengine.config import DictAction
 from mmengine.model import is_model_wrapper
@@ -20,6 +19,7 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='training config')
+    parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='folder for the decisions (default: where training looks)')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
     cli.add_common_options(parser, DictAction)
@@ -32,12 +32,12 @@ def main() -> None:
     with cli.errors_for_people(args.debug):
         cfg = cli.load_config(args)
         cfg.launcher = args.launcher
-        cli.set_work_dir(cfg, args.config, None)
-        out = args.out or os.path.join(cfg.work_dir, 'decisions')
-        cfg.work_dir = args.out or cfg.work_dir
-        options = cli.fitting_options(cfg)
+        cli.set_work_dir(cfg, args.config, args.work_dir)
+        hook = cli.fitting_hook(cfg)
+        out = args.out or hook.folder(cfg.work_dir)
         cli.check_data_roots(cfg, ('train_dataloader',))
         cli.check_writable(out)
+        cli.check_checkpoints(cfg)
         cfg.custom_hooks = []
         prepare_launch(cfg)
         runner = Runner.from_cfg(cfg)
@@ -45,7 +45,8 @@ def main() -> None:
         model.init_weights()
         if cfg.model.get('teacher_ckpt'):
             check_teacher_checkpoint(model.teacher, cfg.model.teacher_ckpt)
-        for name, path in prepare_decisions(model, cfg, out, **options).items():
+        paths = prepare_decisions(model, cfg, out, hook.options, hook.cache_dir)
+        for name, path in paths.items():
             print(f'{name}: {path}')
 
 

@@ -83,7 +83,7 @@ use_active_environment() {
   missing=$(missing_in "$prefix/bin/python" 2>/dev/null) || return 1
   if [ "$missing" = mmkdlayer ] && [ -w "$root" ]; then
     say "installing this checkout (pip install --no-deps -e) into the active environment $prefix"
-    pip_install "$prefix/bin/python" --no-deps --no-build-isolation -e "$root" || return 1
+    pip_install "$prefix/bin/python" --no-deps --no-build-isolation --config-settings editable_mode=compat -e "$root" || return 1
     missing=$(missing_in "$prefix/bin/python")
   fi
   [ -z "$missing" ] || return 1
@@ -139,7 +139,8 @@ install_this_checkout() {
   link=$("$python" -I -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/mmkdlayer-checkout.pth
   rm -f "$link"
   if [ -w "$root" ]; then
-    pip_install "$python" --no-deps --no-build-isolation -e "$root"
+    # By path: the usual finder loses to a folder called mmkdlayer (the checkout) beside a script.
+    pip_install "$python" --no-deps --no-build-isolation --config-settings editable_mode=compat -e "$root"
   else
     # A read-only checkout can't take the files that an editable install writes.
     "$python" -m pip uninstall -qq --yes mmkdlayer >&2

@@ -15,6 +15,6 @@ fi
 # All processes of a job meet at one port; another job on the same machine draws another.
 export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 20000))}
 # shellcheck disable=SC2086  # SRUN_ARGS is a list of options
-exec srun -p "$partition" --job-name="$job" --ntasks="$gpus" "${resources[@]}" \
+exec srun -p "$partition" --job-name="$job" --ntasks="$gpus" ${resources[@]+"${resources[@]}"} \
     --cpus-per-task="${CPUS_PER_TASK:-5}" --kill-on-bad-exit=1 ${SRUN_ARGS:-} \
     "${PYTHON:-python}" -u "$@"

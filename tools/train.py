@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 
 from mmengine.config import Config, DictAction
+from mmengine.device import get_device
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
@@ -49,6 +50,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
             raise ConfigError(
                 f'--amp expects optim_wrapper.type OptimWrapper, but the config has {wrapper}.'
             )
+        if get_device() == 'cpu':
+            raise ConfigError('--amp expects an accelerator, but there is none here. Leave it out.')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -74,6 +77,7 @@ def main() -> None:
             cli.add_needed_hooks(cfg)
         cli.check_data_roots(cfg, ('train_dataloader', 'val_dataloader'))
         cli.check_writable(cfg.work_dir)
+        cli.check_checkpoints(cfg)
         prepare_launch(cfg)
         Runner.from_cfg(cfg).train()
 

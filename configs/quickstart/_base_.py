@@ -46,11 +46,11 @@ optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
 )
 param_scheduler = dict(
-    type='CosineAnnealingLR', by_epoch=True, T_max=20, convert_to_iter_based=True
+    type='CosineAnnealingLR', by_epoch=True, T_max=60, convert_to_iter_based=True
 )
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=10)
+train_cfg = dict(by_epoch=True, max_epochs=60, val_interval=20)
 val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(
-    checkpoint=dict(interval=10, max_keep_ckpts=1, save_best=None), logger=dict(interval=20)
+    checkpoint=dict(interval=20, max_keep_ckpts=2, save_best=None), logger=dict(interval=13)
 )

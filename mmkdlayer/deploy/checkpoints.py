@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from typing import Any
+from urllib.error import URLError
 
 import torch
 from mmengine.runner import CheckpointLoader
@@ -13,6 +14,30 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 
 STUDENT_PREFIX = 'architecture.'
+
+
+def load_checkpoint_file(path: str | os.PathLike) -> Any:
+    """Read a checkpoint onto the CPU, without running code in it where torch can tell (2.4 and later).
+
+    Args:
+        path: A file, or a URL that mmengine can read.
+
+    Raises:
+        ConfigError: It can't be read.
+        URLError: It can't be downloaded.
+    """
+    try:
+        if '://' not in str(path) and hasattr(torch.serialization, 'add_safe_globals'):
+            return torch.load(path, map_location='cpu', weights_only=True)
+        return CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
+    except URLError:
+        raise
+    except Exception as error:
+        first_line = ' '.join(str(error).strip().splitlines()[:1])
+        raise ConfigError(
+            f'Checkpoint {path}: expected a checkpoint that torch can load, but reading it failed '
+            f'({type(error).__name__}: {first_line}). Check the path; the file may be truncated.'
+        ) from error
 
 
 def read_student_weights(
@@ -29,15 +54,7 @@ def read_student_weights(
     Raises:
         ConfigError: It can't be read, or holds no state dict.
     """
-    try:
-        checkpoint = CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
-    except Exception as error:
-        first_line = str(error).strip().splitlines()[:1]
-        raise ConfigError(
-            f'Checkpoint {path}: expected a checkpoint that torch can load, but reading it failed '
-            f'({type(error).__name__}: {" ".join(first_line)}). Check the path; the file may be '
-            'truncated.'
-        ) from error
+    checkpoint = load_checkpoint_file(path)
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(f'Checkpoint {path}: expected a state dict, but found none.')

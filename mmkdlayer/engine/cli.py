@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
+from mmkdlayer.registry import HOOKS
 
 #: Hooks that a training with KD layers needs; added where a config does not list them.
 NEEDED_HOOKS = ('mmkdlayer.CheckWeightsHook', 'mmkdlayer.FitDecisionsHook')
@@ -40,6 +44,11 @@ def load_config(args: argparse.Namespace) -> Config:
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             for _, dataset in _dataset_configs(cfg.get(loader), loader):
                 dataset['data_root'] = args.data_root
+    elif cfg.get('needs_data_root') and not os.path.isdir(cfg.data_root):
+        raise DataError(
+            f'Config {args.config} takes its classes from the folders of the data, but there is no '
+            f'folder {cfg.data_root}. Give the place of the data with --data-root ROOT.'
+        )
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     return cfg
@@ -92,14 +101,17 @@ def check_data_roots(cfg: Config, loaders: tuple[str, ...]) -> None:
     for loader in loaders:
         for path, dataset in _dataset_configs(cfg.get(loader), loader):
             root = str(dataset['data_root'])
-            if '://' in root or os.path.isdir(root):
+            prefix = dataset.get('data_prefix')
+            folder = os.path.join(root, prefix) if isinstance(prefix, str) else root
+            if '://' in root or os.path.isdir(folder):
                 continue
             dataset_class = DATASETS.get(dataset['type'])
             if dataset_class and 'download' in inspect.signature(dataset_class).parameters:
                 continue
             raise DataError(
-                f'Data root {root} (of {path}, a {dataset["type"]}): there is no such folder. Put the '
-                f'data there, or give its place with --cfg-options {path}.data_root=FOLDER.'
+                f'{path} ({dataset["type"]}): there is no folder {folder}. Put the data there, or give '
+                'the place of all data with --data-root ROOT (of one data set: --cfg-options '
+                f'{path}.data_root=ROOT).'
             )
 
 
@@ -116,7 +128,13 @@ def errors_for_people(debug: bool = False) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         text = BUILD_PREFIX.sub('', str(error))
-        if isinstance(error, OSError) and not isinstance(error, KDLayerError):
+        if isinstance(error, URLError):
+            text = (
+                f"a download failed ({text}). A teacher's checkpoint comes from the model zoo unless "
+                'model.teacher_ckpt names a file: fetch it on a machine with a network, then add '
+                '--cfg-options model.teacher_ckpt=FILE.'
+            )
+        elif isinstance(error, OSError) and not isinstance(error, KDLayerError):
             text = f'{type(error).__name__}: {text}'
         print(f'\nerror: {text}', file=sys.stderr, flush=True)
         sys.exit(2)
@@ -140,9 +158,20 @@ def add_common_options(
         )
 
 
-def fitting_options(cfg: Config) -> dict[str, Any]:
-    """The fitting options of the config's FitDecisionsHook."""
+def check_checkpoints(cfg: Config) -> None:
+    """Read the files that training starts from once, so that a damaged one is a clear error.
+
+    Raises:
+        ConfigError: A file is not there or can't be read.
+    """
+    for path in (cfg.get('model', {}).get('teacher_ckpt'), cfg.get('load_from')):
+        if path and '://' not in str(path):
+            load_checkpoint_file(path)
+
+
+def fitting_hook(cfg: Config) -> FitDecisionsHook:
+    """The FitDecisionsHook that the config lists, or one with the defaults."""
     for hook in cfg.get('custom_hooks') or []:
         if str(hook.get('type')).rsplit('.', 1)[-1] == 'FitDecisionsHook':
-            return {k: v for k, v in hook.items() if k in ('seed', 'memory_budget', 'cache_dir')}
-    return {}
+            return HOOKS.build(hook)
+    return FitDecisionsHook()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -16,18 +18,35 @@ from tqdm import tqdm
 from mmkdlayer.errors import ConfigError, DecisionFileError
 from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
 from mmkdlayer.fitting.cache import CACHE_PREFIX
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.decisions import (
     CentroidDecision,
     SubclassDecision,
     TeacherDecision,
     read_decision_file,
 )
-from mmkdlayer.pipelines import find_pipeline
 
 from .feature_stream import FeatureStream, fitting_dataloader_cfg
 from .fingerprints import describe_dataset, describe_preprocessor, hash_json
 from .provenance import describe_layer, describe_teacher, differences, installed_versions
 from .supervision import Supervision, check_shapes, find_supervisions
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How decisions are fitted; stored with them, and compared before they are used again.
+
+    Attributes:
+        seed: Seed of the samples and of k-means.
+        memory_budget: Bytes that sampled features may take on each rank. All are used where they fit.
+        iterations: Steps of the k-means of the centroids, at most.
+        streaming_passes: More steps of it over all features, each with a pass of the teacher.
+    """
+
+    seed: int = 0
+    memory_budget: int = 1 << 30
+    iterations: int = 25
+    streaming_passes: int = 0
 
 
 def check_given_file(supervision: Supervision, expected: Mapping[str, Any], feature: tuple) -> None:
@@ -44,6 +63,7 @@ def check_given_file(supervision: Supervision, expected: Mapping[str, Any], feat
             f'recorded teacher feature has {feature[0]} (layer '
             f'"{expected["layer"]["source"]}"). Use the file of this teacher and layer, or fit again.'
         )
+    MMLogger.get_current_instance().info(f'{origin} is used for "{supervision.name}".')
     found = decision.provenance
     fingerprint = (found.get('teacher') or {}).get('weights')
     if fingerprint is not None and fingerprint != expected['teacher']['weights']:
@@ -59,7 +79,7 @@ def check_given_file(supervision: Supervision, expected: Mapping[str, Any], feat
         )
 
 
-def reuse(supervision: Supervision, path: Path, expected: Mapping[str, Any]) -> bool:
+def load_stored(supervision: Supervision, path: Path, expected: Mapping[str, Any]) -> bool:
     """Load a stored decision if it was fitted on the same things; say why where it was not."""
     logger = MMLogger.get_current_instance()
     if not path.exists():
@@ -80,32 +100,57 @@ def reuse(supervision: Supervision, path: Path, expected: Mapping[str, Any]) -> 
     return False
 
 
+def share_stored(supervision: Supervision, path: Path, expected: Mapping[str, Any]) -> bool:
+    """Use a stored decision on all ranks or on none: the main process looks, the others get it.
+
+    The folder may be on a disk that only the main process has.
+    """
+    found: list[Any] = [None]
+    with errors_on_all_ranks():
+        if is_main_process() and load_stored(supervision, path, expected):
+            found = [supervision.decision]
+    broadcast_object_list(found)
+    if found[0] is not None and not is_main_process():
+        supervision.decision.take(found[0])
+    return found[0] is not None
+
+
 def make_fitter(
-    supervision: Supervision, options: Mapping[str, Any], for_classes: Mapping[str, Any]
+    supervision: Supervision,
+    expected: Mapping[str, Any],
+    options: FitOptions,
+    cache_dir: str,
+    class_names: Sequence[str] | None,
 ) -> Fitter:
     """The fitter of a decision.
-
-    Args:
-        supervision: The loss with the decision.
-        options: Arguments that all fitters take.
-        for_classes: Arguments of a fitter that knows classes: ``cache_dir``, ``class_names``.
 
     Raises:
         ConfigError: The decision is of a kind that can't be fitted.
     """
     decision = supervision.decision
+    shared: dict[str, Any] = dict(
+        size=tuple(expected['size']),
+        seed=options.seed,
+        memory_budget=options.memory_budget,
+        progress=progress_bar,
+    )
     if isinstance(decision, CentroidDecision):
-        return CentroidFitter(decision.num_centroids, temperature=decision.temperature, **options)
+        return CentroidFitter(
+            decision.num_centroids,
+            temperature=decision.temperature,
+            iterations=options.iterations,
+            streaming_passes=options.streaming_passes,
+            **shared,
+        )
     if isinstance(decision, SubclassDecision):
-        names = for_classes.get('class_names')
-        if names is not None and len(names) != decision.num_classes:
-            for_classes = dict(for_classes, class_names=None)
+        known = class_names is not None and len(class_names) == decision.num_classes
         return SubclassFitter(
             decision.num_classes,
             decision.num_subclasses,
             decision.num_components,
-            **options,
-            **for_classes,
+            cache_dir=cache_dir,
+            class_names=class_names if known else None,
+            **shared,
         )
     raise ConfigError(
         f'Decision "{supervision.name}" is a {type(decision).__name__}, which has no fitter; give it a '
@@ -125,16 +170,49 @@ def make_room(folder: str | os.PathLike) -> str:
 
 def progress_bar(*, desc: str, total: int | None) -> Any:
     """A bar with rate and time left, on the main process alone."""
-    return tqdm(desc=desc, total=total, disable=not is_main_process(), dynamic_ncols=True)
+    # In a log file each update is a line: one a minute will do.
+    interval = 0.1 if sys.stderr.isatty() else 60
+    return tqdm(
+        desc=desc,
+        total=total,
+        disable=not is_main_process(),
+        dynamic_ncols=True,
+        mininterval=interval,
+        maxinterval=interval,
+    )
+
+
+def describe_origin(
+    algorithm: Any, cfg: Any, stream: FeatureStream, supervisions: Sequence[Supervision]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The teacher and the data, the same on all ranks; labels are checked on the way.
+
+    Raises:
+        DataError: There are no images, or a label is out of range.
+    """
+    classes = [getattr(s.decision, 'num_classes', None) for s in supervisions]
+    classes += [
+        getattr(getattr(model, 'head', None), 'num_classes', None)
+        for model in (algorithm.student, algorithm.teacher)
+    ]
+    facts: list[Any] = [None, None]
+    with errors_on_all_ranks():
+        if is_main_process():
+            least = min((int(number) for number in classes if number), default=None)
+            data = describe_dataset(stream.dataset, least)
+            data['transform'] = hash_json(
+                [stream.pipeline, describe_preprocessor(algorithm.data_preprocessor)]
+            )
+            facts = [describe_teacher(algorithm, cfg), data]
+    broadcast_object_list(facts)
+    return facts[0], facts[1]
 
 
 def prepare_decisions(
     algorithm: Any,
     cfg: Any,
     out_dir: str | os.PathLike,
-    *,
-    seed: int = 0,
-    memory_budget: int | None = None,
+    options: FitOptions | None = None,
     cache_dir: str | None = None,
 ) -> dict[str, Path]:
     """Make every decision of a distillation model ready: given, stored from before, or fitted now.
@@ -143,8 +221,7 @@ def prepare_decisions(
         algorithm: A distillation algorithm (mmrazor's SingleTeacherDistill) on its device.
         cfg: The training config: data loaders, ``model``.
         out_dir: Where fitted decisions are stored, ``<name>.safetensors`` each.
-        seed: Seed of the fitting.
-        memory_budget: Bytes that samples of features may take; None for the fitters' default.
+        options: How to fit; None for the defaults.
         cache_dir: Folder for the projected features during fitting; None for ``out_dir``.
 
     Returns:
@@ -156,62 +233,54 @@ def prepare_decisions(
         DecisionFileError: A file that the config names does not fit.
         OSError: ``out_dir`` can't be written.
     """
-    logger = MMLogger.get_current_instance()
+    options = options or FitOptions()
     distiller = algorithm.distiller
     supervisions = find_supervisions(distiller)
     if not supervisions:
         return {}
     loader_cfg = fitting_dataloader_cfg(cfg)
-    stream = FeatureStream(algorithm, {s.name: s.feature for s in supervisions}, loader_cfg, seed)
+    records = {s.name: s.feature for s in supervisions}
+    stream = FeatureStream(algorithm, records, loader_cfg, options.seed)
     shapes = stream.shapes({s.name: s.scores for s in supervisions})
     for supervision in supervisions:
         check_shapes(supervision, *shapes[supervision.name])
-    classes = {
-        s.decision.num_classes for s in supervisions if isinstance(s.decision, SubclassDecision)
-    }
-    facts: list[Any] = [None, None]
-    if is_main_process():
-        data = describe_dataset(stream.dataset, min(classes, default=None))
-        data['transform'] = hash_json(
-            [
-                find_pipeline(loader_cfg['dataset']),
-                describe_preprocessor(algorithm.data_preprocessor),
-            ]
-        )
-        facts = [describe_teacher(algorithm, cfg), data]
-    broadcast_object_list(facts)
-    expected: dict[str, dict[str, Any]] = {
-        s.name: dict(
-            teacher=facts[0],
-            layer=describe_layer(distiller, s.feature),
-            size=list(shapes[s.name][1][1:]),
-            data=facts[1],
-            seed=seed,
-        )
-        for s in supervisions
-    }
-    paths, missing = {}, {}
+    teacher, data = describe_origin(algorithm, cfg, stream, supervisions)
+    paths, missing, expected = {}, {}, {}
     for supervision in supervisions:
-        name, decision = supervision.name, supervision.decision
-        if decision.is_fitted:
-            check_given_file(supervision, expected[name], shapes[name][0])
+        name = supervision.name
+        feature, scores = shapes[name]
+        expected[name] = dict(
+            teacher=teacher,
+            layer=describe_layer(distiller, supervision.feature),
+            size=list(scores[1:]),
+            data=data,
+            fitting=asdict(options),
+        )
+        if supervision.decision.is_fitted:
+            check_given_file(supervision, expected[name], feature)
             continue
         paths[name] = Path(out_dir) / f'{name}.safetensors'
-        if not reuse(supervision, paths[name], expected[name]):
+        if not share_stored(supervision, paths[name], expected[name]):
             missing[name] = supervision
-    if not missing:
-        return paths
-    folder = make_room(cache_dir or out_dir)
-    options: dict[str, Any] = dict(progress=progress_bar, seed=seed)
-    if memory_budget is not None:
-        options['memory_budget'] = memory_budget
+    if missing:
+        stream.records = {name: records[name] for name in missing}
+        fit(stream, missing, expected, paths, options, make_room(cache_dir or out_dir))
+    return paths
+
+
+def fit(
+    stream: FeatureStream,
+    missing: Mapping[str, Supervision],
+    expected: Mapping[str, Mapping[str, Any]],
+    paths: Mapping[str, Path],
+    options: FitOptions,
+    cache_dir: str,
+) -> None:
+    """Fit decisions from the same passes over the teacher; each is stored as soon as it is ready."""
+    logger = MMLogger.get_current_instance()
     class_names = getattr(stream.dataset, 'metainfo', {}).get('classes')
     fitters = {
-        name: make_fitter(
-            supervision,
-            dict(options, size=tuple(expected[name]['size'])),
-            dict(cache_dir=folder, class_names=class_names),
-        )
+        name: make_fitter(supervision, expected[name], options, cache_dir, class_names)
         for name, supervision in missing.items()
     }
 
@@ -223,10 +292,8 @@ def prepare_decisions(
             logger.info(f'Decision "{name}": fitted and stored in {paths[name]}.')
         missing[name].decision.take(fitted)
 
+    images = next(iter(expected.values()))['data']['images']
     logger.info(
-        f'Fitting the decisions {sorted(missing)} on {facts[1]["images"]} images with the test-time '
-        'transform.'
+        f'Fitting the decisions {sorted(missing)} on {images} images with the test-time transform.'
     )
-    stream.records = {name: s.feature for name, s in missing.items()}
     run_fitters(stream, fitters, progress=progress_bar, on_result=store)
-    return paths

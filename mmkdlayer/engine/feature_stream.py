@@ -17,7 +17,10 @@ from mmkdlayer.pipelines import find_pipeline, replace_pipeline
 
 
 def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
-    """The training set, in order, each image once, under the test-time transform.
+    """The training set, in order, under the test-time transform.
+
+    Each item of the data set comes once; a wrapper that repeats images (RepeatDataset) is kept, so its
+    images count as often as it gives them.
 
     Args:
         cfg: A training config with ``train_dataloader`` and ``val_dataloader`` or
@@ -43,7 +46,7 @@ def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
         drop_last=False,
     )
     for key in ('collate_fn', 'pin_memory', 'prefetch_factor'):
-        if key in test:
+        if key in test and not (key == 'prefetch_factor' and loader['num_workers'] == 0):
             loader[key] = copy.deepcopy(test[key])
     return loader
 
@@ -78,6 +81,7 @@ class FeatureStream:
     ) -> None:
         self.algorithm = algorithm
         self.records = records
+        self.pipeline = find_pipeline(dataloader['dataset'])
         self.loader = Runner.build_dataloader(copy.deepcopy(dataloader), seed=seed)
 
     @property

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .fingerprints import hash_model
+from .fingerprints import hash_json, hash_model
 
 #: What must be the same for a stored decision to be used again.
-IDENTITY = ('teacher', 'layer', 'size', 'data', 'seed')
+IDENTITY = ('teacher', 'layer', 'size', 'data', 'fitting')
 
 
 def describe_teacher(algorithm: Any, cfg: Any) -> dict[str, Any]:
@@ -42,14 +42,19 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
+def teacher_fingerprint(teacher: Mapping[str, Any] | None) -> str:
+    """Weights and config in one: the same weights with other strides are another teacher."""
+    teacher = teacher or {}
+    return f'{teacher.get("weights")}-{hash_json(teacher.get("config"))}'
+
+
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """One phrase for each part of the identity that differs, naming both values."""
     phrases = []
     for key in IDENTITY:
         ours, theirs = expected.get(key), found.get(key)
         if key == 'teacher':
-            ours = (ours or {}).get('weights')
-            theirs = (theirs or {}).get('weights')
+            ours, theirs = teacher_fingerprint(ours), teacher_fingerprint(theirs)
         if ours != theirs:
             phrases.append(f'{key} is {theirs!r} in the file and {ours!r} now')
     return phrases

@@ -11,7 +11,7 @@ FITTED = dict(
     layer=dict(source='layer4'),
     size=[7, 7],
     data=dict(images=3, files='f', transform='t'),
-    seed=0,
+    fitting=dict(seed=0),
     versions=dict(torch='1'),
     date='2026-01-01',
 )
@@ -26,7 +26,11 @@ def test_same_origin_differs_in_nothing() -> None:
 
 def test_each_part_of_the_origin_is_named_with_both_values() -> None:
     other = dict(
-        teacher=dict(weights='xyz'), layer=dict(source='layer3'), size=[1, 1], data={}, seed=1
+        teacher=dict(weights='xyz'),
+        layer=dict(source='layer3'),
+        size=[1, 1],
+        data={},
+        fitting=dict(seed=1),
     )
     phrases = differences(FITTED, other)
     assert [phrase.split(' ')[0] for phrase in phrases] == [
@@ -34,12 +38,17 @@ def test_each_part_of_the_origin_is_named_with_both_values() -> None:
         'layer',
         'size',
         'data',
-        'seed',
+        'fitting',
     ]
-    assert "'xyz' in the file" in phrases[0]
-    assert "'abc' now" in phrases[0]
+    assert "'xyz-" in phrases[0]
+    assert "'abc-" in phrases[0]
     assert len(differences(FITTED, {})) == 5
 
 
 def test_versions_of_what_is_installed() -> None:
     assert installed_versions()['torch'].startswith(torch.__version__.split('+')[0])
+
+
+def test_same_weights_in_another_network_differ() -> None:
+    strided = dict(FITTED, teacher=dict(FITTED['teacher'], config=dict(strides=[1])))
+    assert len(differences(FITTED, strided)) == 1

@@ -57,6 +57,7 @@ def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 't
             ),
             ('label', 'is 2', 'num_classes=2'),
         ),
+        (dict(model__architecture__head__num_classes=2), ('label', 'is 2', 'num_classes=2')),
         (
             dict(model__distiller__teacher_recorders__inter__source='neck.gap'),
             ("teacher's map is 1x1", "student's 4x4"),
@@ -69,7 +70,7 @@ def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 't
             ('5000', '480'),
         ),
     ],
-    ids=['module', 'recorder', 'channels', 'templates', 'label', 'small map', 'clusters'],
+    ids=['module', 'recorder', 'channels', 'templates', 'label', 'head', 'small map', 'clusters'],
 )
 def test_config_that_does_not_fit(
     main: Main, images: Path, work: Path, options: dict, words: tuple[str, ...]
@@ -109,6 +110,28 @@ def test_teacher_checkpoint_of_another_network(
         CONFIG, '--work-dir', work, data=images, model__teacher_ckpt=tmp_path / 't.pth'
     )
     refused(main, work, line, 't.pth does not fit the teacher', '(9, 3, 3, 3)', '(4, 3, 3, 3)')
+
+
+def test_teacher_checkpoint_that_is_truncated(
+    main: Main, images: Path, work: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / 'teacher.pth'
+    torch.save(dict(state_dict={'weight': torch.zeros(1000)}), file)
+    file.write_bytes(file.read_bytes()[:500])
+    line = arguments(CONFIG, '--work-dir', work, data=images, model__teacher_ckpt=file)
+    refused(main, work, line, 'teacher.pth', 'truncated')
+
+
+def test_amp_without_an_accelerator(main: Main, images: Path, work: Path) -> None:
+    line = arguments(CONFIG, '--work-dir', work, '--amp', data=images)
+    refused(main, work, line, '--amp expects an accelerator')
+
+
+def test_classes_from_a_folder_that_is_not_given(
+    main: Main, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv('DATA_ROOT', raising=False)
+    refused(main, work, arguments(CONFIG, '--work-dir', work), '--data-root')
 
 
 def test_teacher_checkpoint_that_is_not_there(
@@ -187,7 +210,7 @@ class TestStoredThings:
             model__distiller__connectors__penult__num_templates=9,
             model__distiller__distill_losses__loss_penult__decision__num_centroids=9,
         )
-        refused(main, work, line, 'resume', '(8, 16, 1, 1)', '(9, 16, 1, 1)')
+        refused(main, work, line, 'start from', '(8, 16, 1, 1)', '(9, 16, 1, 1)')
 
     @pytest.mark.parametrize('tool', ['test.py', 'export_student.py'])
     def test_checkpoint_of_another_network(

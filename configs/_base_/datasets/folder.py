@@ -1,11 +1,16 @@
 # Any folder of classes: ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg (or png).
 # ROOT comes from --data-root (or the environment variable DATA_ROOT). The classes are the folders.
+# Images are resized to squares of IMAGE_SIZE (environment variable) pixels, 32 unless it is set.
 _base_ = []  # says to mmengine that this is a plain config, in which imports are allowed
 import os  # noqa: E402
 
 data_root = os.environ.get('DATA_ROOT', 'data/folder')
 _train = os.path.join(data_root, 'train')
-classes = sorted(os.listdir(_train)) if os.path.isdir(_train) else ['class 0', 'class 1']
+needs_data_root = True  # the commands stop where it is not there; the classes below stand in
+classes = ['class 0', 'class 1']
+if os.path.isdir(_train):
+    classes = sorted(entry.name for entry in os.scandir(_train) if entry.is_dir())
+    classes = [name for name in classes if not name.startswith('.')]
 image_size = int(os.environ.get('IMAGE_SIZE', 32))
 
 data_preprocessor = dict(

@@ -6,9 +6,10 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import HOOKS
 
@@ -40,7 +41,7 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
 
     mmengine loads what fits and only logs the rest, so a wrong file would leave a random teacher.
     """
-    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    checkpoint = load_checkpoint_file(path)
     state = checkpoint.get('state_dict', checkpoint)
     state = {key[7:] if key.startswith('module.') else key: value for key, value in state.items()}
     problems = compare_weights(teacher.state_dict(), state)
@@ -56,7 +57,8 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
 class CheckWeightsHook(Hook):
     """Stops a training that would start from weights of another network.
 
-    Checked are the teacher's checkpoint (``model.teacher_ckpt``) and, on resuming, the student's.
+    Checked are the teacher's checkpoint (``model.teacher_ckpt``) and the student's, on resuming and
+    with ``load_from``. A teacher without a checkpoint is allowed, with a warning.
     """
 
     # Before FitDecisionsHook: nothing is fitted on a wrong teacher.
@@ -64,27 +66,43 @@ class CheckWeightsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Compare the teacher with the file that it was loaded from."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if not hasattr(model, 'teacher'):
-            return
         path = runner.cfg.get('model', {}).get('teacher_ckpt')
-        if path:
-            check_teacher_checkpoint(model.teacher, path)
-        else:
-            runner.logger.warning(
-                'The teacher has no checkpoint (model.teacher_ckpt): unless its config loads weights, '
-                'it is untrained, and there is nothing to learn from it.'
-            )
+        if path and hasattr(_model(runner), 'teacher'):
+            check_teacher_checkpoint(_model(runner).teacher, path)
+        self._warn_of_untrained_teacher(runner)
+
+    def after_train(self, runner: Runner) -> None:
+        """Say again what must not be overlooked."""
+        self._warn_of_untrained_teacher(runner)
+
+    def _warn_of_untrained_teacher(self, runner: Runner) -> None:
+        model_cfg = runner.cfg.get('model', {})
+        if not hasattr(_model(runner), 'teacher') or model_cfg.get('teacher_ckpt'):
+            return
+        if 'retrained' in str(model_cfg.get('teacher')):  # init_cfg Pretrained, or pretrained=True
+            return
+        runner.logger.warning(
+            'THE TEACHER IS UNTRAINED: model.teacher_ckpt is not set, so the student learns from random '
+            'weights. Add --cfg-options model.teacher_ckpt=FILE.'
+        )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the student with the checkpoint that training resumes from."""
-        if not runner._resume:
-            return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        student = {k: v for k, v in model.state_dict().items() if not k.startswith('teacher.')}
-        problems = compare_weights(student, checkpoint.get('state_dict', {}))
-        if problems:
+        """Compare the student with the checkpoint that training starts from."""
+        state = checkpoint.get('state_dict', checkpoint)
+        own = _model(runner).state_dict()
+        student = {key: value for key, value in own.items() if not key.startswith('teacher.')}
+        problems = compare_weights(student, state)
+        shared = [key for key in student if key in state]
+        # load_from may bring a part of the weights, but of this network.
+        fits = bool(shared) and all(state[key].shape == student[key].shape for key in shared)
+        if problems and (runner._resume or not fits):
             raise ConfigError(
-                f'The checkpoint to resume from does not fit this config: {"; ".join(problems)}. It is '
-                'of another training; resume with its config, or choose another work dir.'
+                f'The checkpoint to start from does not fit this config: {"; ".join(problems)}. It is '
+                'of another training; use its config, or another checkpoint. (Weights of a student '
+                'without KD layers go into model.architecture.init_cfg=dict(type="Pretrained", '
+                'checkpoint=FILE).)'
             )
+
+
+def _model(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

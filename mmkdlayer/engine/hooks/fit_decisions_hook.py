@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmkdlayer.engine.decisions import prepare_decisions
+from mmkdlayer.engine.decisions import FitOptions, prepare_decisions
 from mmkdlayer.registry import HOOKS
 
 
@@ -22,34 +23,28 @@ class FitDecisionsHook(Hook):
 
     Args:
         out_dir: Where decisions are stored; None for ``<work_dir>/decisions``.
-        seed: Seed of the fitting.
-        memory_budget: Bytes that samples of features may take while fitting; None for the default.
         cache_dir: Folder for projected features while fitting; None for ``out_dir``.
+        **options: How to fit, see :class:`~mmkdlayer.engine.decisions.FitOptions`: ``seed``,
+            ``memory_budget``, ``iterations``, ``streaming_passes``.
     """
 
     # After the checkpoint is loaded (before_run) and before any hook that trains.
     priority = 'VERY_HIGH'
 
     def __init__(
-        self,
-        out_dir: str | None = None,
-        seed: int = 0,
-        memory_budget: int | None = None,
-        cache_dir: str | None = None,
+        self, out_dir: str | None = None, cache_dir: str | None = None, **options: Any
     ) -> None:
         self.out_dir = out_dir
-        self.seed = seed
-        self.memory_budget = memory_budget
         self.cache_dir = cache_dir
+        self.options = FitOptions(**options)
+
+    def folder(self, work_dir: str) -> str:
+        """Where decisions are stored by a run with this work dir."""
+        return self.out_dir or os.path.join(work_dir, 'decisions')
 
     def before_train(self, runner: Runner) -> None:
         """Fit or load the decisions."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         prepare_decisions(
-            model,
-            runner.cfg,
-            self.out_dir or os.path.join(runner.work_dir, 'decisions'),
-            seed=self.seed,
-            memory_budget=self.memory_budget,
-            cache_dir=self.cache_dir,
+            model, runner.cfg, self.folder(runner.work_dir), self.options, self.cache_dir
         )

@@ -10,13 +10,14 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
 EPS = 1e-12
 
 
 def inverse_norm(x: Tensor) -> Tensor:
-    """One over the length of each position's vector, never below 1 / EPS.
+    """One over the length of each position's vector, never above 1 / EPS.
 
     A position that is exactly zero has no direction: it gets 0, so that the normalised vector is zero
     (as with ``torch.nn.functional.normalize``) and its gradient is zero instead of 1e12, which would
@@ -60,8 +61,11 @@ class UnitConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, K, H, W); float32 or better whatever the dtype of ``x``."""
-        product = F.conv2d(x, F.normalize(self.weight, dim=1, eps=EPS))
-        return product * (self.scale * inverse_norm(x))
+        # In full precision: the gradient of the product grows with 1 / |x|, beyond what half holds.
+        with full_precision(x):
+            x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+            product = F.conv2d(x, F.normalize(self.weight, dim=1, eps=EPS))
+            return product * (self.scale * inverse_norm(x))
 
     def extra_repr(self) -> str:
         """Sizes, for ``print(model)``."""

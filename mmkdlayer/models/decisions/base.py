@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError, DataError, DecisionFileError, UnfittedDecisionError
+from mmkdlayer.models.precision import full_precision
 
 from .files import DecisionFile, read_decision_file, write_decision_file
 
@@ -55,8 +56,8 @@ class _ClassOrInstanceMethod:
 def require(condition: Tensor, message: Callable[[], str]) -> None:
     """Raise a DataError where a condition on data does not hold.
 
-    On an accelerator the check is asynchronous (the device stops with an assertion later), because a
-    training step must not wait for the device.
+    On CUDA the check is asynchronous (the device stops with an assertion later), because a training
+    step must not wait for the device; other accelerators have no such check.
 
     Args:
         condition: Bool tensor with one element.
@@ -65,7 +66,7 @@ def require(condition: Tensor, message: Callable[[], str]) -> None:
     if condition.device.type == 'cpu':
         if not bool(condition):
             raise DataError(message())
-    else:
+    elif condition.device.type == 'cuda':
         torch._assert_async(condition)
 
 
@@ -248,7 +249,8 @@ class TeacherDecision(nn.Module):
         self.require_fitted()
         feature = pool_to(teacher_feature, size)
         self.check_features(feature)
-        with torch.autocast(feature.device.type, enabled=False):
+        gt_label = self.check_label(gt_label, feature.size(0))
+        with full_precision(feature):
             return self.target(
                 feature.to(torch.promote_types(feature.dtype, torch.float32)), gt_label
             )

@@ -31,6 +31,10 @@ class SubclassDecision(TeacherDecision):
 
         p_T(i) = sum_y q_y S[a*_y(i)],    a*_y(i) = nearest to z_i among the M centers of class y
 
+    Soft labels are those that reach the loss (``gt_score``, batch augmentation); mmpretrain's
+    LabelSmoothLoss smooths inside itself, so there the label stays hard. A mixture costs one product
+    with the table, (positions, C*M) x (C*M, C*M), where a hard label costs a look-up.
+
     Args:
         num_classes: C.
         num_subclasses: M, clusters inside each class. K = C*M.
@@ -265,7 +269,8 @@ class SubclassDecision(TeacherDecision):
 
     def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
         """Probabilities (N, K, H, W) for pooled features (N, D, H, W) and labels (N,) or (N, C)."""
-        label = self.check_label(gt_label, feature.size(0))
+        assert gt_label is not None  # check_label has seen to it
+        label = gt_label
         table = self.tables_for(feature)['decisions']
         if label.is_floating_point():
             target = self._mixture(feature, label.to(feature.dtype), table)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions import TeacherDecision
 from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
 #: Numbers in one chunk of targets (positions times templates): 16 MiB in float32.
@@ -39,7 +40,7 @@ class _DecisionDivergence(torch.autograd.Function):
         step = max(1, CHUNK // max(1, scores[0].numel()))
         total = scores.new_zeros((), dtype=dtype)
         grad = torch.empty_like(scores) if ctx.needs_input_grad[0] else None
-        with torch.autocast(scores.device.type, enabled=False):
+        with full_precision(scores):
             for start in range(0, images, step):
                 part = slice(start, start + step)
                 score = scores[part].to(dtype)

@@ -13,6 +13,7 @@ from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 from torch import nn
 
+from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.errors import ConfigError
 
 CLASSES = 3
@@ -88,7 +89,7 @@ def train(distillation_config: Callable[..., dict], tmp_path: Path) -> Callable[
 
 
 def state_of(path: Path) -> dict:
-    return torch.load(path, weights_only=True)
+    return load_checkpoint_file(path)
 
 
 def kd_parameters(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -180,3 +181,19 @@ def test_given_teacher_checkpoint_must_fit(
     torch.save(dict(state_dict={'head.fc.bias': torch.zeros(1)}), path)
     with pytest.raises(ConfigError, match=r'entries are missing.*\(1,\) in the checkpoint'):
         train(model=distillation_config(teacher_ckpt=str(path)))
+
+
+def test_load_from_another_network_is_refused(
+    train: Callable[..., Runner], distillation_config: Callable[..., dict], tmp_path: Path
+) -> None:
+    torch.save(dict(state_dict={'foo.weight': torch.zeros(1)}), tmp_path / 'foreign.pth')
+    with pytest.raises(ConfigError, match='does not fit this config'):
+        train(load_from=str(tmp_path / 'foreign.pth'))
+
+
+def test_load_from_may_bring_a_part(train: Callable[..., Runner], tmp_path: Path) -> None:
+    train('first')
+    state = state_of(tmp_path / 'first' / 'epoch_1.pth')['state_dict']
+    part = {key: value for key, value in state.items() if 'kd_layers' not in key}
+    torch.save(dict(state_dict=part), tmp_path / 'part.pth')
+    assert train('second', load_from=str(tmp_path / 'part.pth')).epoch == 1
