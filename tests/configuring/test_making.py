@@ -1,0 +1,329 @@
+"""Configs that tools/make_config.py writes: what is in them, that they train, what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from typing import Callable
+
+import pytest
+import torch
+from command_line import ROOT
+from mmengine.config import Config
+
+from mmkdlayer.configuring import Wishes, make_config
+from mmkdlayer.configuring.data_folder import look_at
+from mmkdlayer.configuring.pairing import centroids, components
+from mmkdlayer.configuring.recipes import schedule_config
+from mmkdlayer.configuring.sources import load_source, with_classes
+from mmkdlayer.errors import ConfigError, DataError
+
+BASES = ROOT / 'configs' / '_base_'
+RESNET = 'resnet18_8xb16_cifar10'
+FAST = [
+    f'{split}_dataloader.{key}={value}'
+    for split in ('train', 'val')
+    for key, value in (('num_workers', 0), ('persistent_workers', False))
+]
+
+
+def wishes(folder: Path, out: Path, teacher: str = RESNET, student: str = RESNET, **more) -> Wishes:
+    options = dict(data=str(folder), out=str(out), batch_size=12, epochs=1)
+    return Wishes(teacher, student, **{**options, **more})
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], str]:
+    """Run tools/train.py in this process; give its log."""
+
+    def call(config: Path) -> str:
+        options = [*FAST, 'default_hooks.logger.interval=1']
+        line = [str(config), '--work-dir', str(tmp_path / 'work'), '--cfg-options', *options]
+        monkeypatch.setattr(sys, 'argv', ['train.py', *line])
+        runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
+        (log,) = (tmp_path / 'work').glob('*/*.log')
+        return log.read_text()
+
+    return call
+
+
+def test_config_on_its_own_trains(train: Callable, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'far away' / 'pair.py'
+    make_config(wishes(folder, out, student='mobilenet-v2_8xb32_in1k', image_size=64), BASES)
+    assert 'letkd2' not in out.read_text()
+    output = train(out)
+    assert "Fitting the decisions ['inter', 'penult']" in output
+    assert re.search(r'Epoch\(train\) +\[1\]\[2/2\].*loss_inter: \d.*loss_penult: \d', output)
+    assert 'accuracy/top1' in output
+    state = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=True)['state_dict']
+    assert state['architecture.kd_layers.inter.templates.weight'].shape == (24, 160, 1, 1)
+
+
+def test_config_in_the_repository_trains(train: Callable, folder: Path, tmp_path: Path) -> None:
+    bases = tmp_path / 'configs' / '_base_'
+    shutil.copytree(BASES, bases)
+    out = tmp_path / 'configs' / 'mine' / 'pair.py'
+    teacher_out = tmp_path / 'configs' / 'teacher.py'
+    # One output of a tuple on both sides: no module of these gives just the last map.
+    options = dict(
+        teacher='van-tiny_3rdparty_in1k',
+        student='van-tiny_3rdparty_in1k',
+        image_size=64,
+        letkd1=True,
+        teacher_out=str(teacher_out),
+    )
+    make_config(wishes(folder, out, **options), bases)
+    cfg = Config.fromfile(out)
+    distiller = cfg.model.distiller
+    assert distiller.kd_layers == dict(penult=dict(module='backbone', output_index=0))
+    assert distiller.loss_forward_mappings.loss_penult.teacher_feature.data_idx == 0
+    assert "'../_base_/letkd1.py'" in out.read_text()
+    assert 'AdamW' in out.read_text()
+    output = train(out)
+    assert "Fitting the decisions ['penult']" in output
+    assert re.search(r'Epoch\(train\) +\[1\]\[2/2\].*loss_penult: \d', output)
+    assert 'accuracy/top1' in output
+    teacher = Config.fromfile(teacher_out)
+    assert teacher.model == cfg.model.teacher
+    assert teacher.custom_hooks == []
+
+
+def test_what_is_in_a_config(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'pair.py'
+    pair = make_config(
+        wishes(folder, out, teacher='resnet34_8xb16_cifar10', epochs=None, batch_size=None), BASES
+    )
+    cfg = Config.fromfile(out)
+    distiller = cfg.model.distiller
+    assert distiller.kd_layers == dict(inter='backbone.layer4.0', penult='backbone.layer4')
+    assert distiller.connectors.inter.num_templates == 3 * 8
+    assert distiller.distill_losses.loss_inter.decision.num_components == 2
+    # 24 images of 4x4 positions, 16 positions a centroid: 24, and 16 is the power of two below.
+    assert distiller.connectors.penult.num_templates == 16 == pair.sizes.num_centroids
+    assert distiller.distill_losses.loss_penult.decision.num_centroids == 16
+    assert distiller.connectors.penult.alpha == 1
+    for role in ('teacher', 'architecture'):
+        assert cfg.model[role].head.num_classes == 3
+    assert cfg.val_evaluator.topk == (1,)
+    assert cfg.data_preprocessor.num_classes == 3
+    assert cfg.data_preprocessor.mean == [125.307, 122.961, 113.8575]  # the teacher's
+    assert cfg.optim_wrapper.optimizer.lr == 0.05
+    assert cfg.train_cfg.max_epochs == 240
+    assert cfg.train_dataloader.dataset.data_root == str(folder)
+    text = out.read_text()
+    assert max(map(len, text.splitlines())) <= 105
+    assert '# inter: student backbone.layer4.0 (512 x 4x4), teacher backbone.layer4.0' in text
+    assert 'give its weights' in text
+
+
+def test_overrides(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'pair.py'
+    options = dict(
+        inter='backbone.layer3.1',
+        teacher_inter='backbone.layer2',
+        teacher_penult='backbone:0',
+        num_subclasses=2,
+        num_centroids=5,
+        rate=0.5,
+    )
+    make_config(wishes(folder, out, **options), BASES)
+    cfg = Config.fromfile(out)
+    distiller = cfg.model.distiller
+    assert distiller.kd_layers == dict(inter='backbone.layer3.1', penult='backbone.layer4')
+    assert distiller.teacher_recorders.inter.source == 'backbone.layer2'
+    assert distiller.teacher_recorders.penult.source == 'backbone'
+    assert distiller.loss_forward_mappings.loss_penult.teacher_feature.data_idx == 0
+    assert 'data_idx' not in distiller.loss_forward_mappings.loss_inter.teacher_feature
+    assert distiller.connectors.inter == dict(
+        type='mmkdlayer.KDLayerConnector', alpha=1.0, in_channels=256, num_templates=6
+    )
+    assert distiller.connectors.penult.num_templates == 5
+    assert cfg.optim_wrapper.optimizer.lr == 0.5
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(teacher='resnet18_8xb16_cifar'), ('resnet18_8xb16_cifar10', 'Near matches')),
+        (dict(student='mmpretrain::resnet/none.py'), ('student', 'none.py')),
+        (dict(student='none.py'), ('student none.py', 'no such config file')),
+        (dict(teacher='blip-base_3rdparty_caption'), ('ImageClassifier', 'BlipCaption')),
+        (dict(teacher='replknet-31B_3rdparty_in1k'), ('teacher', 'reading its config failed')),
+        (dict(teacher_ckpt='none.pth'), ('--teacher-ckpt none.pth', 'no such file')),
+        (dict(data='none'), ('--data none', 'no such folder', 'ROOT/train/<class>')),
+        (dict(teacher_inter='backbone.layer5'), ('--teacher-inter', 'backbone.layer4')),
+        (dict(inter='backbone.layer1'), ('64 x 32x32', '512 x 4x4', '--teacher-inter')),
+        (dict(num_centroids=10000), ('--num-centroids', '384 positions')),
+        (dict(num_subclasses=1000), ('1000 sub-classes', '--num-subclasses')),
+    ],
+    ids=lambda value: '-'.join(value) if isinstance(value, dict) else '',
+)
+def test_refused(folder: Path, tmp_path: Path, options: dict, words: tuple) -> None:
+    with pytest.raises((ConfigError, DataError)) as error:
+        make_config(wishes(folder, tmp_path / 'pair.py', **options), BASES)
+    for word in words:
+        assert word in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_student_that_builds_but_does_not_train(folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / 'student.py'
+    source.write_text(
+        "_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n"
+        'model = dict(head=dict(loss=dict(class_weight=[1.0] * 10)))\n'
+    )
+    with pytest.raises(ConfigError, match='does not run'):
+        make_config(wishes(folder, tmp_path / 'pair.py', student=str(source)), BASES)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_teacher_checkpoint_of_another_network(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), file)
+    out = tmp_path / 'pair.py'
+    with pytest.raises(ConfigError, match='does not fit the teacher'):
+        make_config(wishes(folder, out, teacher_ckpt=str(file)), BASES)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_files_are_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / 'pair.py'
+    out.write_text('mine')
+    with pytest.raises(ConfigError, match='--force'):
+        make_config(wishes(folder, out), BASES)
+    assert out.read_text() == 'mine'
+    with pytest.raises(ConfigError, match='ends in .py'):
+        make_config(wishes(folder, tmp_path / 'pair.txt'), BASES)
+
+
+def test_the_pair_of_a_config_is_no_network(folder: Path, tmp_path: Path) -> None:
+    pair = str(ROOT / 'configs' / 'kdlayer' / 'resnet34_resnet18_in1k.py')
+    with pytest.raises(ConfigError, match='not a distillation of two'):
+        make_config(wishes(folder, tmp_path / 'pair.py', teacher=pair), BASES)
+
+
+def test_command_lists_candidates(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    out = str(tmp_path / 'pair.py')
+    line = ['deit-tiny_4xb256_in1k', RESNET, '--data', str(folder), '--image-size', '224']
+    monkeypatch.setattr(sys, 'argv', ['make_config.py', *line, '--out', out])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / 'tools' / 'make_config.py'), run_name='__main__')
+    assert stop.value.code == 2
+    errors = capsys.readouterr().err
+    assert 'error: The teacher deit-tiny_4xb256_in1k' in errors
+    assert re.search(r'backbone\.layers\.11 +TransformerEncoderLayer +\(1, 197, 192\)', errors)
+    assert 'Traceback' not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_offers_every_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        sys, 'argv', ['make_config.py', 'a', 'b', '--data', 'c', '--out', 'd', '--lr', '0.5']
+    )
+    options = runpy.run_path(str(ROOT / 'tools' / 'make_config.py'))['parse_args']()
+    assert isinstance(options, argparse.Namespace)
+    del options.debug
+    assert Wishes(**vars(options)) == Wishes('a', 'b', 'c', 'd', rate=0.5)
+    assert set(vars(options)) == set(Wishes.__dataclass_fields__)
+
+
+class TestDataFolder:
+    def test_counts(self, folder: Path) -> None:
+        data = look_at(os.path.relpath(folder))
+        assert data.root == str(folder)
+        assert data.classes == ['class_0', 'class_1', 'class_2']
+        assert (data.images, data.fewest, data.val, data.test) == (24, 8, 'val', 'val')
+
+    def test_val_and_test(self, folder: Path, tmp_path: Path) -> None:
+        root = tmp_path / 'data'
+        shutil.copytree(folder, root)
+        shutil.copytree(folder / 'val', root / 'test')
+        data = look_at(str(root))
+        assert (data.val, data.test, len(data.classes)) == ('val', 'test', 3)
+
+    def test_classes_that_differ_would_shift_the_labels(self, folder: Path, tmp_path: Path) -> None:
+        root = tmp_path / 'data'
+        shutil.copytree(folder, root)
+        shutil.rmtree(root / 'val' / 'class_1')
+        with pytest.raises(DataError, match='class_1'):
+            look_at(str(root))
+
+    def test_hidden_folder_is_a_class_for_mmpretrain(self, folder: Path, tmp_path: Path) -> None:
+        root = tmp_path / 'data'
+        shutil.copytree(folder, root)
+        (root / 'train' / '.cache').mkdir()
+        with pytest.raises(DataError, match=r"differ in \['.cache'\]"):
+            look_at(str(root))
+
+    def test_class_without_images(self, folder: Path, tmp_path: Path) -> None:
+        root = tmp_path / 'data'
+        shutil.copytree(folder, root)
+        for split in ('train', 'val'):
+            (root / split / 'class_3').mkdir()
+        with pytest.raises(DataError, match="'class_3'"):
+            look_at(str(root))
+
+
+@pytest.mark.parametrize(
+    ('positions', 'expected'),
+    [(50000 * 64, 4096), (65536, 4096), (65535, 2048), (100, 4), (96, 4), (40, 2), (3, 2)],
+)
+def test_number_of_centroids(positions: int, expected: int) -> None:
+    assert centroids(positions) == expected
+
+
+@pytest.mark.parametrize(
+    ('classes', 'channels', 'expected'),
+    [(1000, 512, 60), (100, 64, 60), (10, 64, 8), (3, 64, 2), (2, 64, 1), (1000, 32, 32)],
+)
+def test_number_of_components(classes: int, channels: int, expected: int) -> None:
+    assert components(classes, channels) == expected
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'rate', 'epochs', 'milestones'),
+    [
+        ((32, 64, None, None, 'ResNet_CIFAR'), 0.05, 240, [150, 180, 210]),
+        ((32, 64, None, None, 'mmkdlayer.CifarShuffleNetV1'), 0.01, 240, [150, 180, 210]),
+        ((64, 64, None, None, 'MobileNetV2'), 0.01, 240, [150, 180, 210]),
+        ((224, 256, None, None, 'MobileNetV2'), 0.1, 100, [30, 60, 90]),
+        ((224, 32, 10, None, 'ResNet'), 0.0125, 10, [3, 6, 9]),
+        ((224, 32, 1, 0.3, 'ResNet'), 0.3, 1, []),
+    ],
+)
+def test_schedule(arguments: tuple, rate: float, epochs: int, milestones: list) -> None:
+    schedule = schedule_config(*arguments)
+    assert schedule['optim_wrapper']['optimizer']['lr'] == rate
+    assert schedule['train_cfg']['max_epochs'] == epochs
+    assert schedule['param_scheduler']['milestones'] == milestones
+
+
+def test_classes_are_set_wherever_they_are_stated() -> None:
+    model = with_classes(load_source('vgg11bn_8xb32_in1k', 'teacher').model, 3)
+    assert model['backbone']['num_classes'] == 3
+    assert model['head']['topk'] == (1,)
+    model = dict(
+        backbone=dict(num_classes=-1), head=dict(num_classes=9, losses=[dict(num_classes=9)])
+    )
+    assert with_classes(model, 7) == dict(
+        backbone=dict(num_classes=-1), head=dict(num_classes=7, losses=[dict(num_classes=7)])
+    )
+
+
+def test_sources() -> None:
+    by_name = load_source('resnet18_8xb32_in1k', 'teacher')
+    by_path = load_source('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'teacher')
+    assert by_name.model == by_path.model
+    assert by_name.weights.startswith('https://')
+    assert by_name.num_classes == 1000
+    assert by_name.image_size == 224
+    # VGG's classifier, and so its classes, are in the backbone
+    assert load_source('vgg11bn_8xb32_in1k', 'teacher').num_classes == 1000
+    assert load_source(RESNET, 'teacher').image_size == 32

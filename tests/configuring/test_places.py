@@ -1,0 +1,246 @@
+"""Where KD layers go in networks of many families, and what is said where that can't be told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from mmkdlayer.configuring.pairing import build, choose_places
+from mmkdlayer.configuring.places import Place, find_inter, find_penult, named_place
+from mmkdlayer.configuring.probing import probe
+from mmkdlayer.configuring.sources import load_source, with_classes
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models import KDLayerConnector, attach_kd_layers
+
+# model, image side, inter: module, (C, H, W); penult: module, (C, H, W)
+FAMILIES = [
+    ('resnet18_8xb32_in1k', 64, 'layer4.0', (512, 2, 2), 'layer4', (512, 2, 2)),
+    ('resnext50-32x4d_8xb32_in1k', 64, 'layer4.0', (2048, 2, 2), 'layer4', (2048, 2, 2)),
+    ('regnetx-400mf_8xb128_in1k', 64, 'layer4.0', (384, 2, 2), 'layer4', (384, 2, 2)),
+    ('mobilenet-v2_8xb32_in1k', 64, 'layer6.0', (160, 2, 2), 'conv2', (1280, 2, 2)),
+    ('mobilenet-v3-small-050_3rdparty_in1k', 64, 'layer9', (48, 2, 2), 'layer12', (288, 2, 2)),
+    (
+        'efficientnet-b0_3rdparty_8xb32_in1k',
+        64,
+        'layers.5.0',
+        (192, 2, 2),
+        'layers.6',
+        (1280, 2, 2),
+    ),
+    ('shufflenet-v1-1x_16xb64_in1k', 64, 'layers.2.0', (960, 2, 2), 'layers.2', (960, 2, 2)),
+    ('shufflenet-v2-1x_16xb64_in1k', 64, 'layers.2.0', (464, 2, 2), 'layers.3', (1024, 2, 2)),
+    ('vgg11bn_8xb32_in1k', 224, 'features.10', (512, 14, 14), 'features.11', (512, 14, 14)),
+    (
+        'densenet121_3rdparty_in1k',
+        64,
+        'stages.3.block.0',
+        (32, 2, 2),
+        'transitions.3',
+        (1024, 2, 2),
+    ),
+    ('convnext-tiny_32xb128_in1k', 64, 'stages.3.0', (768, 2, 2), 'stages.3', (768, 2, 2)),
+    ('repvgg-a0_8xb32_in1k', 64, 'stage_4.0', (1280, 2, 2), 'stage_4', (1280, 2, 2)),
+    ('poolformer-s12_3rdparty_32xb128_in1k', 64, 'network.6.0', (512, 2, 2), 'norm6', (512, 2, 2)),
+    # the last map is no module's output, but one of the backbone's
+    ('van-tiny_3rdparty_in1k', 64, 'blocks4.0', (256, 2, 2), ':0', (256, 2, 2)),
+    ('resnet18_8xb16_cifar10', 32, 'layer4.0', (512, 4, 4), 'layer4', (512, 4, 4)),
+]
+# networks of this package, at the places of the paper's table
+PUBLISHED = [
+    (dict(type='CifarResNet', depth=20), 32, 'layer3.0', (64, 8, 8), 'layer3', (64, 8, 8)),
+    (dict(type='CifarResNet', depth=8), 32, 'layer3.0', (64, 8, 8), 'layer3', (64, 8, 8)),
+    (
+        dict(type='CifarWideResNet', depth=16, widen_factor=2),
+        *(32, 'layer3.0', (128, 8, 8), 'layer3', (128, 8, 8)),
+    ),
+    (dict(type='CifarShuffleNetV1'), 32, 'layers.2.0', (960, 4, 4), 'layers.2', (960, 4, 4)),
+    (dict(type='CifarShuffleNetV2'), 32, 'layers.2.0', (464, 4, 4), 'layers.3', (1024, 4, 4)),
+    (dict(type='CifarMobileNetV2'), 32, 'layer6.0', (80, 2, 2), 'conv2', (1280, 2, 2)),
+    (dict(type='MobileNetV1'), 64, 'layer5.0', (1024, 2, 2), 'layer5', (1024, 2, 2)),
+]
+BOTH = dict(inter=None, penult=None)
+
+
+def network(name: str) -> nn.Module:
+    return build(with_classes(load_source(name, 'student').model, 10), 'student')
+
+
+def place(name: str, shape: tuple) -> Place:
+    if name.startswith(':'):
+        return Place('backbone', int(name[1:]), shape)
+    return Place(f'backbone.{name}', None, shape)
+
+
+def check(model: nn.Module, side: int, inter: Place, penult: Place) -> None:
+    assert choose_places(model, BOTH, side, 'student', 'net') == dict(inter=inter, penult=penult)
+    # The layers run once each, and what they add reaches the logits.
+    layers = {
+        name: KDLayerConnector(p.shape[0], 4) for name, p in (('inter', inter), ('penult', penult))
+    }
+    attach_kd_layers(model, layers, dict(inter=inter.kd_layer, penult=penult.kd_layer))
+    model.train()
+    model(torch.randn(2, 3, side, side), mode='tensor').square().sum().backward()
+    for layer in layers.values():
+        assert layer.semantics.scale.grad.abs() > 0
+
+
+@pytest.mark.parametrize('row', FAMILIES, ids=lambda row: row[0])
+def test_families(row: tuple) -> None:
+    name, side, inter, inter_shape, penult, penult_shape = row
+    model = network(name)
+    assert model.training
+    check(model, side, place(inter, inter_shape), place(penult, penult_shape))
+
+
+@pytest.mark.parametrize('row', PUBLISHED, ids=lambda row: row[0]['type'])
+def test_own_networks(row: tuple) -> None:
+    backbone, side, inter, inter_shape, penult, penult_shape = row
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(backbone, type=f'mmkdlayer.{backbone["type"]}'),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=penult_shape[0]),
+    )
+    check(build(model, 'student'), side, place(inter, inter_shape), place(penult, penult_shape))
+
+
+def test_penult_is_the_map_that_is_pooled_after_its_activation() -> None:
+    model = network('mobilenet-v3-small-050_3rdparty_in1k').eval()
+    seen = {}
+    penult = find_penult(probe(model, 64, 'student'))
+    module = model.get_submodule(penult.module)
+    module.register_forward_hook(lambda m, a, out: seen.update(out=out))
+    model.neck.register_forward_pre_hook(lambda m, a: seen.update(pooled=a[0][-1]))
+    with torch.no_grad():
+        model(torch.randn(1, 3, 64, 64))
+    assert seen['out'] is seen['pooled']
+
+
+def message(name: str, names: dict, side: int = 64) -> str:
+    with pytest.raises(ConfigError) as error:
+        choose_places(network(name), names, side, 'teacher', name)
+    return str(error.value)
+
+
+@pytest.mark.parametrize('name', ['deit-tiny_4xb256_in1k', 'deit-tiny-distilled_3rdparty_in1k'])
+def test_transformer_lists_its_modules(name: str) -> None:
+    text = message(name, BOTH, 224)
+    for word in (name, '--teacher-inter', '--teacher-penult', 'backbone.layers.11', '(no map)'):
+        assert word in text
+    assert 'backbone.patch_embed.projection' in text
+    assert '(1, 192, 14, 14)' in text
+
+
+def test_swin_has_a_last_map_but_no_maps_inside() -> None:
+    model = network('swin-tiny_16xb64_in1k')
+    places = choose_places(model, dict(penult=None), 224, 'student', 'swin')
+    assert places == dict(penult=Place('backbone', 0, (768, 7, 7)))
+    text = message('swin-tiny_16xb64_in1k', BOTH, 224)
+    assert 'can not tell "inter"' in text
+    assert 'can not tell "penult"' not in text
+    assert '--letkd1' in text
+
+
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        # several branches; maps of one size; blocks that are not the last ones
+        ('hrnet-w18_3rdparty_8xb32_in1k', ('backbone.stage4.2', ':3 (1, 144, 2, 2)')),
+        ('convmixer-768-32_3rdparty_in1k', ('do not tell its stages apart', 'backbone.stages.31')),
+        ('cspresnext50_3rdparty_8xb32_in1k', ('"inter" and "penult" apart', 'backbone.stages.3')),
+    ],
+)
+def test_unusual_networks(name: str, words: tuple) -> None:
+    text = message(name, BOTH)
+    for word in ('--teacher-inter', *words):
+        assert word in text
+
+
+@pytest.mark.parametrize('name', ['resnet18_8xb32_in1k', 'convnext-tiny_32xb128_in1k'])
+def test_last_map_of_one_pixel(name: str) -> None:
+    text = message(name, BOTH, 32)
+    assert '1x1' in text
+    assert '--image-size' in text
+
+
+def test_image_size_that_the_network_does_not_take() -> None:
+    text = message('vgg11bn_8xb32_in1k', BOTH, 64)
+    assert 'images of 64x64' in text
+    assert '--image-size' in text
+
+
+class TestNamedPlaces:
+    @pytest.fixture(scope='class')
+    def trace(self):
+        return probe(network('resnet18_8xb32_in1k'), 64, 'student')
+
+    def test_module(self, trace) -> None:
+        found = named_place(trace, 'backbone.layer3', '--inter')
+        assert found == Place('backbone.layer3', None, (256, 4, 4))
+        assert found.kd_layer == 'backbone.layer3'
+
+    def test_one_output_of_several(self, trace) -> None:
+        found = named_place(trace, 'backbone:0', '--penult')
+        assert found.kd_layer == dict(module='backbone', output_index=0)
+        assert found.shape == (512, 2, 2)
+
+    @pytest.mark.parametrize(
+        ('name', 'words'),
+        [
+            ('backbone.layer4.7', ('is not there', 'backbone.layer4.0')),
+            ('backbone.layer4.0.relu', ('runs 2 times',)),
+            ('backbone', (':0 (1, 512, 2, 2)', 'MODULE:INDEX')),
+            ('backbone:1', (':0 (1, 512, 2, 2)',)),
+            ('backbone:x', ('MODULE:INDEX',)),
+            ('neck.gap', ('(1, 512, 1, 1)', 'more than one position')),
+            ('head.fc', ('(1, 1000)',)),
+        ],
+    )
+    def test_refused(self, trace, name: str, words: tuple) -> None:
+        with pytest.raises(ConfigError) as error:
+            named_place(trace, name, '--inter')
+        for word in (f'--inter {name}', *words):
+            assert word.replace('1000', '10') in str(error.value)
+
+
+class Overwriting(nn.Module):
+    """The first block of its last stage gives a map that the next one overwrites."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(channels: int, stride: int) -> nn.Module:
+            return Block(nn.ReLU(inplace=True), nn.Conv2d(channels, 4, 3, stride, 1))
+
+        self.backbone = nn.Sequential(block(3, 1), block(4, 2), block(4, 1))
+
+    def forward(self, image: torch.Tensor, mode: str = 'tensor') -> torch.Tensor:
+        return self.backbone(image).mean((2, 3))
+
+
+class Block(nn.Module):
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+def test_map_that_is_overwritten_in_place() -> None:
+    trace = probe(Overwriting(), 8, 'student')
+    with pytest.raises(ConfigError, match='backbone.1 is overwritten in place'):
+        find_inter(trace)
+    assert find_penult(trace).shape == (4, 4, 4)
+
+
+def test_probing_leaves_the_network_as_it_was() -> None:
+    model = network('resnet18_8xb16_cifar10')
+    model.backbone.layer1.eval()
+    modes = [module.training for module in model.modules()]
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    probe(model, 32, 'student')
+    assert [module.training for module in model.modules()] == modes
+    assert all(not module._forward_hooks for module in model.modules())
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())

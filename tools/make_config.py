@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""Write the config of any pair of networks for a folder of images: ROOT/train/<class>/*.jpg.
+
+Finds out where the KD layers go and where the teacher is read; where it can't tell, it lists candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmengine.registry import init_default_scope
+
+import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.configuring import Wishes, make_config
+from mmkdlayer.engine import cli
+
+BASES = Path(__file__).resolve().parents[1] / 'configs' / '_base_'
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'expected a whole number above 0, but got {text!r}')
+    return int(text)
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    network = 'a model name of mmpretrain, "mmpretrain::folder/config.py", or a config file'
+    parser.add_argument('teacher', help=network)
+    parser.add_argument('student', help='the same')
+    parser.add_argument(
+        '--data', required=True, metavar='ROOT', help='holds train/<class>/ and val/ or test/'
+    )
+    parser.add_argument('--out', required=True, metavar='FILE', help='the config to write')
+    parser.add_argument('--teacher-ckpt', metavar='FILE', help="the teacher's weights")
+    parser.add_argument(
+        '--teacher-out', metavar='FILE', help='also write a config that trains the teacher'
+    )
+    parser.add_argument(
+        '--letkd1', action='store_true', help='the penultimate layer alone, no intermediate one'
+    )
+    places = parser.add_argument_group(
+        'places', 'found by a forward pass unless given; MODULE:INDEX is one output of several'
+    )
+    for name, text in (
+        ('inter', "student module: after the first block of the student's last stage"),
+        ('penult', "student module: the student's last feature map before pooling"),
+        ('teacher-inter', 'teacher module that supervises the intermediate layer'),
+        ('teacher-penult', 'teacher module that supervises the penultimate layer'),
+    ):
+        places.add_argument(f'--{name}', metavar='MODULE', help=text)
+    sizes = parser.add_argument_group('sizes and schedule')
+    sizes.add_argument(
+        '--image-size', type=positive, help="side in pixels (default: that of the student's config)"
+    )
+    sizes.add_argument(
+        '--num-subclasses', type=positive, default=8, help='sub-classes a class (default: 8)'
+    )
+    sizes.add_argument('--num-centroids', type=positive, help='default: 4096, fewer for few images')
+    sizes.add_argument('--epochs', type=positive, help='default: 240 for small images, else 100')
+    sizes.add_argument('--batch-size', type=positive, help='default: 64 for small images, else 32')
+    sizes.add_argument('--lr', dest='rate', type=float, help='default: published, for this batch')
+    parser.add_argument('--force', action='store_true', help='replace files that are there')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the config."""
+    options = vars(parse_args())
+    with cli.errors_for_people(options.pop('debug')):
+        init_default_scope('mmpretrain')
+        wishes = Wishes(**options)
+        pair = make_config(wishes, BASES)
+        for layer, place in pair.student_places.items():
+            print(f'{layer}: student {place}, teacher {pair.teacher_places[layer]}')
+        print(f'\nWrote {wishes.out}.')
+        if pair.checkpoint is None:
+            print('The teacher has no weights for these classes: train it on them first, and')
+            print('give them with --teacher-ckpt or --cfg-options model.teacher_ckpt=FILE.')
+        if wishes.teacher_out:
+            print(f'Train the teacher: python tools/train.py {wishes.teacher_out}')
+        print(f'Train the student: python tools/train.py {wishes.out}')
+
+
+if __name__ == '__main__':
+    main()
