@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 
@@ -24,6 +26,26 @@ def read_readme() -> str:
     return readme.read_text(encoding='utf-8') if readme.is_file() else ''
 
 
+class BuildWithConfigs(build_py):
+    """Puts the configs and the model index into ``mmkdlayer/.mim``, where ``mim`` looks for them."""
+
+    def run(self) -> None:
+        super().run()
+        editable = getattr(self, 'editable_mode', False)
+        folder = (ROOT if editable else Path(self.build_lib)) / 'mmkdlayer' / '.mim'
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name in ('configs', 'model-index.yml'):
+            if editable:
+                try:  # so that edited configs are the ones that are found
+                    (folder / name).symlink_to(Path('..', '..', name))
+                    continue
+                except OSError:  # a system without symbolic links
+                    pass
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, folder / name)
+
+
 EXTRAS = {name: read_requirements(name) for name in ('distill', 'lite', 'tests', 'dev')}
 # Without lite, which would overwrite the files of an installed mmcv.
 EXTRAS['all'] = EXTRAS['distill'] + EXTRAS['tests'] + EXTRAS['dev']
@@ -37,6 +59,7 @@ setup(
     license='Apache-2.0',
     keywords='knowledge distillation, image classification, mmrazor, mmpretrain, letKD',
     packages=find_packages(include=['mmkdlayer', 'mmkdlayer.*']),
+    cmdclass=dict(build_py=BuildWithConfigs),
     python_requires='>=3.9',
     install_requires=read_requirements('runtime'),
     extras_require=EXTRAS,

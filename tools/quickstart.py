@@ -165,8 +165,8 @@ def main() -> None:
     for name, accuracy, parameters, milliseconds in rows:
         print(f'{titles[name]:24}{accuracy:9.2f}{parameters:13,}{milliseconds:11.4f}')
     print(
-        f'\nOne run with seed 0, {1797 - TEST_IMAGES} training and {TEST_IMAGES} test images: it shows that '
-        'everything works,\nnot what KD layers gain; the README has the results.\n'
+        f'\nOne run with seed 0, {1797 - TEST_IMAGES} training and {TEST_IMAGES} test images: it shows '
+        'that everything works,\nnot what KD layers gain; the README has the results.\n'
         f'exported student: {work / "exported"}\ndecisions:        {work / "letkd2" / "decisions"}\n'
         f'logs:             {work}\ntime after installation: {time.perf_counter() - start:.0f} s'
     )
