@@ -162,7 +162,9 @@ def seeded() -> None:
 @pytest.fixture(autouse=True)
 def own_default_scope() -> Iterator[None]:
     """A test may set mmengine's default scope; the next one does not see it."""
+    # Cleared before too: fixtures of a module or the session may have chosen a scope.
     before = DefaultScope._instance_dict.copy()
+    DefaultScope._instance_dict.clear()
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)

@@ -1,5 +1,6 @@
 """The KD layer."""
 
-from .kd_layer_connector import KDLayerConnector, UnitConv2d
+from .kd_layer_connector import KDLayerConnector
+from .unit_conv import UnitConv2d
 
 __all__ = ['KDLayerConnector', 'UnitConv2d']

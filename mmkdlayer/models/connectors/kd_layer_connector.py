@@ -2,75 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
-EPS = 1e-12
-
-
-def inverse_norm(x: Tensor) -> Tensor:
-    """One over the length of each position's vector, never above 1 / EPS.
-
-    A position that is exactly zero has no direction: it gets 0, so that the normalised vector is zero
-    (as with ``torch.nn.functional.normalize``) and its gradient is zero instead of 1e12, which would
-    overflow in half precision.
-
-    Args:
-        x: Feature map, shape (N, C, H, W), any float dtype.
-
-    Returns:
-        Shape (N, 1, H, W), in float32 or better.
-    """
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=dtype)
-    return torch.where(norm > 0, norm.clamp_min(EPS).reciprocal(), torch.zeros_like(norm))
-
-
-class UnitConv2d(nn.Module):
-    """A 1x1 convolution between unit vectors, times one learned scale.
-
-    ``out_k(i) = scale * <w_k / |w_k|, x_i / |x_i|>`` (letKD, section 3.1). The division by ``|x_i|``
-    is done on the product: by linearity the result is the same, and no normalised copy of the input
-    is kept.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        scale: First value of the learned scale.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, scale: float) -> None:
-        super().__init__()
-        self.first_scale = float(scale)
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
-        self.scale = nn.Parameter(torch.empty(1))
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the kernel from Normal(0, sqrt(2 / in_channels)) and reset the scale."""
-        nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / self.weight.size(1)))
-        nn.init.constant_(self.scale, self.first_scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, K, H, W); float32 or better whatever the dtype of ``x``."""
-        # In full precision: the gradient of the product grows with 1 / |x|, beyond what half holds.
-        with full_precision(x):
-            x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
-            product = F.conv2d(x, F.normalize(self.weight, dim=1, eps=EPS))
-            return product * (self.scale * inverse_norm(x))
-
-    def extra_repr(self) -> str:
-        """Sizes, for ``print(model)``."""
-        out_channels, in_channels = self.weight.shape[:2]
-        return f'{in_channels}, {out_channels}, scale={self.first_scale}'
+from .lean import explain_matches
+from .unit_conv import UnitConv2d
 
 
 @MODELS.register_module()
@@ -94,10 +35,14 @@ class KDLayerConnector(BaseModule):
         alpha: Weight of what the layer adds. 0 supervises without feeding forward.
         template_scale: First value of the learned scale s1.
         semantic_scale: First value of the learned scale s2.
+        implementation: 'lean' stores no K-channel tensor but the scores for the backward pass (the
+            children ``bn`` and ``semantics`` are not called then, so record ``templates`` or the
+            layer itself); 'reference' is the plain formula. Both give the same numbers. Where no
+            gradient is needed, and with SyncBN, the plain formula runs.
         init_cfg: Initialisation as in mmengine; None for the method's own.
 
     Raises:
-        ConfigError: A size is not a positive integer.
+        ConfigError: A size is not a positive integer, or the implementation is not known.
     """
 
     def __init__(
@@ -107,6 +52,7 @@ class KDLayerConnector(BaseModule):
         alpha: float = 1.0,
         template_scale: float = 3.0,
         semantic_scale: float = 1.0,
+        implementation: str = 'lean',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -115,6 +61,12 @@ class KDLayerConnector(BaseModule):
                 raise ConfigError(
                     f'KDLayerConnector: {name} must be a positive integer, but got {value!r}.'
                 )
+        if implementation not in ('lean', 'reference'):
+            raise ConfigError(
+                f"KDLayerConnector: implementation must be 'lean' or 'reference', but got "
+                f'{implementation!r}.'
+            )
+        self.implementation = implementation
         self.in_channels = in_channels
         self.num_templates = num_templates
         self.alpha = float(alpha)
@@ -149,8 +101,22 @@ class KDLayerConnector(BaseModule):
             )
         # Scores are float32 or better; a model that was made half precision has half statistics.
         scores = self.templates(x).to(self.bn.weight.dtype)
-        assignment = F.relu(self.bn(scores), inplace=True)
-        return x + self.alpha * self.semantics(assignment).to(x.dtype)
+        if self._can_be_lean(scores):
+            values = explain_matches(scores, self.bn, self.semantics.weight, self.semantics.scale)
+        else:
+            values = self.semantics(F.relu(self.bn(scores), inplace=True))
+        return x + self.alpha * values.to(x.dtype)
+
+    def _can_be_lean(self, scores: Tensor) -> bool:
+        """Gradients are needed, the norm is a plain one, and there is more than one position."""
+        return (
+            self.implementation == 'lean'
+            and torch.is_grad_enabled()
+            and type(self.bn) is nn.BatchNorm2d
+            and self.bn.momentum is not None
+            and scores.dtype in (torch.float32, torch.float64)
+            and scores.numel() > scores.size(1)
+        )
 
     def extra_repr(self) -> str:
         """The constant that is not a parameter."""

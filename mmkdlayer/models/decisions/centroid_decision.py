@@ -109,10 +109,10 @@ class CentroidDecision(TeacherDecision):
         centroids = self.tables_for(feature)['centroids']
         mean = centroids.mean(0)
         centred = centroids - mean
-        flat = feature.flatten(2) - mean[:, None]
-        logits = torch.matmul(centred * (2 * self.temperature), flat)
-        logits -= self.temperature * centred.square().sum(1)[:, None]
-        return logits.softmax(1).unflatten(2, feature.shape[2:])
+        rows = feature.permute(0, 2, 3, 1) - mean
+        logits = torch.matmul(rows, (centred * (2 * self.temperature)).t())
+        logits -= self.temperature * centred.square().sum(1)
+        return logits.softmax(3).permute(0, 3, 1, 2)
 
     def extra_repr(self) -> str:
         """Sizes and state, for ``print(model)``."""

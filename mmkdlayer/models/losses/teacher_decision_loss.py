@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions import TeacherDecision
 from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.autograd import refuse_second_derivative
 from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
@@ -56,11 +57,7 @@ class _DecisionDivergence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        if torch.is_grad_enabled():  # with create_graph=True; torch would silently leave terms out
-            raise RuntimeError(
-                'TeacherDecisionLoss has no second derivative: do not differentiate its gradient '
-                '(create_graph=True).'
-            )
+        refuse_second_derivative('TeacherDecisionLoss')
         grad = ctx.grad
         return grad * grad_outputs[0].to(grad.dtype), None, None, None
 

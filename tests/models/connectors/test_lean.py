@@ -1,0 +1,102 @@
+"""The lean implementation gives the numbers of the plain formula."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models import KDLayerConnector
+from mmkdlayer.models.connectors import lean
+
+SHAPES = [(2, 6, 5, 3, 4), (1, 4, 9, 1, 7), (3, 5, 40, 2, 2), (2, 16, 3, 3, 3)]
+
+
+def make_pair(channels: int, templates: int) -> tuple[KDLayerConnector, KDLayerConnector]:
+    reference = KDLayerConnector(
+        channels, templates, alpha=0.7, implementation='reference'
+    ).double()
+    nn.init.uniform_(reference.bn.weight, 0.5, 1.5)
+    nn.init.normal_(reference.bn.bias, std=0.5)
+    tiled = copy.deepcopy(reference)
+    tiled.implementation = 'lean'
+    return reference, tiled
+
+
+def gradients(layer: KDLayerConnector, x: Tensor, upstream: Tensor) -> dict[str, Tensor]:
+    x = x.clone().requires_grad_()
+    layer(x).backward(upstream)
+    found = {name: parameter.grad for name, parameter in layer.named_parameters()}
+    return {**found, 'x': x.grad}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('tile', [1, 4, 256])
+def test_equals_the_plain_formula(
+    shape: tuple, training: bool, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lean, 'TILE', tile)
+    images, channels, templates, height, width = shape
+    reference, tiled = (layer.train(training) for layer in make_pair(channels, templates))
+    x = torch.randn(images, channels, height, width, dtype=torch.float64)
+    x[0, :, 0, 0] = 0
+    torch.testing.assert_close(tiled(x), reference(x), rtol=1e-10, atol=1e-12)
+    upstream = torch.randn_like(x)
+    expected = gradients(reference, x, upstream)
+    for name, found in gradients(tiled, x, upstream).items():
+        torch.testing.assert_close(found, expected[name], rtol=1e-8, atol=1e-10)
+    for name, buffer in tiled.named_buffers():
+        torch.testing.assert_close(buffer, dict(reference.named_buffers())[name])
+
+
+def test_gradcheck() -> None:
+    _, tiled = make_pair(3, 6)
+    tiled.bn.momentum = 0.0  # the function must be the same at each call
+    x = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(tiled, (x,))
+
+
+def test_stores_no_other_tensor_with_k_channels() -> None:
+    """Of all tensors that the forward pass keeps, only the scores are as large as they are."""
+    sizes: list[int] = []
+    layer = KDLayerConnector(4, 64)
+    x = torch.randn(2, 4, 5, 5, requires_grad=True)
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.untyped_storage().data_ptr() if tensor.numel() >= 2 * 64 * 25 else 0)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        layer(x)
+    assert len({pointer for pointer in sizes if pointer}) == 1
+
+
+def test_other_norms_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise AssertionError('the lean way was taken')
+
+    monkeypatch.setattr('mmkdlayer.models.connectors.kd_layer_connector.explain_matches', refuse)
+    x = torch.randn(2, 4, 3, 3)
+    layer = KDLayerConnector(4, 8)
+    with pytest.raises(AssertionError, match='lean way'):
+        layer(x)
+    with torch.no_grad():
+        layer(x)
+    layer.bn.momentum = None  # type: ignore[assignment]
+    layer(x)
+    KDLayerConnector(4, 8, implementation='reference')(x)
+
+
+def test_second_derivative_is_refused() -> None:
+    x = torch.randn(2, 4, 3, 3, requires_grad=True)
+    with pytest.raises(RuntimeError, match='no second derivative'):
+        torch.autograd.grad(KDLayerConnector(4, 8)(x).sum(), x, create_graph=True)
+
+
+def test_unknown_implementation() -> None:
+    with pytest.raises(ConfigError, match="'lean' or 'reference', but got 'fast'"):
+        KDLayerConnector(4, 8, implementation='fast')
