@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.autograd import refuse_second_derivative
 from mmkdlayer.models.decisions import TeacherDecision
 from mmkdlayer.models.decisions.base import pool_to
-from mmkdlayer.models.autograd import refuse_second_derivative
 from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
