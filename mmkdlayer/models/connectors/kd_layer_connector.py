@@ -37,8 +37,8 @@ class KDLayerConnector(BaseModule):
         semantic_scale: First value of the learned scale s2.
         implementation: 'lean' stores no K-channel tensor but the scores for the backward pass (the
             children ``bn`` and ``semantics`` are not called then, so record ``templates`` or the
-            layer itself); 'reference' is the plain formula. Both give the same numbers. Where no
-            gradient is needed, and with SyncBN, the plain formula runs.
+            layer itself); 'reference' is the plain formula. Both give the same numbers. In eval mode,
+            without gradients and with SyncBN, the plain formula runs.
         init_cfg: Initialisation as in mmengine; None for the method's own.
 
     Raises:
@@ -108,10 +108,12 @@ class KDLayerConnector(BaseModule):
         return x + self.alpha * values.to(x.dtype)
 
     def _can_be_lean(self, scores: Tensor) -> bool:
-        """Gradients are needed, the norm is a plain one, and there is more than one position."""
+        """In training, with a plain norm and more than one position; never in a trace (export)."""
         return (
             self.implementation == 'lean'
+            and self.training
             and torch.is_grad_enabled()
+            and not torch.jit.is_tracing()
             and type(self.bn) is nn.BatchNorm2d
             and self.bn.momentum is not None
             and scores.dtype in (torch.float32, torch.float64)

@@ -41,7 +41,9 @@ def test_equals_the_plain_formula(
 ) -> None:
     monkeypatch.setattr(lean, 'TILE', tile)
     images, channels, templates, height, width = shape
-    reference, tiled = (layer.train(training) for layer in make_pair(channels, templates))
+    reference, tiled = make_pair(channels, templates)
+    for layer in (reference, tiled):
+        layer.bn.train(training)
     x = torch.randn(images, channels, height, width, dtype=torch.float64)
     x[0, :, 0, 0] = 0
     torch.testing.assert_close(tiled(x), reference(x), rtol=1e-10, atol=1e-12)
@@ -86,6 +88,8 @@ def test_other_norms_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None
         layer(x)
     with torch.no_grad():
         layer(x)
+    layer.eval()(x)
+    layer.train()
     layer.bn.momentum = None  # type: ignore[assignment]
     layer(x)
     KDLayerConnector(4, 8, implementation='reference')(x)
