@@ -21,7 +21,7 @@ class Cost:
 
     Attributes:
         parameters: Of the network alone.
-        flops: Of the network alone, counted as mmengine does for mmpretrain's metafiles: one for each
+        flops: Of the network alone, counted as mmengine's get_model_complexity_info does: one for each
             multiply-add of convolutions and linear layers, two for each output of a batch norm, one
             for each input of global pooling.
         kd_parameters: Of its KD layers: 2*K*C + 2*K + 2 each.

@@ -75,7 +75,7 @@ def _model(entry: Entry) -> dict[str, Any]:
     model: dict[str, Any] = {'Name': entry.name, 'In Collection': COLLECTION, 'Metadata': metadata}
     if figures is not None and entry.accuracy is not None:
         metadata['Accuracies'] = MARK
-        metadata['Teacher Metrics'] = _metrics(figures.teacher)
+        metadata['Teacher Metrics of the Paper'] = _metrics(figures.teacher)
         metadata['Student Alone Metrics'] = _metrics(figures.student)
         result = {
             'Task': 'Image Classification',
@@ -97,7 +97,9 @@ def _readme(entries: list[Entry], root: Path) -> str:
         '# Pairs of teacher and student',
         f'Written by `{COMMAND}` from the configs; do not edit.',
         f'letKD-1 has a KD layer before pooling, letKD-2 also one after the first block of the last '
-        f'stage ([{TITLE}]({URL}), BMVC 2023). Train one with `python tools/train.py CONFIG`; '
+        f'stage ([{TITLE}]({URL}), BMVC 2023). Train one with `python tools/train.py CONFIG` '
+        '(ImageNet: `bash tools/dist_train.sh CONFIG 8`, 8 processes of 32 images; with other numbers '
+        'add `--auto-scale-lr`); '
         '[docs/datasets.md](../../docs/datasets.md) says how to get data and teachers, and '
         '`python tools/make_config.py` writes the config of any other pair.',
         '## Accuracy, quoted from the paper',
@@ -110,11 +112,16 @@ def _readme(entries: list[Entry], root: Path) -> str:
         'The paper calls the student of its second ImageNet pair "MNV2". Its published code builds a '
         "MobileNetV1, and the figure of the student alone is a MobileNetV1's: its row is ResNet-50 → "
         'MobileNetV1 here. The pair that it names is here too; no published figure belongs to it.',
+        "On ImageNet the configs take mmpretrain's teachers from the model zoo, which are other weights "
+        "than the paper's: mmpretrain states 73.62/91.59 for its ResNet-34 and 76.55/93.06 for its "
+        'ResNet-50. '
+        "torchvision's come in with `python tools/convert_teacher.py torchvision SRC DST`.",
         '### Ablation, CIFAR-100, ResNet-56 → ResNet-20',
         _ablation_table(),
         '## Cost of the KD layers, measured',
         'Parameters, and FLOPs for one image at inference, of the student alone and with the KD layers '
-        "of each variant. FLOPs are counted as in mmpretrain's metafiles: multiply-adds, and two for "
+        "of each variant. FLOPs are counted as mmengine's get_model_complexity_info does: "
+        'multiply-adds, and two for '
         'each value that a batch norm gives. A KD layer with K templates on a map (C, H, W) has '
         '2·K·C + 2·K + 2 parameters and 2·K·C·H·W + 2·K·H·W FLOPs.',
         _cost_table(entries),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
+from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import ConfigError
 
 from .checking import check_config
@@ -29,6 +29,8 @@ def make_config(wishes: Wishes, bases: Path) -> Pair:
         DataError: The data folder does not fit.
         OSError: A file can't be written.
     """
+    if wishes.teacher_out and os.path.abspath(wishes.out) == os.path.abspath(wishes.teacher_out):
+        raise ConfigError(f'--out and --teacher-out are the same file, {wishes.out}. Name two.')
     for out in filter(None, (wishes.out, wishes.teacher_out)):
         if Path(out).exists() and not wishes.force:
             raise ConfigError(f'{out} is there already. Choose another name, or add --force.')
@@ -43,22 +45,7 @@ def make_config(wishes: Wishes, bases: Path) -> Pair:
 
 def _write(path: str, text: str, image_size: int | None = None) -> None:
     """Write beside the place, check, then rename: a config that does not run never appears."""
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    handle, trial = tempfile.mkstemp(dir=folder, prefix='new_config_', suffix='.py')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as file:
-            file.write(text)
+    with replacing(path) as trial:
+        trial.write_text(text, encoding='utf-8')
         if image_size is not None:
-            check_config(trial, image_size)
-        os.chmod(trial, 0o666 & ~_umask())
-        os.replace(trial, path)
-    finally:
-        if os.path.exists(trial):
-            os.unlink(trial)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+            check_config(str(trial), image_size)

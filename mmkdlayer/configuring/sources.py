@@ -75,17 +75,28 @@ def load_source(spec: str, role: str) -> Source:
         )
     preprocessor = dict(model.get('data_preprocessor') or cfg.get('data_preprocessor') or {})
     optimizer = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    normalisation = {
+        key: preprocessor.get(key, default) for key, default in IMAGENET_NORMALISATION.items()
+    }
+    if not _reads_files(cfg):
+        # Data sets such as CIFAR give RGB arrays, which to_rgb=False leaves as they are; the image
+        # files of the new config are read as BGR.
+        normalisation['to_rgb'] = True
     return Source(
         name=spec,
         model=without_training_parts(cfg.to_dict()['model']),
-        normalisation={
-            key: preprocessor.get(key, default) for key, default in IMAGENET_NORMALISATION.items()
-        },
+        normalisation=normalisation,
         image_size=_image_size(cfg),
         weights=weights,
         optimizer=None if optimizer is None else str(optimizer).rsplit('.', 1)[-1],
         imports=list((cfg.get('custom_imports') or {}).get('imports') or []),
     )
+
+
+def _reads_files(cfg: Config) -> bool:
+    """Whether the test images come from files (True where the config has no test data)."""
+    pipeline = find_pipeline((cfg.get('test_dataloader') or {}).get('dataset'))
+    return pipeline is None or any('LoadImage' in str(step.get('type')) for step in pipeline)
 
 
 def _read(spec: str, role: str) -> tuple[Config, str | None]:

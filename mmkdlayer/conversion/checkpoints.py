@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import KDLayerError
 
 WRAPPERS = ('model', 'state_dict', 'model_state_dict', 'net')
@@ -98,26 +97,9 @@ def write_checkpoint(path: Path, checkpoint: dict[str, Any]) -> None:
         CheckpointError: The file can't be written there.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.partial')
-    except OSError as error:
-        raise CheckpointError(
-            f'{path}: expected to write a checkpoint there, but {error}. Choose another place.'
-        ) from error
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, 'wb') as stream:
-            torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes the file private; give it the rights that a plain open would.
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        partial.replace(path)
+        with replacing(path) as partial:
+            torch.save(checkpoint, partial)
     except (OSError, RuntimeError) as error:
         raise CheckpointError(
             f'{path}: expected to write a checkpoint there, but {error}. Choose another place.'
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

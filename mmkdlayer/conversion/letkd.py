@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ def _read_array(path: Path, dimensions: int) -> Tensor:
     """A finite array of numbers, in float64, without unpickling anything."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise DecisionFileError(
             f'{path}: expected an array that numpy saved, of plain numbers, but it can not be read '
             f'({error}). Copy it again from where it was written.'
@@ -120,6 +121,11 @@ def _find_code_books(folder: Path) -> dict[Path, Tensor]:
             unreadable.append(error)
             continue
         for name, tensor in tensors:
+            if name.endswith(CODE_BOOK) and path in books:
+                raise DecisionFileError(
+                    f'{path}: expected one quantiser, but several entries end in "{CODE_BOOK}". Save '
+                    'the one to convert alone.'
+                )
             if name.endswith(CODE_BOOK):
                 books[path] = tensor
     if not books and unreadable:

@@ -66,7 +66,7 @@ def _count_classes(
     """Rows of the linear head, checked against what the user expects."""
     key = network.source_key('head.fc.weight')
     weight = state.get(key)
-    if weight is None or weight.dim() != 2:
+    if weight is None or weight.dim() != 2 or len(weight) == 0:
         found = 'nothing' if weight is None else f'shape {tuple(weight.shape)}'
         raise CheckpointError(
             f'{path}: expected the head of {network.name} as {key!r} of shape '

@@ -13,7 +13,13 @@ STAGING = 'val.partial'
 def _read_annotations(path: Path) -> dict[str, str]:
     """Class of every image, by file name: the first two columns, separated by tabs."""
     classes: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
+    try:
+        text = path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f'{path}: expected text, but {error}. Extract the archive again.'
+        ) from error
+    for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
         columns = line.split('\t')

@@ -94,14 +94,3 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> Non
             'was trained with.'
         )
     model.load_state_dict(state)
-
-
-def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """``torch.save`` to a temporary file in the same folder, then rename."""
-    temporary = f'{os.fspath(path)}.{os.getpid()}.tmp'
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.version import __version__
 
-from .checkpoints import STUDENT_PREFIX, load_weights, read_student_weights, save_atomically
+from .checkpoints import STUDENT_PREFIX, load_weights, read_student_weights
 from .loading import load_student
 from .student_config import find_input_size, student_config
 
@@ -72,7 +72,7 @@ def export_student(
     with tempfile.TemporaryDirectory(dir=folder, prefix='.export-') as trial:
         config_file, weights_file = Path(trial) / 'student.py', Path(trial) / 'student.pth'
         config_file.write_text(student_cfg.pretty_text)
-        save_atomically(dict(state_dict=state, meta=kept_meta), weights_file)
+        torch.save(dict(state_dict=state, meta=kept_meta), weights_file)
         difference = largest_difference(trained, load_student(trial), find_input_size(student_cfg))
         if not difference <= TOLERANCE:
             raise ConfigError(

@@ -16,7 +16,8 @@ from typing import Any
 from urllib.error import URLError
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import DATASETS
 
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.engine.hooks import FitDecisionsHook
@@ -130,9 +131,9 @@ def errors_for_people(debug: bool = False) -> Iterator[None]:
         text = BUILD_PREFIX.sub('', str(error))
         if isinstance(error, URLError):
             text = (
-                f"a download failed ({text}). A teacher's checkpoint comes from the model zoo unless "
-                'model.teacher_ckpt names a file: fetch it on a machine with a network, then add '
-                '--cfg-options model.teacher_ckpt=FILE.'
+                f'a download failed ({text}). The config takes its teacher from the model zoo, or a '
+                'data set that downloads itself: fetch it on a machine with a network, then add '
+                '--cfg-options model.teacher_ckpt=FILE, or --data-root ROOT.'
             )
         elif isinstance(error, OSError) and not isinstance(error, KDLayerError):
             text = f'{type(error).__name__}: {text}'

@@ -21,6 +21,7 @@ from mmkdlayer.configuring.data_folder import look_at
 from mmkdlayer.configuring.pairing import centroids, components
 from mmkdlayer.configuring.recipes import schedule_config
 from mmkdlayer.configuring.sources import load_source, with_classes
+from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.errors import ConfigError, DataError
 
 BASES = ROOT / 'configs' / '_base_'
@@ -60,7 +61,7 @@ def test_config_on_its_own_trains(train: Callable, folder: Path, tmp_path: Path)
     assert "Fitting the decisions ['inter', 'penult']" in output
     assert re.search(r'Epoch\(train\) +\[1\]\[2/2\].*loss_inter: \d.*loss_penult: \d', output)
     assert 'accuracy/top1' in output
-    state = torch.load(tmp_path / 'work' / 'epoch_1.pth', weights_only=True)['state_dict']
+    state = load_checkpoint_file(tmp_path / 'work' / 'epoch_1.pth')['state_dict']
     assert state['architecture.kd_layers.inter.templates.weight'].shape == (24, 160, 1, 1)
 
 

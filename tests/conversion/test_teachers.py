@@ -170,8 +170,8 @@ def test_failed_write_leaves_the_old_file(crd_state, tmp_path, monkeypatch):
     target = tmp_path / 'out.pth'
     target.write_bytes(b'old')
 
-    def save_half(checkpoint, stream):
-        stream.write(b'half')
+    def save_half(checkpoint, path):
+        path.write_bytes(b'half')
         raise OSError('disk full')
 
     monkeypatch.setattr(torch, 'save', save_half)

@@ -42,14 +42,17 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
     mmengine loads what fits and only logs the rest, so a wrong file would leave a random teacher.
     """
     checkpoint = load_checkpoint_file(path)
-    state = checkpoint.get('state_dict', checkpoint)
+    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
+    if not isinstance(state, dict) or 'model' in state:
+        state = {}
     state = {key[7:] if key.startswith('module.') else key: value for key, value in state.items()}
     problems = compare_weights(teacher.state_dict(), state)
     if problems:
         raise ConfigError(
             f'Teacher checkpoint {path} does not fit the teacher ({type(teacher).__name__}): '
             f'{"; ".join(problems)}. Give the checkpoint of this network, or the network of this '
-            'checkpoint.'
+            'checkpoint; one of the CRD zoo or of torchvision is converted first, by '
+            'tools/convert_teacher.py.'
         )
 
 

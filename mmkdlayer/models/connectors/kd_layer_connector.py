@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
 from .lean import explain_matches
@@ -102,7 +103,10 @@ class KDLayerConnector(BaseModule):
         # Scores are float32 or better; a model that was made half precision has half statistics.
         scores = self.templates(x).to(self.bn.weight.dtype)
         if self._can_be_lean(scores):
-            values = explain_matches(scores, self.bn, self.semantics.weight, self.semantics.scale)
+            with full_precision(scores):
+                values = explain_matches(
+                    scores, self.bn, self.semantics.weight, self.semantics.scale
+                )
         else:
             values = self.semantics(F.relu(self.bn(scores), inplace=True))
         return x + self.alpha * values.to(x.dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import DecisionFileError
 
 FORMAT = 'mmkdlayer.decision'
@@ -42,8 +42,6 @@ def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
     Raises:
         OSError: The folder can't be made or written.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         'format': FORMAT,
         'format_version': str(FORMAT_VERSION),
@@ -60,19 +58,8 @@ def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
         # The format has no tensors that share memory.
         tensors[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f'.{target.name}.')
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata=metadata)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        with open(temporary, 'rb') as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata=metadata)
 
 
 def read_decision_file(path: str | os.PathLike, tables: bool = True) -> DecisionFile:
