@@ -1,35 +1,22 @@
 # The quickstart's data, networks and schedule. The images are scikit-learn's digits as PNG files of
 # 32x32 (tools/quickstart.py writes them); the data root comes from --data-root.
-_base_ = ['../_base_/datasets/folder.py', '../_base_/runtime.py']
+_base_ = [
+    '../_base_/models/small_resnets.py',
+    '../_base_/datasets/folder.py',
+    '../_base_/runtime.py',
+]
 
 
-def _resnet(depth, channels):
-    return dict(
-        _scope_='mmpretrain',
-        type='ImageClassifier',
-        backbone=dict(
-            type='ResNet_CIFAR',
-            depth=depth,
-            num_stages=3,
-            strides=(2, 2, 2),
-            dilations=(1, 1, 1),
-            out_indices=(2,),
-            stem_channels=channels,
-            base_channels=channels,
-        ),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(
-            type='LinearClsHead',
-            num_classes=10,
-            in_channels=4 * channels,
-            loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
-            topk=(1,),
-        ),
+def _resnet(network, channels):
+    """The network on a quarter of the positions, with this many channels in its first stage."""
+    backbone = dict(
+        network.backbone, strides=(2, 2, 2), stem_channels=channels, base_channels=channels
     )
+    return dict(network, backbone=backbone, head=dict(network.head, in_channels=4 * channels))
 
 
-teacher = _resnet(34, 16)  # 3-4-6 blocks of 16-32-64 channels
-student = _resnet(18, 4)  # 2-2-2 blocks of 4-8-16 channels
+teacher = _resnet(_base_.small_teacher, 16)  # 3-4-6 blocks of 16-32-64 channels
+student = _resnet(_base_.small_student, 4)  # 2-2-2 blocks of 4-8-16 channels
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
