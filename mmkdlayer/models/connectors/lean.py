@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdlayer.models.autograd import refuse_second_derivative
+from mmkdlayer.models.precision import full_precision
 
 from .layout import maps_of, rows_of
 from .unit_conv import EPS
@@ -73,34 +74,37 @@ class _ExplainMatches(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("KDLayerConnector (implementation='lean')")
-        scores, gain, shift, directions, scale, mean, variance, inverse, values = ctx.saved_tensors
-        rows, upstream = rows_of(scores), rows_of(grads[0])
-        positions, templates = rows.shape
-        along = (upstream * values).sum(1)
-        pull = along * inverse.square()
-        outer = upstream * (scale * inverse[:, None])
-        spread = (variance + ctx.eps).rsqrt()
-        slope = gain * spread
-        offset = shift - mean * slope
-        d_rows = torch.empty_like(rows)
-        d_gain, d_shift = torch.empty_like(gain), torch.empty_like(shift)
-        d_directions = torch.empty_like(directions)
-        for start in range(0, templates, TILE):
-            tile = slice(start, start + TILE)
-            part = rows[:, tile]
-            assigned = torch.addcmul(offset[tile], part, slope[tile]).relu_()
-            grad = outer @ directions[:, tile]
-            torch.mm(outer.t(), assigned, out=d_directions[:, tile])
-            grad.addcmul_(assigned, pull[:, None], value=-1).mul_(assigned.sign_())
-            d_shift[tile] = grad.sum(0)
-            torch.mul(part, grad, out=assigned)
-            d_gain[tile] = (assigned.sum(0) - mean[tile] * d_shift[tile]) * spread[tile]
-            if ctx.batch_statistics:
-                tilt = d_gain[tile] * spread[tile] / -positions
-                grad.addcmul_(part, tilt).sub_(mean[tile] * tilt + d_shift[tile] / positions)
-            torch.mul(grad, slope[tile], out=d_rows[:, tile])
-        d_scale = (along.sum() / scale).view_as(scale)
-        return maps_of(d_rows, scores), d_gain, d_shift, d_directions, d_scale, None, None, None
+        with full_precision(grads[0]):  # it may be called under autocast too
+            scores, gain, shift, directions, scale, mean, variance, inverse, values = (
+                ctx.saved_tensors
+            )
+            rows, upstream = rows_of(scores), rows_of(grads[0])
+            positions, templates = rows.shape
+            along = (upstream * values).sum(1)
+            pull = along * inverse.square()
+            outer = upstream * (scale * inverse[:, None])
+            spread = (variance + ctx.eps).rsqrt()
+            slope = gain * spread
+            offset = shift - mean * slope
+            d_rows = torch.empty_like(rows)
+            d_gain, d_shift = torch.empty_like(gain), torch.empty_like(shift)
+            d_directions = torch.empty_like(directions)
+            for start in range(0, templates, TILE):
+                tile = slice(start, start + TILE)
+                part = rows[:, tile]
+                assigned = torch.addcmul(offset[tile], part, slope[tile]).relu_()
+                grad = outer @ directions[:, tile]
+                torch.mm(outer.t(), assigned, out=d_directions[:, tile])
+                grad.addcmul_(assigned, pull[:, None], value=-1).mul_(assigned.sign_())
+                d_shift[tile] = grad.sum(0)
+                torch.mul(part, grad, out=assigned)
+                d_gain[tile] = (assigned.sum(0) - mean[tile] * d_shift[tile]) * spread[tile]
+                if ctx.batch_statistics:
+                    tilt = d_gain[tile] * spread[tile] / -positions
+                    grad.addcmul_(part, tilt).sub_(mean[tile] * tilt + d_shift[tile] / positions)
+                torch.mul(grad, slope[tile], out=d_rows[:, tile])
+            d_scale = (along.sum() / scale).view_as(scale)
+            return maps_of(d_rows, scores), d_gain, d_shift, d_directions, d_scale, None, None, None
 
 
 def explain_matches(scores: Tensor, bn: nn.BatchNorm2d, kernel: Tensor, scale: Tensor) -> Tensor:
