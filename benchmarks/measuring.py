@@ -1,0 +1,83 @@
+"""What the benchmarks share: interleaved timing, peak memory, tables and the circumstances."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def circumstances(packages: Iterable[str] = ('torch', 'mmengine', 'mmpretrain', 'mmrazor')) -> str:
+    """One line with the command, the date, the hardware and the versions of a run."""
+    processor = platform.processor() or platform.machine()
+    if os.path.exists('/proc/cpuinfo'):
+        names = [
+            line.split(':', 1)[1].strip()
+            for line in Path('/proc/cpuinfo').read_text().splitlines()
+            if line.startswith('model name')
+        ]
+        processor = names[0] if names else processor
+    if torch.cuda.is_available():
+        processor += f', {torch.cuda.get_device_name()}'
+    versions = []
+    for name in packages:
+        try:
+            versions.append(f'{name} {importlib.metadata.version(name)}')
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f'no {name}')
+    command = ' '.join(['python', os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+    return (
+        f'`{command}`, {datetime.date.today()}, {processor}, {torch.get_num_threads()} threads, '
+        f'Python {platform.python_version()}, {", ".join(versions)}'
+    )
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Wait for what a device still has to do."""
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize()
+
+
+def interleaved(
+    cases: dict[str, Callable[[], Any]],
+    repeats: int = 7,
+    device: torch.device | str = 'cpu',
+    warmup: int = 1,
+) -> dict[str, float]:
+    """Median seconds of each case; the cases take turns, so that a slow minute slows all of them."""
+    for _ in range(warmup):
+        for case in cases.values():
+            case()
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(repeats):
+        for name, case in cases.items():
+            synchronize(device)
+            start = time.perf_counter()
+            case()
+            synchronize(device)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def resident_peak() -> int:
+    """Most bytes that this process has had in memory so far (Linux)."""
+    for line in Path('/proc/self/status').read_text().splitlines():
+        if line.startswith('VmHWM:'):
+            return int(line.split()[1]) * 1024
+    raise OSError('/proc/self/status has no VmHWM')
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table of GitHub's markdown."""
+    lines = ['| ' + ' | '.join(header) + ' |', '|' + '---|' * len(header)]
+    lines += ['| ' + ' | '.join(str(cell) for cell in row) + ' |' for row in rows]
+    return '\n'.join(lines)
