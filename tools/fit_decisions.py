@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer.engine import cli, prepare_decisions
+from mmkdlayer.engine import cli
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.launch import prepare_launch
 
@@ -45,7 +45,7 @@ def main() -> None:
         model.init_weights()
         if cfg.model.get('teacher_ckpt'):
             check_teacher_checkpoint(model.teacher, cfg.model.teacher_ckpt)
-        paths = prepare_decisions(model, cfg, out, hook.options, hook.cache_dir)
+        paths = hook.prepare(model, cfg, out)
         for name, path in paths.items():
             print(f'{name}: {path}')
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,13 +10,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, get_rank, is_main_process
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from mmkdlayer.errors import ConfigError, DecisionFileError
 from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
-from mmkdlayer.fitting.cache import CACHE_PREFIX
+from mmkdlayer.fitting.checkpoint import FittingCheckpoint
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.decisions import (
     CentroidDecision,
@@ -28,6 +27,7 @@ from mmkdlayer.models.decisions import (
 
 from .feature_stream import FeatureStream, fitting_dataloader_cfg
 from .fingerprints import describe_dataset, describe_preprocessor, hash_json
+from .fitting_folder import fitting_folder, fitting_identity
 from .provenance import describe_layer, describe_teacher, differences, installed_versions
 from .supervision import Supervision, check_shapes, find_supervisions
 
@@ -149,6 +149,7 @@ def make_fitter(
             decision.num_subclasses,
             decision.num_components,
             cache_dir=cache_dir,
+            cache_name=f'{supervision.name}-rank{get_rank()}.bin',
             class_names=class_names if known else None,
             **shared,
         )
@@ -156,16 +157,6 @@ def make_fitter(
         f'Decision "{supervision.name}" is a {type(decision).__name__}, which has no fitter; give it a '
         'file.'
     )
-
-
-def make_room(folder: str | os.PathLike) -> str:
-    """Make a folder for projected features, without those of a fitting that was killed."""
-    if os.environ.get('LOCAL_RANK', '0') == '0':
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for left in Path(folder).glob(f'{CACHE_PREFIX}*'):
-            shutil.rmtree(left, ignore_errors=True)
-    barrier()
-    return os.fspath(folder)
 
 
 def progress_bar(*, desc: str, total: int | None) -> Any:
@@ -214,6 +205,7 @@ def prepare_decisions(
     out_dir: str | os.PathLike,
     options: FitOptions | None = None,
     cache_dir: str | None = None,
+    checkpoint_interval: float = 300.0,
 ) -> dict[str, Path]:
     """Make every decision of a distillation model ready: given, stored from before, or fitted now.
 
@@ -222,7 +214,9 @@ def prepare_decisions(
         cfg: The training config: data loaders, ``model``.
         out_dir: Where fitted decisions are stored, ``<name>.safetensors`` each.
         options: How to fit; None for the defaults.
-        cache_dir: Folder for the projected features during fitting; None for ``out_dir``.
+        cache_dir: Folder for projected features and for the state of an interrupted fitting; None
+            for ``out_dir``. May be on a disk of each machine's own.
+        checkpoint_interval: Seconds between two saves of the state within a pass of the teacher.
 
     Returns:
         The file of each decision that is stored in ``out_dir``.
@@ -264,7 +258,10 @@ def prepare_decisions(
             missing[name] = supervision
     if missing:
         stream.records = {name: records[name] for name in missing}
-        fit(stream, missing, expected, paths, options, make_room(cache_dir or out_dir))
+        identity = fitting_identity(expected, stream)
+        with fitting_folder(cache_dir or out_dir, out_dir, identity) as folder:
+            checkpoint = FittingCheckpoint(folder, identity, checkpoint_interval)
+            fit(stream, missing, expected, paths, options, checkpoint)
     return paths
 
 
@@ -274,13 +271,13 @@ def fit(
     expected: Mapping[str, Mapping[str, Any]],
     paths: Mapping[str, Path],
     options: FitOptions,
-    cache_dir: str,
+    checkpoint: FittingCheckpoint,
 ) -> None:
     """Fit decisions from the same passes over the teacher; each is stored as soon as it is ready."""
     logger = MMLogger.get_current_instance()
     class_names = getattr(stream.dataset, 'metainfo', {}).get('classes')
     fitters = {
-        name: make_fitter(supervision, expected[name], options, cache_dir, class_names)
+        name: make_fitter(supervision, expected[name], options, str(checkpoint.folder), class_names)
         for name, supervision in missing.items()
     }
 
@@ -296,4 +293,4 @@ def fit(
     logger.info(
         f'Fitting the decisions {sorted(missing)} on {images} images with the test-time transform.'
     )
-    run_fitters(stream, fitters, progress=progress_bar, on_result=store)
+    run_fitters(stream, fitters, progress_bar, store, checkpoint)

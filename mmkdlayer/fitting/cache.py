@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zlib
@@ -30,30 +31,60 @@ class _Block(NamedTuple):
 class ProjectionCache:
     """Writes (B, P, L) int32 vectors with a label an image, and reads them again in blocks.
 
-    Lives in a directory of its own that disappears with :meth:`close`, or at the latest with the
-    process unless that is killed. Plain sequential reading and writing, no memory map: mapped
-    pages would count as memory of the process.
+    Plain sequential reading and writing, no memory map: mapped pages would count as memory of the
+    process.
 
     Args:
         width: L.
         directory: Where to put it; None is the system's directory for temporary files.
         expected_bytes: What all the ranks of this machine will write, to check the disk beforehand.
+        name: The file's name in ``directory``, where it stays after :meth:`close`. None makes a
+            directory of its own that disappears with :meth:`close`, or at the latest with the
+            process unless that is killed.
+        blocks: What :meth:`state` gave when the file of this name was written: the cache goes on
+            from there.
 
     Raises:
         ConfigError: The directory cannot be written to, or its disk has not enough space left.
+        DataError: The file does not hold what ``blocks`` says.
     """
 
-    def __init__(self, width: int, directory: Optional[str], expected_bytes: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        directory: Optional[str],
+        expected_bytes: int,
+        name: Optional[str] = None,
+        blocks: Optional[Tensor] = None,
+    ) -> None:
         self.width = width
-        self._folder = make_folder(directory)
-        try:
-            check_space(Path(self._folder.name).parent, expected_bytes)
-        except ConfigError:
-            self._folder.cleanup()
-            raise
-        self._file: BinaryIO = (Path(self._folder.name) / 'projected_features.bin').open('w+b')
-        self._blocks: list[_Block] = []
+        self._own_folder = make_folder(directory) if name is None else None
+        folder = Path(self._own_folder.name if self._own_folder else str(directory))
+        self._path = folder / (name or 'projected_features.bin')
+        self._blocks = [] if blocks is None else [_Block(*row) for row in blocks.tolist()]
+        written = sum(self._bytes(block) for block in self._blocks)
         self._waiting: list[tuple[Tensor, Tensor]] = []
+        try:
+            check_space(folder, max(0, expected_bytes - written))
+            self._file: BinaryIO = os.fdopen(
+                os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b'
+            )
+        except ConfigError:
+            if self._own_folder is not None:
+                self._own_folder.cleanup()
+            raise
+        if os.fstat(self._file.fileno()).st_size < written:
+            self._file.close()
+            raise DataError(
+                f'{self._path} should hold {written} bytes of projected features from the fitting '
+                'that was interrupted, but it is shorter. Remove its folder and fit again.'
+            )
+        # What was written after the state was saved is written again.
+        self._file.truncate(written)
+        self._file.seek(written)
+
+    def _bytes(self, block: _Block) -> int:
+        return 4 * block.images * (1 + block.positions * self.width)
 
     def write(self, vectors: Tensor, labels: Tensor) -> None:
         """Append (B, P, L) int32 vectors of images with labels (B,)."""
@@ -75,6 +106,13 @@ class ProjectionCache:
             self._file.write(data)
             self._blocks.append(_Block(part.shape[0], part.shape[1], zlib.crc32(data)))
 
+    def state(self) -> Tensor:
+        """What is on disk now, surely: (number of blocks, 3), int64, for ``blocks``."""
+        self._flush()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return torch.tensor(self._blocks, dtype=torch.int64).view(-1, 3)
+
     def __len__(self) -> int:
         """Number of blocks."""
         self._flush()
@@ -89,25 +127,25 @@ class ProjectionCache:
         self._flush()
         self._file.seek(0)
         for block in self._blocks:
-            split = 4 * block.images
-            data = self._file.read(split + 4 * block.images * block.positions * self.width)
+            data = self._file.read(self._bytes(block))
             if zlib.crc32(data) != block.checksum:
                 raise DataError(
-                    f'The cache of projected features in {self._folder.name} was changed while '
-                    'fitting used it, or its disk is damaged: a checksum differs. Fit again, with '
-                    'cache_dir on another disk if it happens again.'
+                    f'The cache of projected features {self._path} was changed while fitting used '
+                    'it, or its disk is damaged: a checksum differs. Remove its folder and fit '
+                    'again, with cache_dir on another disk if it happens again.'
                 )
             buffer = bytearray(data)
             labels = np.frombuffer(buffer, np.int32, block.images)
-            vectors = np.frombuffer(buffer, np.int32, offset=split)
+            vectors = np.frombuffer(buffer, np.int32, offset=4 * block.images)
             shape = (block.images, block.positions, self.width)
             yield torch.from_numpy(vectors).view(shape), torch.from_numpy(labels).long()
 
     def close(self) -> None:
-        """Remove the directory."""
+        """Close the file, and remove it if it has no name of its own."""
         self._waiting, self._blocks = [], []
         self._file.close()
-        self._folder.cleanup()
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
 
 
 def bytes_needed(positions: int, width: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Optional
 
 import torch
@@ -15,6 +16,7 @@ from .hashing import position_hashes
 from .kmeans import StreamedStep, kmeans
 from .progress import Progress
 from .sampling import HashSample
+from .states import prefixed, under
 
 if TYPE_CHECKING:
     from mmkdlayer.models.decisions import CentroidDecision
@@ -128,6 +130,31 @@ class CentroidFitter:
             progress=self.progress,
         )
         self._centroids = result.centers.cpu()
+
+    def state(self) -> dict[str, Tensor]:
+        """What the passes so far have given, as tensors by name."""
+        state = dict(self._reader.state(), seen=self._seen)
+        if self._centroids is not None:
+            state['centroids'] = self._centroids
+        if self._sample is not None:
+            state.update(prefixed('sample', self._sample.state()))
+        if self._step is not None:
+            state.update(prefixed('step', self._step.state()))
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self._reader.restore(state)
+        self._seen.copy_(state['seen'])
+        if 'centroids' in state:
+            self._centroids = state['centroids']
+        sample, step = under('sample', state), under('step', state)
+        if sample:
+            self._sample = self._make_sample(self._reader.channels)
+            self._sample.restore(sample)
+        if step:
+            self._step = self._make_step()
+            self._step.restore(step)
 
     def tables(self) -> dict[str, Any]:
         """The arguments of ``CentroidDecision.from_tables``; known after the last pass."""

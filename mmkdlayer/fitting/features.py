@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Optional
 
 import torch
 import torch.nn.functional as F
+from mmengine.device import get_device
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
@@ -55,6 +57,17 @@ class FeatureReader:
                 'checkpoint and the normalisation of the images, or run the teacher in float32.'
             )
         return features.flatten(2).transpose(1, 2).contiguous()
+
+    def state(self) -> dict[str, Tensor]:
+        """What the batches so far have shown, as tensors."""
+        accelerator = self.device.type != 'cpu'
+        return dict(channels=torch.tensor(self.channels), accelerator=torch.tensor(accelerator))
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave, with the device that this process computes on."""
+        self.channels = int(state['channels'])
+        if bool(state['accelerator']):
+            self.device = working_device(torch.device(get_device()))
 
     def check_channels(self, channels: int) -> None:
         """Check that a batch, or another rank, has as many channels as the batches before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sized
 from typing import Any, Callable, Optional, Protocol
 
@@ -9,8 +10,11 @@ from torch import Tensor
 
 from mmkdlayer.errors import DataError
 
+from .checkpoint import FittingCheckpoint, Point
 from .distributed import errors_on_all_ranks
 from .progress import Progress, stage
+
+Batches = Iterable[tuple[Mapping[str, Tensor], Tensor]]
 
 
 class Fitter(Protocol):
@@ -24,6 +28,12 @@ class Fitter(Protocol):
     def finish_pass(self, pass_index: int) -> None:
         """Work on what the pass has given; called on every rank."""
 
+    def state(self) -> dict[str, Tensor]:
+        """All that the batches so far have given, as tensors by name."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+
     def result(self) -> Any:
         """The decision; known after the last pass."""
 
@@ -32,10 +42,11 @@ class Fitter(Protocol):
 
 
 def run_fitters(
-    batches: Iterable[tuple[Mapping[str, Tensor], Tensor]],
+    batches: Batches,
     fitters: Mapping[str, Fitter],
     progress: Optional[Progress] = None,
     on_result: Optional[Callable[[str, Any], None]] = None,
+    checkpoint: Optional[FittingCheckpoint] = None,
 ) -> dict[str, Any]:
     """Fit several decisions from the same passes over the teacher.
 
@@ -47,6 +58,10 @@ def run_fitters(
         progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
         on_result: Called on every rank with name and decision as soon as a fitter's own last pass
             is over. It must not use collectives: its errors end all ranks.
+        checkpoint: Where the state is saved, and taken up again if it is that of these fitters; the
+            result is that of an uninterrupted run. A decision that is finished is not in it:
+            ``on_result`` must have stored it, and its fitter is left out the next time. Batches
+            that are done already are skipped, by ``batches.starting_at(number)`` if there is one.
 
     Returns:
         Name -> decision.
@@ -58,14 +73,24 @@ def run_fitters(
     num_passes = max((fitter.num_passes for fitter in fitters.values()), default=0)
     total = len(batches) if isinstance(batches, Sized) else None
     try:
-        for index in range(num_passes):
+        start = Point() if checkpoint is None else checkpoint.resume(fitters)
+        for index in range(start.pass_index, num_passes):
             active = {name: fit for name, fit in fitters.items() if index < fit.num_passes}
+            done = start.batches if index == start.pass_index else 0
+            if checkpoint is not None and index > start.pass_index:
+                checkpoint.begin_pass(index, active)
             desc = f'teacher pass {index + 1} of {num_passes}'
             with errors_on_all_ranks(), stage(progress, desc, total) as bar:
-                for features, labels in batches:
+                bar.update(done)
+                for features, labels in _starting_at(batches, done):
                     for name, fitter in active.items():
                         fitter.update(index, _pick(features, name), labels)
+                    done += 1
                     bar.update(1)
+                    if checkpoint is not None:
+                        checkpoint.save_if_due(Point(index, done), active)
+                if checkpoint is not None:
+                    checkpoint.save(Point(index, done), active)
             for name, fitter in active.items():
                 fitter.finish_pass(index)
                 if index < fitter.num_passes - 1:
@@ -78,6 +103,13 @@ def run_fitters(
         for fitter in fitters.values():
             fitter.close()
     return results
+
+
+def _starting_at(batches: Batches, number: int) -> Batches:
+    """The batches without the first ones."""
+    if number and hasattr(batches, 'starting_at'):
+        return batches.starting_at(number)
+    return itertools.islice(batches, number, None)
 
 
 def _pick(features: Mapping[str, Tensor], name: str) -> Tensor:

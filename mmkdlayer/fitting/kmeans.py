@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 import torch
@@ -100,6 +101,15 @@ class StreamedStep:
                 own = self._search.find(part - self._origin).indices
                 self._sums.index_add_(0, own, part.double())
                 self._counts += torch.bincount(own, minlength=len(self._counts))
+
+    def state(self) -> dict[str, Tensor]:
+        """The sums and counts so far."""
+        return dict(sums=self._sums, counts=self._counts)
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self._sums.copy_(state['sums'])
+        self._counts.copy_(state['counts'])
 
     def finish(self) -> Tensor:
         """The mean of every cluster (K, D); an empty one keeps its center."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 import torch
@@ -12,6 +13,8 @@ from .distributed import concat_over_ranks, sum_over_ranks
 
 _LARGEST = (1 << 63) - 1
 _SMALLEST = -(1 << 63)
+# Rows of one piece of a saved sample take this many bytes.
+_PIECE_BYTES = 1 << 26
 # Room for vectors that wait to be weighed against the sample, as a share of it.
 _SLACK = 0.125
 
@@ -71,6 +74,29 @@ class HashSample:
             self._hashes[place] = hashes[start:end].cpu()
             self._groups[place] = groups[start:end].to(self._groups)
             self._length, start = place.stop, end
+
+    def state(self) -> dict[str, Tensor]:
+        """The sample so far, as tensors; its rows in pieces, so that restoring takes no second copy."""
+        rows = self._rows[: self._length]
+        step = max(1, _PIECE_BYTES // max(1, rows.shape[1] * rows.element_size()))
+        pieces = {f'rows.{number}': piece for number, piece in enumerate(rows.split(step))}
+        return dict(
+            hashes=self._hashes[: self._length],
+            groups=self._groups[: self._length],
+            thresholds=self._thresholds,
+            **pieces,
+        )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave; the pieces are read one at a time."""
+        self._length = 0
+        for number in range(sum(name.startswith('rows.') for name in state)):
+            piece = state[f'rows.{number}']
+            self._rows[self._length : self._length + len(piece)] = piece
+            self._length += len(piece)
+        self._hashes[: self._length] = state['hashes']
+        self._groups[: self._length] = state['groups']
+        self._thresholds.copy_(state['thresholds'])
 
     def _order(self) -> Tensor:
         order = torch.argsort(self._hashes[: self._length], stable=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -56,6 +58,19 @@ class ClassStatistics:
         self.scatter.addr_(shift, shift, alpha=self._number * number / total)
         self.mean += shift * (number / total)
         self._number = total
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the statistics hold so far, as tensors."""
+        number = torch.tensor(self._number)
+        return dict(
+            counts=self.counts, sums=self.sums, mean=self.mean, scatter=self.scatter, number=number
+        )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+        for name in ('counts', 'sums', 'mean', 'scatter'):
+            getattr(self, name).copy_(state[name])
+        self._number = int(state['number'])
 
     def merge_ranks(self) -> None:
         """Make the statistics those of all ranks, on every rank."""

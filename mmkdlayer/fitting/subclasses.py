@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Optional
 
 import torch
@@ -28,6 +28,7 @@ from .numerics import full_precision
 from .progress import Progress
 from .projection import STEP, ProjectedSpace
 from .sampling import HashSample
+from .states import prefixed, under
 from .statistics import ClassStatistics
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class SubclassFitter:
         memory_budget: Bytes of host memory that sampled vectors may take on each rank.
         size: (h, w) to which larger teacher maps are average-pooled.
         cache_dir: Directory for the stored features, 4 L bytes a position; None is the system's.
+        cache_name: Name of their file there, which stays for :meth:`restore`; its directory is to
+            be removed by the caller. None: nothing stays.
         class_names: Names of the classes, for messages.
         progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
 
@@ -71,6 +74,7 @@ class SubclassFitter:
         memory_budget: int = 1 << 30,
         size: Optional[tuple[int, int]] = None,
         cache_dir: Optional[str] = None,
+        cache_name: Optional[str] = None,
         class_names: Optional[Sequence[str]] = None,
         progress: Optional[Progress] = None,
     ) -> None:
@@ -89,11 +93,12 @@ class SubclassFitter:
         self.seed = seed
         self.memory_budget = memory_budget
         self.cache_dir = cache_dir
+        self.cache_name = cache_name
         self.class_names = class_names
         self.progress = progress
         self._reader = FeatureReader(size)
         self._statistics: Optional[ClassStatistics] = None
-        self._own_positions = 0
+        self._own_positions = self._cache_bytes = 0
         self._counts = torch.zeros(num_classes, dtype=torch.int64)
         self._second_counts = torch.zeros(num_classes, dtype=torch.int64)
         self._space: Optional[ProjectedSpace] = None
@@ -157,10 +162,13 @@ class SubclassFitter:
         first_rank_decides(means)
         length, device = len(offset), self._reader.device
         self._space = ProjectedSpace(projection.to(device), offset.to(device), means.to(device))
-        size = total_on_this_machine(bytes_needed(self._own_positions, length))
+        self._cache_bytes = total_on_this_machine(bytes_needed(self._own_positions, length))
         with errors_on_all_ranks():
             self._sample = self._make_sample(length)
-            self._cache = ProjectionCache(length, self.cache_dir, size)
+            self._cache = self._make_cache(length)
+
+    def _make_cache(self, length: int, blocks: Optional[Tensor] = None) -> ProjectionCache:
+        return ProjectionCache(length, self.cache_dir, self._cache_bytes, self.cache_name, blocks)
 
     def _make_sample(self, length: int) -> HashSample:
         capacity = self.memory_budget // (self.num_classes * (4 * length + _HASH_BYTES))
@@ -236,6 +244,45 @@ class SubclassFitter:
                 f'{self.num_subclasses}: some of its sub-classes are equal.',
                 stacklevel=2,
             )
+
+    def state(self) -> dict[str, Tensor]:
+        """What the passes so far have given, as tensors by name; the cache is on disk by then."""
+        state = dict(self._reader.state(), own_positions=torch.tensor(self._own_positions))
+        if self._statistics is not None:
+            state.update(prefixed('statistics', self._statistics.state()))
+        if self._space is not None:
+            assert self._cache is not None and self._sample is not None
+            state.update(prefixed('space', self._space._asdict()))
+            state.update(prefixed('sample', self._sample.state()))
+            state.update(
+                counts=self._counts,
+                second_counts=self._second_counts,
+                cache_bytes=torch.tensor(self._cache_bytes),
+                cache=self._cache.state(),
+            )
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave; needs the ``cache_name`` and ``cache_dir`` of then.
+
+        Raises:
+            DataError: The stored features are not there.
+        """
+        self._reader.restore(state)
+        self._own_positions = int(state['own_positions'])
+        device = self._reader.device
+        statistics, space = under('statistics', state), under('space', state)
+        if statistics:
+            self._statistics = self._make_statistics(self._reader.channels)
+            self._statistics.restore(statistics)
+        if space:
+            self._space = ProjectedSpace(**{key: space[key].to(device) for key in space})
+            self._counts, self._second_counts = state['counts'], state['second_counts']
+            self._cache_bytes = int(state['cache_bytes'])
+            length = len(self._space.offset)
+            self._sample = self._make_sample(length)
+            self._sample.restore(under('sample', state))
+            self._cache = self._make_cache(length, state['cache'])
 
     def tables(self) -> dict[str, Any]:
         """The arguments of ``SubclassDecision.from_tables``; known after the last pass."""

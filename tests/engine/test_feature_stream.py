@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from mmengine.config import ConfigDict
 from torch import nn
 
-from mmkdlayer.engine.feature_stream import evaluating, fitting_dataloader_cfg
+from mmkdlayer.engine.feature_stream import (
+    FeatureStream,
+    ShareOfRank,
+    evaluating,
+    fitting_dataloader_cfg,
+)
 from mmkdlayer.errors import ConfigError
 
 TRAIN = dict(
@@ -22,9 +28,36 @@ VAL = dict(batch_size=8, dataset=dict(type='V', pipeline=['resize']), collate_fn
 def test_loader_reads_training_images_in_order_with_the_test_transform() -> None:
     loader = fitting_dataloader_cfg(ConfigDict(train_dataloader=TRAIN, val_dataloader=VAL))
     assert loader.dataset.dataset == dict(type='D', pipeline=['resize'])
-    assert loader.sampler == dict(type='DefaultSampler', shuffle=False, round_up=False)
+    assert loader.sampler == dict(type=ShareOfRank)
     assert (loader.batch_size, loader.num_workers, loader.drop_last) == (8, 3, False)
     assert loader.collate_fn == dict(type='c')
+
+
+class CountedImages(torch.utils.data.Dataset):
+    """Numbers as images; remembers which have been read."""
+
+    def __init__(self) -> None:
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return 10
+
+    def __getitem__(self, index: int) -> int:
+        self.read.append(index)
+        return index
+
+
+@pytest.mark.parametrize('done', [0, 1, 3])
+def test_a_later_start_gives_the_rest_without_reading_the_beginning(done: int) -> None:
+    images = CountedImages()
+    sampler, collate = dict(type=ShareOfRank), dict(type='default_collate')
+    loader = ConfigDict(dataset=images, batch_size=3, sampler=sampler, collate_fn=collate)
+    stream = FeatureStream(None, {}, loader)
+    stream.features = lambda batch: batch.tolist()  # the teacher is not what this is about
+    seen = list(stream.starting_at(done))
+    assert seen == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]][done:]
+    assert stream.dataset.read == list(range(3 * done, 10))
+    assert list(stream) == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
 
 
 @pytest.mark.parametrize('given', [dict(train_dataloader=TRAIN), dict(val_dataloader=VAL)])

@@ -8,6 +8,7 @@ longer than its work.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting import CentroidFitter, SubclassFitter
+from mmkdlayer.fitting import CentroidFitter, SubclassFitter, run_fitters
 from mmkdlayer.fitting.cache import ProjectionCache
+from mmkdlayer.fitting.checkpoint import FittingCheckpoint, Point
 from mmkdlayer.fitting.decision_table import StoredPositions, fit_decisions, fit_prototypes
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.fitting.projection import ProjectedSpace
@@ -92,7 +94,58 @@ def run(folder: Path, rank: int, world: int) -> dict[str, Any]:
         rows = features.flatten(2).transpose(1, 2)
         output[kind, 'counts'] = count(data['given'], rows, labels, folder)
     output['error'] = fail_on_last_rank(data, rank, world)
+    output['again'] = fit_again(data, rank, world, folder / f'{world} ranks')
+    output['points'] = points_after_saves_at_different_times(rank, folder / f'points {world}')
     return output
+
+
+def fit_again(data: dict[str, Any], rank: int, world: int, folder: Path) -> list[Any]:
+    """Tables of a fitting that rank after rank interrupts, in every pass, and of an undisturbed one."""
+    own = share(len(data['labels']), rank, world, 'unequal')
+    maps = list(zip(data['features'][own].split(5), data['labels'][own].split(5)))
+    batches = [({'inter': features}, labels) for features, labels in maps]
+    tables: list[Any] = []
+    for fails_at in ([], [(0, 1), (1, 0), (0, 2), (0, 4)]):
+        states = folder / str(len(fails_at))
+        states.mkdir(parents=True, exist_ok=True)
+        for place in [*fails_at, None]:
+            fitter = SubclassFitter(
+                CLASSES, SUBCLASSES, cache_dir=str(states), cache_name=f'rank{rank}.bin'
+            )
+            checkpoint = FittingCheckpoint(states, 'again', interval=0)
+
+            class Failing(list):
+                passes = 0
+
+                def __iter__(self) -> Iterator[Any]:
+                    self.passes += 1
+                    for number, batch in enumerate(super().__iter__()):
+                        # place: which pass over the data of this run, and after how many batches.
+                        at = (self.passes - 1, number)
+                        if at == place and rank == number % world:  # noqa: B023
+                            raise KeyError(at)
+                        yield batch
+
+            try:
+                run_fitters(Failing(batches), {'inter': fitter}, None, None, checkpoint)
+            except (KeyError, DataError) as error:
+                tables.append(repr(error))
+            else:
+                tables.append(fitter.tables())
+    return tables
+
+
+def points_after_saves_at_different_times(rank: int, folder: Path) -> list[Point]:
+    """Where ranks go on when only the first one has saved the next pass before the end."""
+    folder.mkdir(exist_ok=True)
+    checkpoint = FittingCheckpoint(folder, 'points')
+    fitter = CentroidFitter(3)
+    checkpoint.save(Point(0, 5 + rank), {'penult': fitter})
+    if rank == 0:
+        checkpoint.save(Point(1), {'penult': fitter})
+    first = checkpoint.resume({'penult': CentroidFitter(3)})
+    checkpoint.begin_pass(1, {'penult': fitter})
+    return [first, checkpoint.resume({'penult': CentroidFitter(3)})]
 
 
 def fail_on_last_rank(data: dict[str, Any], rank: int, world: int) -> str:

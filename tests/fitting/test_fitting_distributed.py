@@ -58,7 +58,9 @@ def pools(single, tmp_path_factory):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0] * 3, '\n'.join(errors)
-    assert [path.name for path in folder.iterdir() if path.is_dir()] == []
+    # Nothing of the fittings stays, but what was asked to.
+    kept = {f'{what} {world}' for what in ('points',) for world in (2, 3)} | {'2 ranks', '3 ranks'}
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == kept
     return folder
 
 
@@ -112,3 +114,15 @@ def test_an_error_on_one_rank_ends_all(pool):
     assert 'Label 77 is outside' in pool[-1]['error']
     for rank, output in enumerate(pool[:-1]):
         assert f'rank {len(pool) - 1} failed: DataError: Label 77' in output['error'], rank
+
+
+def test_interrupted_fittings_end_as_an_undisturbed_one(pool):
+    for output in pool:
+        undisturbed, *broken, resumed = output['again']
+        assert len(broken) == 4 and all(isinstance(text, str) for text in broken)
+        assert_same_bits(resumed, undisturbed)
+
+
+def test_ranks_go_on_in_the_latest_pass_that_all_have_saved(pool):
+    for rank, output in enumerate(pool):
+        assert output['points'] == [(0, 5 + rank), (1, 0)]

@@ -96,13 +96,17 @@ def test_killed_while_fitting(tmp_path: Path) -> None:
         data=data,
         train_dataloader__batch_size=1,
         val_dataloader__batch_size=1,
+        custom_hooks__1__checkpoint_interval=0,
+        train_cfg__max_epochs=1,
     )
-    kill_at(line, 'teacher pass 2 of 2')
+    kill_at(line, r'teacher pass 2 of 2: +[1-9]')
     assert [file.name for file in (work / 'decisions').glob('*.safetensors')] == [
         'penult.safetensors'
     ]
     kept = (work / 'decisions' / 'penult.safetensors').read_bytes()
-    output = run('train.py', arguments(CONFIG, '--work-dir', work, data=data))
+    output = run('train.py', line)
+    assert re.search(r'Going on .* teacher pass 2, after [1-9]', output)
+    assert 'teacher pass 1' not in output
     assert 'Decision "penult": reused' in output
     assert "Fitting the decisions ['inter']" in output
     assert (work / 'decisions' / 'penult.safetensors').read_bytes() == kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -23,7 +24,9 @@ class FitDecisionsHook(Hook):
 
     Args:
         out_dir: Where decisions are stored; None for ``<work_dir>/decisions``.
-        cache_dir: Folder for projected features while fitting; None for ``out_dir``.
+        cache_dir: Folder for projected features and for the state of an interrupted fitting, which
+            the next start goes on from; None for ``out_dir``. May be on a disk of each machine's own.
+        checkpoint_interval: Seconds between two saves of this state within a pass of the teacher.
         **options: How to fit, see :class:`~mmkdlayer.engine.decisions.FitOptions`: ``seed``,
             ``memory_budget``, ``iterations``, ``streaming_passes``.
     """
@@ -32,10 +35,15 @@ class FitDecisionsHook(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(
-        self, out_dir: str | None = None, cache_dir: str | None = None, **options: Any
+        self,
+        out_dir: str | None = None,
+        cache_dir: str | None = None,
+        checkpoint_interval: float = 300.0,
+        **options: Any,
     ) -> None:
         self.out_dir = out_dir
         self.cache_dir = cache_dir
+        self.checkpoint_interval = float(checkpoint_interval)
         self.options = FitOptions(**options)
 
     def folder(self, work_dir: str) -> str:
@@ -45,6 +53,10 @@ class FitDecisionsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Fit or load the decisions."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        prepare_decisions(
-            model, runner.cfg, self.folder(runner.work_dir), self.options, self.cache_dir
+        self.prepare(model, runner.cfg, self.folder(runner.work_dir))
+
+    def prepare(self, model: Any, cfg: Any, out_dir: str) -> dict[str, Path]:
+        """Fit or load the decisions of a distillation model; the files that are in ``out_dir``."""
+        return prepare_decisions(
+            model, cfg, out_dir, self.options, self.cache_dir, self.checkpoint_interval
         )

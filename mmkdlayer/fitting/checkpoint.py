@@ -1,0 +1,152 @@
+"""The state of an unfinished fitting on disk, to go on from after an interruption."""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from mmengine import dist
+from mmengine.logging import print_log
+from torch import Tensor
+
+from mmkdlayer.atomic import replacing
+
+from .distributed import errors_on_all_ranks
+from .states import prefixed, under
+
+
+class Point(NamedTuple):
+    """How far a rank has come: pass of the teacher, and batches of it that are done."""
+
+    pass_index: int = 0
+    batches: int = 0
+
+
+class Restorable(Protocol):
+    """What can be saved and restored."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors by name."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`state` gave."""
+
+
+class FittingCheckpoint:
+    """A file for each rank and pass, written every few minutes and between passes, whole or not at all.
+
+    Ranks come to different points of a pass, each with its own share of the data, but they are in
+    the same pass: the files of a pass are removed only when every rank has one of the next. The
+    files are numpy's archives (checksummed, no pickle).
+
+    Args:
+        folder: Where the files are; made as needed. May be on a disk of the machine's own.
+        identity: What the fitting depends on, such as a hash of data, teacher and options: files of
+            another identity, or of another number of ranks, are not used.
+        interval: Seconds between two saves within a pass.
+    """
+
+    def __init__(self, folder: str | Path, identity: str, interval: float = 300.0) -> None:
+        self.folder = Path(folder)
+        self.identity = identity
+        self.interval = interval
+        self._saved_at = time.monotonic()
+
+    def _path(self, pass_index: int) -> Path:
+        name = f'pass{pass_index}-rank{dist.get_rank()}of{dist.get_world_size()}.npz'
+        return self.folder / name
+
+    def resume(self, fitters: Mapping[str, Restorable]) -> Point:
+        """Restore fitters from the latest pass that all ranks have a file of; all must call it.
+
+        Returns:
+            Where this rank goes on; the start, with untouched fitters, where there is nothing.
+
+        Raises:
+            DataError: What the state needs is not there.
+        """
+        usable = [index for index in self._passes() if self._is_usable(index, fitters)]
+        common = set.intersection(*map(set, dist.all_gather_object(usable)))
+        if not common:
+            return Point()
+        pass_index = max(common)
+        with errors_on_all_ranks(), np.load(self._path(pass_index), allow_pickle=False) as archive:
+            state = _Archive(archive)
+            for name, fitter in fitters.items():
+                fitter.restore(under(name, state))
+            point = Point(pass_index, int(state['batches']))
+        print_log(
+            f'Going on with the interrupted fitting in {self.folder}: teacher pass '
+            f'{point.pass_index + 1}, after {point.batches} batches.',
+            logger='current',
+        )
+        return point
+
+    def _passes(self) -> Iterator[int]:
+        for path in self.folder.glob('pass*-rank*.npz'):
+            number = path.name.partition('-')[0].removeprefix('pass')
+            if number.isdigit() and path == self._path(int(number)):
+                yield int(number)
+
+    def _is_usable(self, pass_index: int, fitters: Mapping[str, Restorable]) -> bool:
+        path = self._path(pass_index)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is None:
+                with np.load(path, allow_pickle=False) as arrays:
+                    names = set(arrays['names'].tolist())
+                    return str(arrays['identity']) == self.identity and set(fitters) <= names
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            damaged = str(error)
+        warnings.warn(f'{path} is damaged ({damaged}) and not used.', stacklevel=2)
+        return False
+
+    def save(self, point: Point, fitters: Mapping[str, Restorable]) -> bool:
+        """Write this rank's state; a failure is a warning, because the fitting can go on without."""
+        state: dict[str, Tensor] = {'batches': torch.tensor(point.batches)}
+        try:
+            for name, fitter in fitters.items():
+                state.update(prefixed(name, fitter.state()))
+            arrays: dict[str, Any] = {k: v.detach().cpu().numpy() for k, v in state.items()}
+            with replacing(self._path(point.pass_index)) as path:
+                np.savez(path, identity=self.identity, names=sorted(fitters), **arrays)
+        except OSError as error:
+            warnings.warn(f'The state of the fitting could not be saved: {error}', stacklevel=2)
+            return False
+        finally:
+            self._saved_at = time.monotonic()
+        return True
+
+    def save_if_due(self, point: Point, fitters: Mapping[str, Restorable]) -> None:
+        """Save if the last time is ``interval`` seconds ago."""
+        if time.monotonic() - self._saved_at >= self.interval:
+            self.save(point, fitters)
+
+    def begin_pass(self, pass_index: int, fitters: Mapping[str, Restorable]) -> None:
+        """Save the start of a later pass and drop those before; all ranks must call it."""
+        if all(dist.all_gather_object(self.save(Point(pass_index), fitters))):
+            for earlier in range(pass_index):
+                self._path(earlier).unlink(missing_ok=True)
+
+
+class _Archive(Mapping[str, Tensor]):
+    """The tensors of an archive, each read when it is asked for."""
+
+    def __init__(self, arrays: np.lib.npyio.NpzFile) -> None:
+        self._arrays = arrays
+
+    def __getitem__(self, key: str) -> Tensor:
+        return torch.from_numpy(self._arrays[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._arrays.files if name not in ('identity', 'names'))
+
+    def __len__(self) -> int:
+        return len(self._arrays.files) - 2

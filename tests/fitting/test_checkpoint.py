@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmkdlayer.errors import DataError
+from mmkdlayer.fitting import CentroidFitter, SubclassFitter, run_fitters
+from mmkdlayer.fitting.checkpoint import FittingCheckpoint, Point
+
+
+class Interrupted(BaseException):
+    """As a signal would: no error that fitting handles."""
+
+
+class Stream:
+    """Named batches that can end in the middle, and that count what is read."""
+
+    def __init__(self, maps, names, left=None):
+        self.batches = maps.batches(25)
+        self.names = names
+        self.left = left
+        self.read = 0
+
+    def __iter__(self):
+        for features, labels in self.batches:
+            if self.left is not None:
+                if self.left == 0:
+                    raise Interrupted
+                self.left -= 1
+            self.read += 1
+            yield dict.fromkeys(self.names, features), labels
+
+
+def make_fitters(folder, budget, streaming_passes):
+    return {
+        'penult': CentroidFitter(
+            7, memory_budget=budget, streaming_passes=streaming_passes, iterations=4
+        ),
+        'inter': SubclassFitter(
+            6, 3, memory_budget=6 * budget, cache_dir=str(folder), cache_name='inter.bin'
+        ),
+    }
+
+
+def tables_of(fitters):
+    return {
+        f'{name} {key}': value
+        for name, fitter in fitters.items()
+        for key, value in fitter.tables().items()
+    }
+
+
+def assert_same_bits(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        same = torch.equal(value, second[name]) if torch.is_tensor(value) else value == second[name]
+        assert same, name
+
+
+@pytest.mark.parametrize('budget', [1 << 20, 60 * 100], ids=['all', 'sample'])
+@pytest.mark.parametrize('streaming_passes', [0, 2])
+def test_an_interruption_anywhere_changes_no_bit(maps, tmp_path, budget, streaming_passes):
+    names = ['inter', 'penult']
+    fitters = make_fitters(tmp_path, budget, streaming_passes)
+    run_fitters(Stream(maps, names), fitters)
+    expected = tables_of(fitters)
+    number = len(maps.batches(25))
+    passes = max(fitter.num_passes for fitter in fitters.values())
+    for left in range(1, passes * number):
+        folder = tmp_path / str(left)
+        folder.mkdir()
+        finished = {}
+        stream = Stream(maps, names, left)
+        with pytest.raises(Interrupted):
+            checkpoint = FittingCheckpoint(folder, 'mine', interval=0)
+            fitters = make_fitters(folder, budget, streaming_passes)
+            run_fitters(stream, fitters, None, finished.__setitem__, checkpoint)
+        found = {
+            f'{name} {key}': v for name in finished for key, v in fitters[name].tables().items()
+        }
+        again = make_fitters(folder, budget, streaming_passes)
+        rest = {name: fitter for name, fitter in again.items() if name not in finished}
+        later = Stream(maps, names)
+        run_fitters(later, rest, None, finished.__setitem__, FittingCheckpoint(folder, 'mine', 0))
+        found.update(tables_of(rest))
+        assert_same_bits(found, expected)
+        # islice reads what is skipped: all of the interrupted pass, nothing of those before.
+        assert later.read == (passes - left // number) * number
+
+
+def test_between_saves_the_last_one_counts(maps, tmp_path):
+    fitter = CentroidFitter(7)
+    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=3600)
+    with pytest.raises(Interrupted):
+        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, checkpoint)
+    assert checkpoint.resume({'penult': CentroidFitter(7)}) == Point(0, 0)
+    checkpoint.interval = 0
+    with pytest.raises(Interrupted):
+        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, checkpoint)
+    assert checkpoint.resume({'penult': CentroidFitter(7)}) == Point(0, 3)
+
+
+@pytest.fixture
+def saved(maps, tmp_path):
+    """A checkpoint after one batch."""
+    fitter = CentroidFitter(7)
+    fitter.update(0, *maps.batches(25)[0])
+    checkpoint = FittingCheckpoint(tmp_path, 'mine')
+    assert checkpoint.save(Point(0, 1), {'penult': fitter})
+    return checkpoint
+
+
+def test_the_state_of_something_else_is_not_used(saved):
+    assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 1)
+    assert FittingCheckpoint(saved.folder, 'other').resume({'penult': CentroidFitter(7)}) == Point()
+    assert saved.resume({'inter': CentroidFitter(7)}) == Point()
+    (saved.folder / 'pass0-rank0of1.npz').rename(saved.folder / 'pass0-rank0of2.npz')
+    assert saved.resume({'penult': CentroidFitter(7)}) == Point()
+
+
+@pytest.mark.parametrize('damage', ['truncated', 'flipped', 'empty'])
+def test_a_damaged_state_is_not_used(saved, damage):
+    (path,) = saved.folder.iterdir()
+    content = bytearray(path.read_bytes())
+    if damage == 'flipped':
+        content[len(content) // 2] ^= 0xFF
+    size = {'truncated': len(content) // 2, 'flipped': len(content), 'empty': 0}[damage]
+    path.write_bytes(bytes(content[:size]))
+    with pytest.warns(UserWarning, match='damaged'):
+        assert saved.resume({'penult': CentroidFitter(7)}) == Point()
+
+
+def test_a_state_that_cannot_be_written_is_no_end(maps, tmp_path):
+    (tmp_path / 'file').write_text('')
+    checkpoint = FittingCheckpoint(tmp_path / 'file', 'mine', interval=0)
+    with pytest.warns(UserWarning, match='could not be saved'):
+        results = run_fitters(
+            Stream(maps, ['penult']), {'penult': CentroidFitter(7)}, checkpoint=checkpoint
+        )
+    assert results['penult'].is_fitted
+
+
+def test_lost_projected_features_are_an_error(maps, tmp_path):
+    number = len(maps.batches(25))
+    fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=0)
+    with pytest.raises(Interrupted):
+        stream = Stream(maps, ['inter'], number + 3)
+        run_fitters(stream, fitters, checkpoint=checkpoint)
+    (tmp_path / 'inter.bin').write_bytes(b'short')
+    fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+    with pytest.raises(DataError, match='inter.bin should hold .* shorter'):
+        run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
