@@ -14,7 +14,7 @@ from .nearest import ExactCenterSearch, nearest_own_center
 from .numerics import full_precision
 from .progress import Progress, stage
 from .projection import STEP, ProjectedSpace
-from .tables import DecisionCounts
+from .tables import counts_for
 
 
 class StoredBlock(NamedTuple):
@@ -97,9 +97,10 @@ def fit_decisions(positions: StoredPositions, prototypes: Tensor) -> Tensor:
     The counts are exactly those of float64 distances.
 
     Returns:
-        (C*M, C*M), float32, on the CPU; rows sum to 1; the same on every rank.
+        (C*M, C*M), float32, on the CPU; rows sum to 1; the same on every rank. Sparse where a dense
+        table would take more than ``tables.DENSE_BYTES``.
     """
-    counts = DecisionCounts(len(prototypes))
+    counts = counts_for(len(prototypes))
     with errors_on_all_ranks(), full_precision(positions.device):
         search = ExactCenterSearch(prototypes)
         for block in positions.blocks('decision table'):

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting import CentroidFitter, SubclassFitter, run_fitters
+from mmkdlayer.fitting import CentroidFitter, SubclassFitter, run_fitters, tables
 from mmkdlayer.fitting.cache import ProjectionCache
 from mmkdlayer.fitting.checkpoint import FittingCheckpoint, Point
 from mmkdlayer.fitting.decision_table import StoredPositions, fit_decisions, fit_prototypes
@@ -93,6 +94,8 @@ def run(folder: Path, rank: int, world: int) -> dict[str, Any]:
             )
         rows = features.flatten(2).transpose(1, 2)
         output[kind, 'counts'] = count(data['given'], rows, labels, folder)
+        with mock.patch.object(tables, 'DENSE_BYTES', 0):
+            output[kind, 'sparse counts'] = count(data['given'], rows, labels, folder)
     output['error'] = fail_on_last_rank(data, rank, world)
     output['again'] = fit_again(data, rank, world, folder / f'{world} ranks')
     output['points'] = points_after_saves_at_different_times(rank, folder / f'points {world}')
@@ -104,7 +107,7 @@ def fit_again(data: dict[str, Any], rank: int, world: int, folder: Path) -> list
     own = share(len(data['labels']), rank, world, 'unequal')
     maps = list(zip(data['features'][own].split(5), data['labels'][own].split(5)))
     batches = [({'inter': features}, labels) for features, labels in maps]
-    tables: list[Any] = []
+    found: list[Any] = []
     for fails_at in ([], [(0, 1), (1, 0), (0, 2), (0, 4)]):
         states = folder / str(len(fails_at))
         states.mkdir(parents=True, exist_ok=True)
@@ -129,10 +132,10 @@ def fit_again(data: dict[str, Any], rank: int, world: int, folder: Path) -> list
             try:
                 run_fitters(Failing(batches), {'inter': fitter}, None, None, checkpoint)
             except (KeyError, DataError) as error:
-                tables.append(repr(error))
+                found.append(repr(error))
             else:
-                tables.append(fitter.tables())
-    return tables
+                found.append(fitter.tables())
+    return found
 
 
 def points_after_saves_at_different_times(rank: int, folder: Path) -> list[Point]:

@@ -98,6 +98,10 @@ def test_centroids_are_those_of_one_process_bit_for_bit(single, pool, kind, amou
 @pytest.mark.parametrize('kind', KINDS)
 def test_prototypes_and_counts_are_exactly_those_of_one_process(single, pool, kind):
     assert_same_bits(pool[0][kind, 'counts'], single[1][kind, 'counts'])
+    for output in pool:
+        sparse = output[kind, 'sparse counts']['decisions']
+        assert sparse.is_sparse
+        assert torch.equal(sparse.to_dense(), single[1][kind, 'counts']['decisions'])
 
 
 @pytest.mark.parametrize('amount', AMOUNTS)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmkdlayer.fitting import fit_subclasses, tables
+from mmkdlayer.fitting.tables import DecisionCounts, SparseDecisionCounts, counts_for
+from mmkdlayer.models.decisions import SubclassDecision
+
+SIZE = 13
+
+
+@pytest.mark.parametrize('waiting', [1, 50, 1 << 22])
+def test_sparse_counts_are_the_dense_ones(monkeypatch, waiting):
+    monkeypatch.setattr(tables, '_WAITING', waiting)
+    generator = torch.Generator().manual_seed(waiting)
+    dense, sparse = DecisionCounts(SIZE), SparseDecisionCounts(SIZE)
+    expected = torch.zeros(SIZE, SIZE)
+    for length in (40, 0, 7, 30):
+        own, nearest = torch.randint(0, SIZE - 3, (2, length), generator=generator)
+        for counts in (dense, sparse):
+            counts.add(own, nearest)
+        for a, b in zip(own.tolist(), nearest.tolist()):
+            expected[a, b] += 1
+    fallback = torch.randint(0, SIZE, (SIZE,), generator=generator)
+    for row in (expected.sum(1) == 0).nonzero().flatten():
+        expected[row, fallback[row]] = 1
+    expected = (expected.double() / expected.double().sum(1, keepdim=True)).float()
+    for counts in (dense, sparse):
+        counts.merge_ranks()
+    found = sparse.to_decisions(fallback)
+    assert found.is_sparse and found.is_coalesced()
+    assert found._nnz() == (expected > 0).sum()
+    assert torch.equal(found.to_dense(), expected)
+    assert torch.equal(dense.to_decisions(fallback), expected)
+
+
+def test_sparse_counts_of_nothing_decide_for_the_fallback():
+    counts = SparseDecisionCounts(3)
+    counts.merge_ranks()
+    assert counts.to_decisions(torch.tensor([2, 0, 1])).to_dense().argmax(1).tolist() == [2, 0, 1]
+
+
+def test_large_tables_are_sparse():
+    assert isinstance(counts_for(8000), DecisionCounts)  # ImageNet
+    assert isinstance(counts_for(21841 * 8), SparseDecisionCounts)  # ImageNet-21k: 122 GB densely
+
+
+def test_a_sparse_fit_is_the_dense_one(maps, monkeypatch, tmp_path):
+    dense = fit_subclasses(maps.batches(50), 6, 4)
+    monkeypatch.setattr(tables, 'DENSE_BYTES', 0)
+    sparse = fit_subclasses(maps.batches(50), 6, 4)
+    sparse.save(tmp_path / 'sparse.safetensors')
+    assert sparse.decisions.is_sparse and not dense.decisions.is_sparse
+    expected = dense.decide(maps.features, maps.labels)
+    for decision in (sparse, SubclassDecision.load(tmp_path / 'sparse.safetensors')):
+        assert torch.equal(decision.decisions.to_dense(), dense.decisions)
+        assert torch.allclose(decision.decide(maps.features, maps.labels), expected)
