@@ -68,12 +68,18 @@ def interleaved(
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def resident_peak() -> int:
-    """Most bytes that this process has had in memory so far (Linux)."""
+def resident(field: str = 'VmRSS') -> int:
+    """Bytes that this process has in memory now, or with ``VmHWM`` at most so far (Linux)."""
     for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith('VmHWM:'):
+        if line.startswith(f'{field}:'):
             return int(line.split()[1]) * 1024
-    raise OSError('/proc/self/status has no VmHWM')
+    raise OSError(f'/proc/self/status has no {field}')
+
+
+def restart_resident_peak() -> int:
+    """Let ``VmHWM`` begin again at what is in memory now, and return that."""
+    Path('/proc/self/clear_refs').write_text('5')
+    return resident()
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
