@@ -141,7 +141,9 @@ class HashSample:
             length = self._length
             self._hashes = concat_over_ranks(self._hashes[:length].clone())
             self._groups = concat_over_ranks(self._groups[:length].clone())
-            self._rows = concat_over_ranks(self._rows[:length].clone())
+            # In two steps, so that the room of the whole sample is free before the merged one comes.
+            self._rows = self._rows[:length].clone()
+            self._rows = concat_over_ranks(self._rows)
             self._length = len(self._rows)
             self._prune()
         rows, order, counts = self._rows[: self._length], self._order(), self._counts()
