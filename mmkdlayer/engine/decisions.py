@@ -27,7 +27,7 @@ from mmkdlayer.models.decisions import (
 
 from .feature_stream import FeatureStream, fitting_dataloader_cfg
 from .fingerprints import describe_dataset, describe_preprocessor, hash_json
-from .fitting_folder import fitting_folder, fitting_identity
+from .fitting_folder import fitting_folder, fitting_identity, remove_folders
 from .provenance import describe_layer, describe_teacher, differences, installed_versions
 from .supervision import Supervision, check_shapes, find_supervisions
 
@@ -240,6 +240,7 @@ def prepare_decisions(
         check_shapes(supervision, *shapes[supervision.name])
     teacher, data = describe_origin(algorithm, cfg, stream, supervisions)
     paths, missing, expected = {}, {}, {}
+    settings = {s.name: s.decision.settings() for s in supervisions}
     for supervision in supervisions:
         name = supervision.name
         feature, scores = shapes[name]
@@ -258,10 +259,13 @@ def prepare_decisions(
             missing[name] = supervision
     if missing:
         stream.records = {name: records[name] for name in missing}
-        identity = fitting_identity(expected, stream)
+        identity = fitting_identity(expected, settings, stream)
         with fitting_folder(cache_dir or out_dir, out_dir, identity) as folder:
             checkpoint = FittingCheckpoint(folder, identity, checkpoint_interval)
             fit(stream, missing, expected, paths, options, checkpoint)
+    elif paths:
+        # A fitting that was killed after it had stored its last decision.
+        remove_folders(cache_dir or out_dir, out_dir)
     return paths
 
 
@@ -276,10 +280,12 @@ def fit(
     """Fit decisions from the same passes over the teacher; each is stored as soon as it is ready."""
     logger = MMLogger.get_current_instance()
     class_names = getattr(stream.dataset, 'metainfo', {}).get('classes')
-    fitters = {
-        name: make_fitter(supervision, expected[name], options, str(checkpoint.folder), class_names)
-        for name, supervision in missing.items()
-    }
+    folder = str(checkpoint.folder)
+    with errors_on_all_ranks():
+        fitters = {
+            name: make_fitter(supervision, expected[name], options, folder, class_names)
+            for name, supervision in missing.items()
+        }
 
     def store(name: str, fitted: TeacherDecision) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec='seconds')

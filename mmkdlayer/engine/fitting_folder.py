@@ -9,24 +9,53 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import barrier
+from mmengine.dist import barrier, get_world_size
 
 from mmkdlayer.fitting.cache import CACHE_PREFIX
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
 
 from .feature_stream import FeatureStream
 from .fingerprints import hash_json
 from .provenance import installed_versions
 
 
-def fitting_identity(expected: Mapping[str, Any], stream: FeatureStream) -> str:
+def fitting_identity(
+    expected: Mapping[str, Any], settings: Mapping[str, Any], stream: FeatureStream
+) -> str:
     """A hash of all that the state of a fitting depends on.
 
     Args:
         expected: Provenance of each decision of the model, fitted already or not.
+        settings: Sizes of each decision, as the config has them.
         stream: The data, in the batches that are counted.
     """
-    facts = dict(expected, batch_size=stream.loader.batch_size, versions=installed_versions())
+    facts = dict(
+        expected=expected,
+        settings=settings,
+        batch_size=stream.loader.batch_size,
+        ranks=get_world_size(),  # each rank's files hold its share
+        versions=installed_versions(),
+    )
     return hash_json(facts)
+
+
+def _owner(out_dir: str | os.PathLike) -> str:
+    """What the names of all folders of fittings for ``out_dir`` begin with."""
+    return f'{CACHE_PREFIX}{hash_json(os.path.abspath(out_dir))[:12]}_'
+
+
+def _is_first_here() -> bool:
+    return os.environ.get('LOCAL_RANK', '0') == '0'
+
+
+def remove_folders(
+    parent: str | os.PathLike, out_dir: str | os.PathLike, but: Path | None = None
+) -> None:
+    """Remove what fittings for ``out_dir`` have left in ``parent``, but for one folder."""
+    if _is_first_here():
+        for left in Path(parent).glob(f'{_owner(out_dir)}*'):
+            if left != but:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
@@ -43,16 +72,10 @@ def fitting_folder(
         out_dir: Where the decisions go.
         identity: See :func:`fitting_identity`.
     """
-    owner = f'{CACHE_PREFIX}{hash_json(os.path.abspath(out_dir))[:12]}_'
-    folder = Path(parent) / f'{owner}{identity[:12]}'
-    is_first_here = os.environ.get('LOCAL_RANK', '0') == '0'
-    if is_first_here:
-        for left in Path(parent).glob(f'{owner}*'):
-            if left != folder:
-                shutil.rmtree(left, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    barrier()
+    folder = Path(parent) / f'{_owner(out_dir)}{identity[:12]}'
+    with errors_on_all_ranks():
+        remove_folders(parent, out_dir, but=folder)
+        folder.mkdir(parents=True, exist_ok=True)
     yield folder
     barrier()
-    if is_first_here:
-        shutil.rmtree(folder, ignore_errors=True)
+    remove_folders(parent, out_dir)

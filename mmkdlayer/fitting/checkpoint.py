@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Optional, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from mmkdlayer.atomic import replacing
 
 from .distributed import errors_on_all_ranks
 from .states import prefixed, under
+
+# What a file holds beside the tensors.
+_FACTS = ('identity', 'run', 'names')
 
 
 class Point(NamedTuple):
@@ -43,7 +47,8 @@ class FittingCheckpoint:
 
     Ranks come to different points of a pass, each with its own share of the data, but they are in
     the same pass: the files of a pass are removed only when every rank has one of the next. The
-    files are numpy's archives (checksummed, no pickle).
+    files are numpy's archives (checksummed, no pickle). Each names the run that began the fitting:
+    files of two beginnings, from machines that have a disk of their own, are never mixed.
 
     Args:
         folder: Where the files are; made as needed. May be on a disk of the machine's own.
@@ -57,6 +62,7 @@ class FittingCheckpoint:
         self.identity = identity
         self.interval = interval
         self._saved_at = time.monotonic()
+        self._run = ''
 
     def _path(self, pass_index: int) -> Path:
         name = f'pass{pass_index}-rank{dist.get_rank()}of{dist.get_world_size()}.npz'
@@ -71,11 +77,15 @@ class FittingCheckpoint:
         Raises:
             DataError: What the state needs is not there.
         """
-        usable = [index for index in self._passes() if self._is_usable(index, fitters)]
-        common = set.intersection(*map(set, dist.all_gather_object(usable)))
+        self._remove_partial_files()
+        runs = {index: self._run_of(index, fitters) for index in self._passes()}
+        usable = {(index, run) for index, run in runs.items() if run is not None}
+        found = dist.all_gather_object((usable, uuid.uuid4().hex))
+        common = set.intersection(*(those for those, _ in found))
         if not common:
+            self._run = found[0][1]
             return Point()
-        pass_index = max(common)
+        pass_index, self._run = max(common)
         with errors_on_all_ranks(), np.load(self._path(pass_index), allow_pickle=False) as archive:
             state = _Archive(archive)
             for name, fitter in fitters.items():
@@ -94,7 +104,13 @@ class FittingCheckpoint:
             if number.isdigit() and path == self._path(int(number)):
                 yield int(number)
 
-    def _is_usable(self, pass_index: int, fitters: Mapping[str, Restorable]) -> bool:
+    def _remove_partial_files(self) -> None:
+        """Remove what this rank was writing when it was killed."""
+        for path in self.folder.glob(f'.pass*-rank{dist.get_rank()}of{dist.get_world_size()}.*'):
+            path.unlink(missing_ok=True)
+
+    def _run_of(self, pass_index: int, fitters: Mapping[str, Restorable]) -> Optional[str]:
+        """The run that a usable file is of; None if it is not usable."""
         path = self._path(pass_index)
         try:
             with zipfile.ZipFile(path) as archive:
@@ -102,21 +118,29 @@ class FittingCheckpoint:
             if damaged is None:
                 with np.load(path, allow_pickle=False) as arrays:
                     names = set(arrays['names'].tolist())
-                    return str(arrays['identity']) == self.identity and set(fitters) <= names
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            damaged = str(error)
+                    if str(arrays['identity']) != self.identity or not set(fitters) <= names:
+                        return None
+                    return str(arrays['run'])
+        except Exception as error:  # zipfile has many for damaged files; other ranks wait
+            damaged = repr(error)
         warnings.warn(f'{path} is damaged ({damaged}) and not used.', stacklevel=2)
-        return False
+        return None
 
     def save(self, point: Point, fitters: Mapping[str, Restorable]) -> bool:
-        """Write this rank's state; a failure is a warning, because the fitting can go on without."""
+        """Write this rank's state; a failure is a warning, because the fitting can go on without.
+
+        Raises:
+            OSError: A fitter can't store what it needs itself, with or without a state.
+        """
         state: dict[str, Tensor] = {'batches': torch.tensor(point.batches)}
+        for name, fitter in fitters.items():
+            state.update(prefixed(name, fitter.state()))
         try:
-            for name, fitter in fitters.items():
-                state.update(prefixed(name, fitter.state()))
             arrays: dict[str, Any] = {k: v.detach().cpu().numpy() for k, v in state.items()}
             with replacing(self._path(point.pass_index)) as path:
-                np.savez(path, identity=self.identity, names=sorted(fitters), **arrays)
+                np.savez(
+                    path, identity=self.identity, run=self._run, names=sorted(fitters), **arrays
+                )
         except OSError as error:
             warnings.warn(f'The state of the fitting could not be saved: {error}', stacklevel=2)
             return False
@@ -131,7 +155,9 @@ class FittingCheckpoint:
 
     def begin_pass(self, pass_index: int, fitters: Mapping[str, Restorable]) -> None:
         """Save the start of a later pass and drop those before; all ranks must call it."""
-        if all(dist.all_gather_object(self.save(Point(pass_index), fitters))):
+        with errors_on_all_ranks():
+            saved = self.save(Point(pass_index), fitters)
+        if all(dist.all_gather_object(saved)):
             for earlier in range(pass_index):
                 self._path(earlier).unlink(missing_ok=True)
 
@@ -146,7 +172,7 @@ class _Archive(Mapping[str, Tensor]):
         return torch.from_numpy(self._arrays[key])
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._arrays.files if name not in ('identity', 'names'))
+        return (name for name in self._arrays.files if name not in _FACTS)
 
     def __len__(self) -> int:
-        return len(self._arrays.files) - 2
+        return len(self._arrays.files) - len(_FACTS)

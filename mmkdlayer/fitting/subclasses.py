@@ -98,7 +98,7 @@ class SubclassFitter:
         self.progress = progress
         self._reader = FeatureReader(size)
         self._statistics: Optional[ClassStatistics] = None
-        self._own_positions = self._cache_bytes = 0
+        self._own_positions = 0
         self._counts = torch.zeros(num_classes, dtype=torch.int64)
         self._second_counts = torch.zeros(num_classes, dtype=torch.int64)
         self._space: Optional[ProjectedSpace] = None
@@ -162,13 +162,10 @@ class SubclassFitter:
         first_rank_decides(means)
         length, device = len(offset), self._reader.device
         self._space = ProjectedSpace(projection.to(device), offset.to(device), means.to(device))
-        self._cache_bytes = total_on_this_machine(bytes_needed(self._own_positions, length))
+        needed = total_on_this_machine(bytes_needed(self._own_positions, length))
         with errors_on_all_ranks():
             self._sample = self._make_sample(length)
-            self._cache = self._make_cache(length)
-
-    def _make_cache(self, length: int, blocks: Optional[Tensor] = None) -> ProjectionCache:
-        return ProjectionCache(length, self.cache_dir, self._cache_bytes, self.cache_name, blocks)
+            self._cache = ProjectionCache(length, self.cache_dir, needed, self.cache_name)
 
     def _make_sample(self, length: int) -> HashSample:
         capacity = self.memory_budget // (self.num_classes * (4 * length + _HASH_BYTES))
@@ -257,7 +254,6 @@ class SubclassFitter:
             state.update(
                 counts=self._counts,
                 second_counts=self._second_counts,
-                cache_bytes=torch.tensor(self._cache_bytes),
                 cache=self._cache.state(),
             )
         return state
@@ -278,11 +274,14 @@ class SubclassFitter:
         if space:
             self._space = ProjectedSpace(**{key: space[key].to(device) for key in space})
             self._counts, self._second_counts = state['counts'], state['second_counts']
-            self._cache_bytes = int(state['cache_bytes'])
             length = len(self._space.offset)
             self._sample = self._make_sample(length)
             self._sample.restore(under('sample', state))
-            self._cache = self._make_cache(length, state['cache'])
+            # The other ranks of the machine have written parts of theirs too: each looks for its own.
+            needed = bytes_needed(self._own_positions, length)
+            self._cache = ProjectionCache(
+                length, self.cache_dir, needed, self.cache_name, state['cache']
+            )
 
     def tables(self) -> dict[str, Any]:
         """The arguments of ``SubclassDecision.from_tables``; known after the last pass."""

@@ -148,7 +148,14 @@ def points_after_saves_at_different_times(rank: int, folder: Path) -> list[Point
         checkpoint.save(Point(1), {'penult': fitter})
     first = checkpoint.resume({'penult': CentroidFitter(3)})
     checkpoint.begin_pass(1, {'penult': fitter})
-    return [first, checkpoint.resume({'penult': CentroidFitter(3)})]
+    points = [first, checkpoint.resume({'penult': CentroidFitter(3)})]
+    # A machine with a disk of its own comes back with what another beginning has left there.
+    if rank == 1:
+        other = FittingCheckpoint(folder, 'points')
+        other._run = 'another beginning'
+        other.save(Point(1, 3), {'penult': fitter})
+    points.append(checkpoint.resume({'penult': CentroidFitter(3)}))
+    return points
 
 
 def fail_on_last_rank(data: dict[str, Any], rank: int, world: int) -> str:

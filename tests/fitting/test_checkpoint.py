@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import warnings
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting import CentroidFitter, SubclassFitter, run_fitters
+from mmkdlayer.fitting import CentroidFitter, SubclassFitter, cache, run_fitters, subclasses
+from mmkdlayer.fitting.cache import ProjectionCache
 from mmkdlayer.fitting.checkpoint import FittingCheckpoint, Point
 
 
@@ -128,6 +132,54 @@ def test_a_damaged_state_is_not_used(saved, damage):
     path.write_bytes(bytes(content[:size]))
     with pytest.warns(UserWarning, match='damaged'):
         assert saved.resume({'penult': CentroidFitter(7)}) == Point()
+
+
+def test_no_damage_ends_the_fitting(saved):
+    (path,) = saved.folder.iterdir()
+    content = path.read_bytes()
+    directory = content.index(b'PK\1\2')
+    for place in range(directory, directory + 12):  # versions, flags and method of the first member
+        damaged = bytearray(content)
+        damaged[place] ^= 0x81
+        path.write_bytes(bytes(damaged))
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            assert saved.resume({'penult': CentroidFitter(7)}) in (Point(), Point(0, 1))
+
+
+def test_what_was_half_written_is_removed(saved):
+    (path,) = saved.folder.iterdir()
+    (saved.folder / '.pass0-rank0of1.abc.npz').write_bytes(b'half')
+    other = saved.folder / '.pass0-rank1of2.abc.npz'
+    other.write_bytes(b'of another rank')
+    assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 1)
+    assert set(saved.folder.iterdir()) == {path, other}
+
+
+def test_projected_features_that_cannot_be_written_are_an_error(maps, tmp_path, monkeypatch):
+    def full(cache):
+        raise OSError('no space left')
+
+    monkeypatch.setattr(ProjectionCache, 'state', full)
+    fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=0)
+    with pytest.raises(OSError, match='no space left'):
+        run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
+
+
+def test_going_on_needs_only_the_own_rest_of_the_disk(maps, tmp_path, monkeypatch):
+    number = len(maps.batches(25))
+    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=0)
+    monkeypatch.setattr(subclasses, 'total_on_this_machine', lambda size: 8 * size)  # 8 ranks
+    fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+    with pytest.raises(Interrupted):
+        run_fitters(Stream(maps, ['inter'], 2 * number - 1), fitters, checkpoint=checkpoint)
+    written = (tmp_path / 'inter.bin').stat().st_size
+    free = SimpleNamespace(free=cache._RESERVE + 2 * written)
+    monkeypatch.setattr(cache.shutil, 'disk_usage', lambda folder: free)
+    fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+    run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
+    assert fitters['inter'].tables()
 
 
 def test_a_state_that_cannot_be_written_is_no_end(maps, tmp_path):

@@ -129,4 +129,4 @@ def test_interrupted_fittings_end_as_an_undisturbed_one(pool):
 
 def test_ranks_go_on_in_the_latest_pass_that_all_have_saved(pool):
     for rank, output in enumerate(pool):
-        assert output['points'] == [(0, 5 + rank), (1, 0)]
+        assert output['points'] == [(0, 5 + rank), (1, 0), (0, 0)]
