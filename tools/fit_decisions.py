@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.engine import cli
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
-from mmkdlayer.engine.launch import prepare_launch
+from mmkdlayer.engine.launch import end_launch, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -48,6 +48,7 @@ def main() -> None:
         paths = hook.prepare(model, cfg, out)
         for name, path in paths.items():
             print(f'{name}: {path}')
+        end_launch()
 
 
 if __name__ == '__main__':

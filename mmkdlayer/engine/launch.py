@@ -59,6 +59,13 @@ def prepare_launch(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
+def end_launch() -> None:
+    """Leave the process group together: a rank that just exits may abort the others at their exit."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def first_slurm_host() -> str:
     """The name of the first host of this Slurm job."""
     hosts = os.environ.get('SLURM_STEP_NODELIST') or os.environ.get('SLURM_NODELIST', '')

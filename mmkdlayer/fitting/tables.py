@@ -68,7 +68,8 @@ class DecisionCounts:
 class SparseDecisionCounts:
     """As :class:`DecisionCounts`, for tables of which only the cells that occur can be held.
 
-    12 bytes a cell, three times that while cells are merged; there are no more cells than positions.
+    12 bytes a cell between two merges, up to 80 in a merge and in :meth:`to_decisions`; there are no
+    more cells than positions.
 
     Args:
         size: C*M.
