@@ -77,7 +77,7 @@ class ProjectionCache:
             self._file.close()
             raise DataError(
                 f'{self._path} should hold {written} bytes of projected features from the fitting '
-                'that was interrupted, but it is shorter. Remove its folder and fit again.'
+                'that was interrupted, but it is shorter. Start again, and fitting begins anew.'
             )
         # What was written after the state was saved is written again.
         self._file.truncate(written)

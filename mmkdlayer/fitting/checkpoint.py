@@ -17,6 +17,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmkdlayer.atomic import replacing
+from mmkdlayer.errors import DataError
 
 from .distributed import errors_on_all_ranks
 from .states import prefixed, under
@@ -75,7 +76,7 @@ class FittingCheckpoint:
             Where this rank goes on; the start, with untouched fitters, where there is nothing.
 
         Raises:
-            DataError: What the state needs is not there.
+            DataError: What the state needs is not there; the next start is from the beginning.
         """
         self._remove_partial_files()
         runs = {index: self._run_of(index, fitters) for index in self._passes()}
@@ -88,8 +89,12 @@ class FittingCheckpoint:
         pass_index, self._run = max(common)
         with errors_on_all_ranks(), np.load(self._path(pass_index), allow_pickle=False) as archive:
             state = _Archive(archive)
-            for name, fitter in fitters.items():
-                fitter.restore(under(name, state))
+            try:
+                for name, fitter in fitters.items():
+                    fitter.restore(under(name, state))
+            except DataError:
+                self._path(pass_index).unlink()
+                raise
             point = Point(pass_index, int(state['batches']))
         print_log(
             f'Going on with the interrupted fitting in {self.folder}: teacher pass '

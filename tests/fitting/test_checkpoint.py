@@ -203,3 +203,32 @@ def test_lost_projected_features_are_an_error(maps, tmp_path):
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
     with pytest.raises(DataError, match='inter.bin should hold .* shorter'):
         run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
+    fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+    assert checkpoint.resume(fitters) == Point()
+
+
+@pytest.mark.parametrize('pass_index', [0, 1])
+def test_the_end_of_a_pass_is_saved_before_it_is_worked_on(maps, tmp_path, monkeypatch, pass_index):
+    finish = SubclassFitter.finish_pass
+
+    def interrupted(self, index):
+        if index == pass_index:
+            raise Interrupted
+        finish(self, index)
+
+    monkeypatch.setattr(SubclassFitter, 'finish_pass', interrupted)
+    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=3600)
+    with pytest.raises(Interrupted):
+        fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+        run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
+    monkeypatch.undo()
+    fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
+    assert checkpoint.resume(fitters) == Point(pass_index, len(maps.batches(25)))
+    if pass_index == 0:
+        # The disk is checked for all positions, also those before the interruption.
+        asked = []
+        monkeypatch.setattr(cache, 'check_space', lambda folder, size: asked.append(size))
+        fitters['inter'].finish_pass(0)
+        length = len(fitters['inter'].state()['space/offset'])
+        assert asked == [maps.features[:, 0].numel() * (4 * length + 4)]
+        fitters['inter'].close()

@@ -41,6 +41,15 @@ def test_sparse_counts_of_nothing_decide_for_the_fallback():
     assert counts.to_decisions(torch.tensor([2, 0, 1])).to_dense().argmax(1).tolist() == [2, 0, 1]
 
 
+def test_a_cell_may_hold_any_number_of_positions():
+    counts = SparseDecisionCounts(2)
+    for own, nearest, times in ((0, 0, 300), (0, 1, 100), (1, 1, 70_000)):
+        counts.add(torch.full((times,), own), torch.full((times,), nearest))
+    counts.merge_ranks()
+    expected = [[0.75, 0.25], [0.0, 1.0]]
+    assert counts.to_decisions(torch.zeros(2, dtype=torch.int64)).to_dense().tolist() == expected
+
+
 def test_large_tables_are_sparse():
     assert isinstance(counts_for(8000), DecisionCounts)  # ImageNet
     assert isinstance(counts_for(21841 * 8), SparseDecisionCounts)  # ImageNet-21k: 122 GB densely
