@@ -68,14 +68,49 @@ def arguments(
     return [*line, '--cfg-options', *(f'{key}={value}' for key, value in chosen.items())]
 
 
+RECORDING = """
+_base_ = {config!r}
+custom_imports = dict(imports=['mmkdlayer', 'loss_recorder'], allow_failed_imports=False)
+custom_hooks = [
+    dict(type='mmkdlayer.CheckWeightsHook'),
+    dict(type='mmkdlayer.FitDecisionsHook', out_dir={decisions!r}),
+    dict(type='LossRecorder'),
+]
+train_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
+{more}
+"""
+
+
+def recording_config(folder: Path, more: str = '') -> Path:
+    """A config without random augmentation that records its losses; see ``loss_recorder``.
+
+    Args:
+        folder: Where it is written. Its runs share their decisions there.
+        more: Further lines of the config.
+    """
+    path = folder / 'recording.py'
+    decisions = str(folder / 'decisions')
+    path.write_text(RECORDING.format(config=str(CONFIG), decisions=decisions, more=more))
+    return path
+
+
 def environment() -> dict[str, str]:
-    return dict(os.environ, OMP_NUM_THREADS='1', IMAGE_SIZE='16', PYTHONWARNINGS='ignore')
+    folders = [str(ROOT), str(ROOT / 'tests'), *os.environ.get('PYTHONPATH', '').split(os.pathsep)]
+    return dict(
+        os.environ,
+        OMP_NUM_THREADS='1',
+        IMAGE_SIZE='16',
+        PYTHONWARNINGS='ignore',
+        PYTHONPATH=os.pathsep.join(filter(None, folders)),
+        PYTHON=sys.executable,
+    )
 
 
 def start(tool: str, line: list[str]) -> subprocess.Popen:
     """Start a command in a process of its own; its output is one stream of lines."""
+    program = ['bash'] if tool.endswith('.sh') else [sys.executable, '-u']
     return subprocess.Popen(
-        [sys.executable, '-u', str(ROOT / 'tools' / tool), *line],
+        [*program, str(ROOT / 'tools' / tool), *line],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -39,7 +39,7 @@ def main() -> None:
         cli.check_writable(out)
         cli.check_checkpoints(cfg)
         cfg.custom_hooks = []
-        prepare_launch(cfg)
+        prepare_launch(cfg, args.dist_timeout)
         runner = Runner.from_cfg(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.init_weights()

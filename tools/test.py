@@ -48,7 +48,7 @@ def main() -> None:
             cfg.pop(key, None)
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             cfg.pop(key, None)
-        prepare_launch(cfg)
+        prepare_launch(cfg, args.dist_timeout)
         runner = Runner.from_cfg(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         load_weights(model, state, f'Checkpoint {args.checkpoint}')

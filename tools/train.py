@@ -27,7 +27,9 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from a checkpoint, or from the latest one in the work dir if none is named',
     )
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision')
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision (bfloat16 on CPUs)'
+    )
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
     )
@@ -51,9 +53,12 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
                 f'--amp expects optim_wrapper.type OptimWrapper, but the config has {wrapper}.'
             )
         if get_device() == 'cpu':
-            raise ConfigError('--amp expects an accelerator, but there is none here. Leave it out.')
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+            cfg.optim_wrapper.type = 'mmkdlayer.CpuAmpOptimWrapper'
+            for option in ('loss_scale', 'dtype', 'use_fsdp'):  # bfloat16, which needs no scaling
+                cfg.optim_wrapper.pop(option, None)
+        else:
+            cfg.optim_wrapper.type = 'AmpOptimWrapper'
+            cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError(
@@ -73,12 +78,12 @@ def main() -> None:
     with cli.errors_for_people(args.debug):
         cfg = cli.load_config(args)
         apply_options(cfg, args)
-        if 'distiller' in cfg.model:
-            cli.add_needed_hooks(cfg)
+        cli.add_needed_hooks(cfg)
+        cli.use_resumable_loop(cfg)
         cli.check_data_roots(cfg, ('train_dataloader', 'val_dataloader'))
         cli.check_writable(cfg.work_dir)
         cli.check_checkpoints(cfg)
-        prepare_launch(cfg)
+        prepare_launch(cfg, args.dist_timeout)
         Runner.from_cfg(cfg).train()
 
 

@@ -21,10 +21,12 @@ from mmpretrain.registry import DATASETS
 
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.engine.hooks import FitDecisionsHook
+from mmkdlayer.engine.launch import TIMEOUT, explain_lost_process
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.registry import HOOKS
 
-#: Hooks that a training with KD layers needs; added where a config does not list them.
+#: Hooks that every training needs, and those that one with KD layers needs besides.
+TRAINING_HOOKS = ('mmkdlayer.PreemptionHook',)
 NEEDED_HOOKS = ('mmkdlayer.CheckWeightsHook', 'mmkdlayer.FitDecisionsHook')
 # The registry puts this before the message of an error inside a class that it builds.
 BUILD_PREFIX = re.compile(r'^(class `[^`]*` in \S+?: )+')
@@ -61,11 +63,19 @@ def set_work_dir(cfg: Config, path: str, work_dir: str | None) -> None:
 
 
 def add_needed_hooks(cfg: Config) -> None:
-    """Add the hooks that fit decisions and check weights, where they are not listed."""
+    """Add the hooks that end on signals, fit decisions and check weights, where they are not listed."""
+    needed = TRAINING_HOOKS + (NEEDED_HOOKS if 'distiller' in cfg.model else ())
     hooks = list(cfg.get('custom_hooks') or [])
     listed = {str(hook.get('type')).rsplit('.', 1)[-1] for hook in hooks}
-    hooks += [dict(type=name) for name in NEEDED_HOOKS if name.rsplit('.', 1)[-1] not in listed]
+    hooks += [dict(type=name) for name in needed if name.rsplit('.', 1)[-1] not in listed]
     cfg.custom_hooks = hooks
+
+
+def use_resumable_loop(cfg: Config) -> None:
+    """Let a training by epochs go on within an epoch, unless the config has a loop of its own."""
+    if cfg.train_cfg.get('by_epoch') and 'type' not in cfg.train_cfg:
+        cfg.train_cfg.pop('by_epoch')
+        cfg.train_cfg.type = 'mmkdlayer.ResumableEpochLoop'
 
 
 def check_writable(folder: str) -> None:
@@ -137,8 +147,19 @@ def errors_for_people(debug: bool = False) -> Iterator[None]:
             )
         elif isinstance(error, OSError) and not isinstance(error, KDLayerError):
             text = f'{type(error).__name__}: {text}'
-        print(f'\nerror: {text}', file=sys.stderr, flush=True)
-        sys.exit(2)
+        _end_with(text)
+    except RuntimeError as error:
+        lost = explain_lost_process(error)
+        if lost is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        _end_with(lost)
+
+
+def _end_with(text: str) -> None:
+    print(f'\nerror: {text}', file=sys.stderr, flush=True)
+    sys.exit(2)
 
 
 def add_common_options(
@@ -156,6 +177,13 @@ def add_common_options(
     if launcher:
         parser.add_argument(
             '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none'
+        )
+        parser.add_argument(
+            '--dist-timeout',
+            type=float,
+            metavar='SECONDS',
+            help='how long a process waits for another one before all end (default: the config, or '
+            f'{TIMEOUT})',
         )
 
 

@@ -1,9 +1,11 @@
-"""Launching on machines without CUDA, where mmengine's own launchers can't run."""
+"""Launching: how long processes wait for each other, and CPUs, which mmengine's launchers can't use."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from datetime import timedelta
 
 import torch.distributed
 from mmengine.config import Config
@@ -17,22 +19,38 @@ LAUNCHERS: dict[str, tuple[str, str, str]] = {
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
+#: Seconds that a process waits for another one (torch's own default for gloo).
+TIMEOUT = 1800
+# How gloo and the rendezvous say that another process is gone or silent.
+_LOST = re.compile(
+    r'gloo|connection (closed|reset) by peer|timed out (waiting|after)|socket timeout|broken pipe',
+    re.I,
+)
 
 
-def prepare_launch(cfg: Config) -> None:
-    """Start the process group with gloo where there is no accelerator, before the Runner would.
+def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
+    """Set the timeout; without an accelerator, start the process group (gloo) before the Runner would.
 
-    mmengine's launchers select a CUDA device, and its DDP wrapper names one; on a CPU both fail. On a
-    machine with an accelerator this does nothing.
+    mmengine's launchers select a CUDA device, and its DDP wrapper names one; on a CPU both fail.
 
     Args:
         cfg: The config; ``launcher`` is read, ``env_cfg`` and ``model_wrapper_cfg`` are set.
+        timeout: Seconds that a process waits for another one; None for the config's
+            (``env_cfg.dist_cfg.timeout``) or else :data:`TIMEOUT`.
 
     Raises:
-        ConfigError: The launcher's environment variables are not there.
+        ConfigError: The launcher's environment variables are not there, or the timeout is not
+            positive.
+        RuntimeError: Not all processes came within the timeout.
     """
     launcher = cfg.get('launcher', 'none')
-    if launcher == 'none' or get_device() != 'cpu':
+    if launcher == 'none':
+        return
+    timeout = timeout_of(cfg) if timeout is None else timeout
+    if not timeout > 0:
+        raise ConfigError(f'--dist-timeout expects seconds above 0, but got {timeout}.')
+    cfg.merge_from_dict({'env_cfg.dist_cfg.timeout': timeout})
+    if get_device() != 'cpu':
         return
     variables = LAUNCHERS[launcher]
     missing = [name for name in variables if name not in os.environ]
@@ -49,10 +67,10 @@ def prepare_launch(cfg: Config) -> None:
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend='gloo')
+        torch.distributed.init_process_group(backend='gloo', timeout=timedelta(seconds=timeout))
     cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
     wrapper = cfg.get('model_wrapper_cfg') or dict(
-        type='MMDistributedDataParallel',
+        type='mmkdlayer.CpuDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
@@ -79,3 +97,23 @@ def first_slurm_host() -> str:
             'the first process is not known. Set MASTER_ADDR.'
         ) from error
     return output.stdout.split()[0]
+
+
+def timeout_of(cfg: Config) -> float:
+    """Seconds that a process waits for another one."""
+    return ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout') or TIMEOUT
+
+
+def explain_lost_process(error: Exception) -> str | None:
+    """What to tell people where a process lost contact with another one; None for other errors."""
+    ranks = int(os.environ.get('WORLD_SIZE', 1))
+    kind = getattr(torch.distributed, 'DistError', ())
+    first_line = str(error).strip().split('\n')[0]
+    if ranks == 1 or not (isinstance(error, kind) or _LOST.search(first_line)):
+        return None
+    return (
+        f'process {os.environ.get("RANK", "?")} of {ranks} (from 0) lost contact with another one '
+        f'({first_line}). That one failed, was killed (often because memory ran out), or gave no sign '
+        f'for the time of --dist-timeout ({TIMEOUT} seconds unless set). Its own output, or the log of '
+        'the machine, says why. All processes end now; --resume goes on from the last checkpoint.'
+    )

@@ -2,5 +2,6 @@
 
 from .check_weights_hook import CheckWeightsHook
 from .fit_decisions_hook import FitDecisionsHook
+from .preemption_hook import PreemptionHook
 
-__all__ = ['CheckWeightsHook', 'FitDecisionsHook']
+__all__ = ['CheckWeightsHook', 'FitDecisionsHook', 'PreemptionHook']

@@ -1,0 +1,102 @@
+"""What mmengine trains with on GPUs alone, for processes on CPUs: mixed precision and SyncBN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from mmengine import dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmkdlayer.registry import MODEL_WRAPPERS, OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class CpuAmpOptimWrapper(OptimWrapper):
+    """Automatic mixed precision on a CPU: bfloat16, whose range needs no loss scaling.
+
+    mmengine's AmpOptimWrapper refuses to be built without an accelerator.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass under autocast; gradients are accumulated as in OptimWrapper."""
+        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
+            yield
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of a tensor over all ranks; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        total = tensor.detach().clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        total = grads[0].clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+class CpuSyncBatchNorm(_BatchNorm):
+    """Like torch's SyncBatchNorm, which refuses to train on CPUs, as does DDP if it finds one."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, ...) by the mean and variance over the batches of all ranks."""
+        if not self.training:
+            return super().forward(x)
+        dims = [dim for dim in range(x.dim()) if dim != 1]
+        shape = [-1 if dim == 1 else 1 for dim in range(x.dim())]
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        wide = x.to(dtype)
+        group = getattr(self, 'process_group', None)  # SyncBatchNorm's
+        count = wide.new_full((1,), x.numel() // x.size(1))
+        sums = _SumOverRanks.apply(torch.cat([wide.sum(dims), count]), group)
+        total = sums[-1].detach()
+        mean = sums[:-1] / total
+        centred = wide - mean.view(shape)
+        variance = _SumOverRanks.apply(centred.square().sum(dims), group) / total
+        if self.track_running_stats:
+            self._track(mean.detach(), variance.detach(), total)
+        out = centred * (variance + self.eps).rsqrt().view(shape)
+        if self.affine:
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        return out.to(x.dtype)
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+        """Move the running statistics towards those of a batch."""
+        seen, running_mean, running_var = (
+            self.num_batches_tracked,
+            self.running_mean,
+            self.running_var,
+        )
+        assert seen is not None and running_mean is not None and running_var is not None
+        seen.add_(1)
+        rate: Any = 1 / seen if self.momentum is None else self.momentum
+        unbiased = variance * (total / (total - 1))
+        running_mean.add_((mean - running_mean) * rate)
+        running_var.add_((unbiased - running_var) * rate)
+
+
+@MODEL_WRAPPERS.register_module()
+class CpuDistributedDataParallel(MMDistributedDataParallel):
+    """mmengine's DDP wrapper on CPUs, with SyncBatchNorm layers that run there."""
+
+    def __init__(self, module: nn.Module, **kwargs: Any) -> None:
+        for layer in module.modules():
+            if type(layer) is nn.SyncBatchNorm:
+                layer.__class__ = CpuSyncBatchNorm  # the same parameters, buffers and hooks
+        super().__init__(module=module, **kwargs)

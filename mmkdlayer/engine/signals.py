@@ -1,0 +1,109 @@
+"""Signals that ask a training to end: noted while it trains, obeyed at once while it does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+#: Exit code of a training that was asked to end and can go on (EX_TEMPFAIL of sysexits.h).
+EXIT_CODE = 75
+
+
+def _do_nothing(number: int, frame: Any) -> None:
+    """Stand in for a signal's default action, which would kill the process."""
+
+
+class SignalWatch:
+    """A thread that learns of signals even while the main thread waits in compiled code.
+
+    While :attr:`deferring` is true a signal is kept in :attr:`received`; otherwise the process ends with
+    :data:`EXIT_CODE` at once. A process that waits for another rank, in a collective, could not do so
+    from an ordinary Python handler.
+
+    Args:
+        numbers: The signals.
+    """
+
+    def __init__(self, numbers: Sequence[signal.Signals]) -> None:
+        self.numbers = tuple(numbers)
+        self.deferring = False
+        self.received: signal.Signals | None = None
+        self._process = 0
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def start(self) -> bool:
+        """Begin to watch; False where it is not possible, because this is not the main thread."""
+        if not self.numbers or threading.current_thread() is not threading.main_thread():
+            return False
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._handlers = {number: signal.signal(number, _do_nothing) for number in self.numbers}
+        self._process = os.getpid()
+        # A forked process (a data worker) shares the socket: its signals are its own affair.
+        os.register_at_fork(after_in_child=self.stop)
+        threading.Thread(target=self._watch, args=(self._reader,), daemon=True).start()
+        return True
+
+    def stop(self) -> None:
+        """Give the signals their former handlers back."""
+        if not self._handlers:
+            return
+        signal.set_wakeup_fd(self._previous)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+        if os.getpid() == self._process:
+            self._writer.close()  # ends the thread
+
+    def _watch(self, reader: socket.socket) -> None:
+        with reader:
+            while numbers := reader.recv(64):
+                for number in numbers:
+                    if number in self.numbers:
+                        self._note(signal.Signals(number))
+
+    def _note(self, number: signal.Signals) -> None:
+        self.received = number
+        if not self.deferring:
+            if os.environ.get('RANK', '0') == '0':
+                print(
+                    f'\n{number.name} received outside the training loop: ended with exit code '
+                    f'{EXIT_CODE}. Start again with --resume; decisions that are fitted are kept.',
+                    file=sys.stderr,
+                    flush=True,
+                )
+            os._exit(EXIT_CODE)
+
+
+class ShieldedWorkerInit:
+    """A ``worker_init_fn`` whose worker ignores signals: the main process decides when it ends.
+
+    Slurm signals every process of a job. A data worker that dies of it would fail the training before
+    it could save.
+
+    Args:
+        init: The loader's own ``worker_init_fn``, or None.
+        numbers: The signals.
+    """
+
+    def __init__(self, init: Any, numbers: Sequence[signal.Signals]) -> None:
+        self.init = init
+        self.numbers = tuple(numbers)
+
+    def __call__(self, worker: int) -> None:
+        """Ignore the signals, then do what the loader's own function does."""
+        for number in self.numbers:
+            signal.signal(number, self._ignore_once if number == signal.SIGTERM else signal.SIG_IGN)
+        if self.init is not None:
+            self.init(worker)
+
+    @staticmethod
+    def _ignore_once(number: int, frame: Any) -> None:
+        # The loader and multiprocessing end workers that hang with SIGTERM, too.
+        signal.signal(number, signal.SIG_DFL)
