@@ -70,27 +70,30 @@ def arguments(
 
 RECORDING = """
 _base_ = {config!r}
-custom_imports = dict(imports=['mmkdlayer', 'loss_recorder'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmkdlayer', 'training_probes'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='mmkdlayer.CheckWeightsHook'),
     dict(type='mmkdlayer.FitDecisionsHook', out_dir={decisions!r}),
     dict(type='LossRecorder'),
+    {hook}
 ]
 train_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 {more}
 """
 
 
-def recording_config(folder: Path, more: str = '') -> Path:
-    """A config without random augmentation that records its losses; see ``loss_recorder``.
+def recording_config(folder: Path, more: str = '', hook: str = '') -> Path:
+    """A config without random augmentation that records its losses; see ``training_probes``.
 
     Args:
         folder: Where it is written. Its runs share their decisions there.
         more: Further lines of the config.
+        hook: One more hook.
     """
     path = folder / 'recording.py'
     decisions = str(folder / 'decisions')
-    path.write_text(RECORDING.format(config=str(CONFIG), decisions=decisions, more=more))
+    text = RECORDING.format(config=str(CONFIG), decisions=decisions, more=more, hook=hook)
+    path.write_text(text)
     return path
 
 

@@ -98,5 +98,5 @@ class CpuDistributedDataParallel(MMDistributedDataParallel):
     def __init__(self, module: nn.Module, **kwargs: Any) -> None:
         for layer in module.modules():
             if type(layer) is nn.SyncBatchNorm:
-                layer.__class__ = CpuSyncBatchNorm  # the same parameters, buffers and hooks
+                layer.__class__ = CpuSyncBatchNorm  # type: ignore[assignment]  # same parameters
         super().__init__(module=module, **kwargs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from command_line import arguments, recording_config, run, write_images
-from loss_recorder import read_losses
+from training_probes import read_losses
 
 STEPS = 4
 

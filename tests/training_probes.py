@@ -1,13 +1,15 @@
-"""For configs of tests: a hook that writes every rank's losses down."""
+"""For configs of tests: what writes every rank's losses down, and what ends a rank in mid-work."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.registry import HOOKS, TRANSFORMS
 from mmengine.runner import Runner
 
 
@@ -23,6 +25,35 @@ class LossRecorder(Hook):
         line.update(iteration=runner.iter, batch=batch_idx, images=images)
         with open(Path(runner.work_dir, f'losses.{runner.rank}.jsonl'), 'a') as file:
             file.write(json.dumps(line) + '\n')
+
+
+@HOOKS.register_module()
+class SendSignal(Hook):
+    """One rank sends itself a signal after an iteration (counted from 0 over the whole training)."""
+
+    def __init__(self, name: str, iteration: int, rank: int = 0) -> None:
+        self.number = signal.Signals[name]
+        self.iteration = iteration
+        self.rank = rank
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if runner.rank == self.rank and runner.iter == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+@TRANSFORMS.register_module()
+class DieOnRank:
+    """A transform that kills the process of one rank at the given image."""
+
+    def __init__(self, rank: int, image: int) -> None:
+        self.rank = rank
+        self.left = image
+
+    def __call__(self, results: dict) -> dict:
+        self.left -= 1
+        if self.left == 0 and os.environ['RANK'] == str(self.rank):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
 
 
 def read_losses(work: Path, ranks: int = 1) -> list[dict]:
