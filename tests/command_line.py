@@ -109,7 +109,7 @@ def environment() -> dict[str, str]:
     )
 
 
-def start(tool: str, line: list[str]) -> subprocess.Popen:
+def start(tool: str, line: list[str], env: dict[str, str] | None = None) -> subprocess.Popen:
     """Start a command in a process of its own; its output is one stream of lines."""
     program = ['bash'] if tool.endswith('.sh') else [sys.executable, '-u']
     return subprocess.Popen(
@@ -117,7 +117,7 @@ def start(tool: str, line: list[str]) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment(),
+        env=env or environment(),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -29,7 +30,7 @@ class LossRecorder(Hook):
 
 @HOOKS.register_module()
 class SendSignal(Hook):
-    """One rank sends itself a signal after an iteration (counted from 0 over the whole training)."""
+    """One rank sends itself and its data workers a signal after an iteration (counted from 0)."""
 
     def __init__(self, name: str, iteration: int, rank: int = 0) -> None:
         self.number = signal.Signals[name]
@@ -38,6 +39,8 @@ class SendSignal(Hook):
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         if runner.rank == self.rank and runner.iter == self.iteration:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, self.number)
             os.kill(os.getpid(), self.number)
 
 

@@ -2,38 +2,82 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
-from command_line import arguments, recording_config, run, write_images
+from command_line import arguments, environment, recording_config, run, start, write_images
 from training_probes import read_losses
-
-STEPS = 4
 
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 images: three batches of 8, or of two times 4."""
-    return write_images(tmp_path_factory.mktemp('data'), train=8)
+    """48 images: six batches of 8, or of two times 4."""
+    return write_images(tmp_path_factory.mktemp('data'), train=16)
+
+
+def two_processes(config: Path, *options: object, **changes: object) -> list[str]:
+    return arguments(config, 2, *options, train_dataloader__batch_size=4, **changes)
 
 
 def test_two_processes_equal_one(data: Path, tmp_path: Path) -> None:
     config = recording_config(tmp_path, "sync_bn = 'torch'")
-    options = dict(data=data, train_cfg__max_epochs=2)
     one, two = tmp_path / 'one', tmp_path / 'two'
-    run('train.py', arguments(config, '--work-dir', one, **options))
-    line = arguments(config, 2, '--work-dir', two, train_dataloader__batch_size=4, **options)
-    output = run('dist_train.sh', line)
+    run('train.py', arguments(config, '--work-dir', one, data=data))
+    output = run('dist_train.sh', two_processes(config, '--work-dir', two, data=data))
     assert 'Decision "penult": reused' in output
     expected, found = read_losses(one), read_losses(two, ranks=2)
     assert len(expected) == 6
     assert [line.pop('images') for line in found] == [line.pop('images') for line in expected]
-    for ours, theirs in zip(found[:STEPS], expected):
+    for ours, theirs in zip(found, expected):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
-    # Without SyncBN the same comparison fails: it is not blind.
-    apart = tmp_path / 'apart'
-    line = arguments(config, 2, '--work-dir', apart, train_dataloader__batch_size=4, **options)
-    run('dist_train.sh', [*line, 'sync_bn=None'])
-    assert read_losses(apart, ranks=2)[0]['distill.loss_penult'] != pytest.approx(
-        expected[0]['distill.loss_penult'], rel=1e-4
+
+
+@pytest.mark.parametrize('stage', ['fitting', 'training'])
+def test_killed_rank_ends_all(stage: str, data: Path, tmp_path: Path) -> None:
+    if stage == 'training':
+        more, hook = '', "dict(type='SendSignal', name='SIGKILL', iteration=2, rank=1)"
+    else:
+        more, hook = (
+            "_base_.test_pipeline.insert(0, dict(type='DieOnRank', rank=1, image=9))\n"
+            'val_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))',
+            '',
+        )
+    config = recording_config(tmp_path, more, hook)
+    process = start('dist_train.sh', two_processes(config, '--work-dir', tmp_path / 'w', data=data))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert 'process 0 of 2 (from 0) lost contact with another one' in output, output[-4000:]
+    assert ('Epoch(train) [1][3/6]' in output) == (stage == 'training')
+
+
+def test_silent_rank_ends_the_others(data: Path, tmp_path: Path) -> None:
+    config = recording_config(
+        tmp_path, hook="dict(type='SendSignal', name='SIGSTOP', iteration=2, rank=1)"
     )
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    line = arguments(
+        config,
+        '--work-dir',
+        tmp_path / 'w',
+        '--launcher',
+        'pytorch',
+        '--dist-timeout',
+        8,
+        data=data,
+    )
+    processes = []
+    for rank in range(2):
+        variables = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_PORT=port)
+        env = dict(environment(), **{name: str(value) for name, value in variables.items()})
+        processes.append(start('train.py', line, env=dict(env, MASTER_ADDR='127.0.0.1')))
+    try:
+        output, _ = processes[0].communicate(timeout=120)
+    finally:
+        for process in processes:
+            process.kill()
+    assert processes[0].returncode == 2, output[-4000:]
+    message = output[output.rindex('\nerror: ') :]
+    assert 'gave no sign for the time of --dist-timeout' in message

@@ -81,7 +81,7 @@ def config(folder: Path) -> Path:
 @pytest.fixture(scope='module')
 def expected(config: Path, data: Path, folder: Path) -> list[dict]:
     """What one process records on its own."""
-    options = dict(data=data, train_dataloader__batch_size=4, train_cfg__max_epochs=3)
+    options = dict(data=data, train_dataloader__batch_size=4, train_cfg__max_epochs=2)
     run('train.py', arguments(config, '--work-dir', folder / 'alone', **options))
     return read_losses(folder / 'alone')
 
@@ -98,7 +98,7 @@ def test_two_tasks_equal_one_process_across_a_requeue(
         data=data,
         train_dataloader__batch_size=2,
         train_dataloader__num_workers=1,
-        train_cfg__max_epochs=3,
+        train_cfg__max_epochs=2,
     )
     job = cluster.submit(job_folder, line)
     losses = job_folder / 'losses.0.jsonl'
@@ -110,9 +110,9 @@ def test_two_tasks_equal_one_process_across_a_requeue(
     found = read_losses(job_folder, ranks=2)
     assert re.search(r'SIGUSR1 received: saved \S+interrupted.pth after iteration', output), output
     assert re.search(r'Going on in epoch 1 after \d+ of 12 iterations', output)
-    assert len(found) == len(expected) == 36
+    assert len(found) == len(expected) == 24
     assert [line.pop('images') for line in found] == [line.pop('images') for line in expected]
-    for ours, theirs in zip(found[:4], expected):
+    for ours, theirs in zip(found[:12], expected):  # the epoch of the requeue
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
     assert not (job_folder / 'interrupted.pth').exists()
-    assert (job_folder / 'epoch_3.pth').exists()
+    assert (job_folder / 'epoch_2.pth').exists()
