@@ -22,7 +22,7 @@ class LossRecorder(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict
     ) -> None:
         images = [Path(s.img_path).stem + str(int(s.gt_label)) for s in data_batch['data_samples']]
-        line = {name: float(value) for name, value in outputs.items() if 'loss' in name}
+        line = {name: float(value.detach()) for name, value in outputs.items() if 'loss' in name}
         line.update(iteration=runner.iter, batch=batch_idx, images=images)
         with open(Path(runner.work_dir, f'losses.{runner.rank}.jsonl'), 'a') as file:
             file.write(json.dumps(line) + '\n')

@@ -64,7 +64,7 @@ def set_work_dir(cfg: Config, path: str, work_dir: str | None) -> None:
 
 def add_needed_hooks(cfg: Config) -> None:
     """Add the hooks that end on signals, fit decisions and check weights, where they are not listed."""
-    needed = TRAINING_HOOKS + (NEEDED_HOOKS if 'distiller' in cfg.model else ())
+    needed = TRAINING_HOOKS + (NEEDED_HOOKS if 'distiller' in cfg.get('model', {}) else ())
     hooks = list(cfg.get('custom_hooks') or [])
     listed = {str(hook.get('type')).rsplit('.', 1)[-1] for hook in hooks}
     hooks += [dict(type=name) for name in needed if name.rsplit('.', 1)[-1] not in listed]

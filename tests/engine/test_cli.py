@@ -30,12 +30,30 @@ def test_data_that_can_download_itself_needs_no_folder(
 
 
 def test_needed_hooks_are_added_once() -> None:
-    cfg = Config(dict(custom_hooks=[dict(type='mmkdlayer.FitDecisionsHook', out_dir='shared')]))
+    hooks = [dict(type='mmkdlayer.FitDecisionsHook', out_dir='shared')]
+    cfg = Config(dict(custom_hooks=hooks, model=dict(distiller=dict())))
     cli.add_needed_hooks(cfg)
     cli.add_needed_hooks(cfg)
     assert [hook['type'] for hook in cfg.custom_hooks] == [
         'mmkdlayer.FitDecisionsHook',
+        'mmkdlayer.PreemptionHook',
         'mmkdlayer.CheckWeightsHook',
     ]
     assert cli.fitting_hook(cfg).folder('work') == 'shared'
     assert cli.fitting_hook(Config({})).folder('work') == str(Path('work') / 'decisions')
+
+
+def test_hooks_of_a_training_without_kd_layers() -> None:
+    cfg = Config(dict(model=dict(type='ImageClassifier')))
+    cli.add_needed_hooks(cfg)
+    assert [hook['type'] for hook in cfg.custom_hooks] == ['mmkdlayer.PreemptionHook']
+
+
+def test_loop_by_epochs_becomes_resumable() -> None:
+    cfg = Config(dict(train_cfg=dict(by_epoch=True, max_epochs=3)))
+    cli.use_resumable_loop(cfg)
+    assert cfg.train_cfg == dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=3)
+    for own in (dict(by_epoch=False, max_iters=3), dict(type='MyLoop')):
+        cfg = Config(dict(train_cfg=own))
+        cli.use_resumable_loop(cfg)
+        assert cfg.train_cfg == own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -53,7 +55,7 @@ def test_gloo_from_the_launchers_environment(
     monkeypatch.setattr(launch, 'first_slurm_host', lambda: 'node7')
     cfg = Config(dict(launcher=launcher, find_unused_parameters=True))
     launch.prepare_launch(cfg)
-    assert no_process_group == [dict(backend='gloo')]
+    assert no_process_group == [dict(backend='gloo', timeout=timedelta(seconds=1800))]
     assert [launch.os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')] == ['3', '4', '1']
     assert launch.os.environ['MASTER_ADDR'] == ('node7' if launcher == 'slurm' else '127.0.0.1')
     assert cfg.model_wrapper_cfg.device_ids is None
@@ -64,3 +66,25 @@ def test_gloo_from_the_launchers_environment(
 def test_missing_environment_is_named() -> None:
     with pytest.raises(ConfigError, match='RANK, WORLD_SIZE, LOCAL_RANK'):
         launch.prepare_launch(Config(dict(launcher='pytorch')))
+
+
+@pytest.mark.parametrize(('given', 'config', 'expected'), [(60, 90, 60), (None, 90, 90)])
+def test_timeout_reaches_mmengine_on_an_accelerator(
+    given: float | None, config: float, expected: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
+    cfg = Config(dict(launcher='slurm', env_cfg=dict(dist_cfg=dict(timeout=config))))
+    launch.prepare_launch(cfg, given)
+    assert cfg.env_cfg.dist_cfg.timeout == expected
+
+
+def test_lost_process_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = RuntimeError('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:2\nmore')
+    assert launch.explain_lost_process(lost) is None  # a process that is alone
+    monkeypatch.setenv('WORLD_SIZE', '4')
+    monkeypatch.setenv('RANK', '2')
+    text = launch.explain_lost_process(lost)
+    assert text is not None
+    assert text.startswith('process 2 of 4 (from 0) lost contact')
+    assert '\n' not in text
+    assert launch.explain_lost_process(RuntimeError('mat1 and mat2 shapes differ')) is None

@@ -122,9 +122,18 @@ def test_teacher_checkpoint_that_is_truncated(
     refused(main, work, line, 'teacher.pth', 'truncated')
 
 
-def test_amp_without_an_accelerator(main: Main, images: Path, work: Path) -> None:
-    line = arguments(CONFIG, '--work-dir', work, '--amp', data=images)
-    refused(main, work, line, '--amp expects an accelerator')
+def test_amp_with_another_optimizer_wrapper(main: Main, images: Path, work: Path) -> None:
+    line = arguments(
+        CONFIG, '--work-dir', work, '--amp', data=images, optim_wrapper__type='ApexOptimWrapper'
+    )
+    refused(main, work, line, '--amp expects optim_wrapper.type OptimWrapper', 'ApexOptimWrapper')
+
+
+def test_timeout_that_is_not_positive(main: Main, images: Path, work: Path) -> None:
+    line = arguments(
+        CONFIG, '--work-dir', work, '--launcher', 'pytorch', '--dist-timeout', 0, data=images
+    )
+    refused(main, work, line, '--dist-timeout', '0')
 
 
 def test_classes_from_a_folder_that_is_not_given(

@@ -47,7 +47,11 @@ def test_killed_rank_ends_all(stage: str, data: Path, tmp_path: Path) -> None:
     process = start('dist_train.sh', two_processes(config, '--work-dir', tmp_path / 'w', data=data))
     output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert 'process 0 of 2 (from 0) lost contact with another one' in output, output[-4000:]
+    assert 'Signal 9 (SIGKILL)' in output, output[-4000:]  # what torchrun says of rank 1
+    # While fitting, rank 0 may be told to end by torchrun before it misses the other one.
+    words = ['process 0 of 2 (from 0) lost contact with another one']
+    words += ['SIGTERM received outside the training loop'] if stage == 'fitting' else []
+    assert any(word in output for word in words), output[-4000:]
     assert ('Epoch(train) [1][3/6]' in output) == (stage == 'training')
 
 

@@ -1,0 +1,79 @@
+"""Signals while a process trains, and while it does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmkdlayer
+
+# The module alone, which needs nothing of this package: importing that takes seconds.
+LOAD = """
+import multiprocessing, os, runpy, signal, sys, time
+signals = runpy.run_path({file!r})
+"""
+SCRIPT = """
+watch = signals['SignalWatch']((signal.SIGTERM, signal.SIGUSR1))
+assert watch.start()
+{body}
+"""
+DEFERRED = """
+watch.deferring = True
+os.kill(os.getpid(), signal.SIGUSR1)
+end = time.monotonic() + 20
+while watch.received is None and time.monotonic() < end:
+    time.sleep(0.01)
+print(watch.received.name)
+watch.stop()
+assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+"""
+AT_ONCE = """
+os.kill(os.getpid(), signal.SIGUSR1)
+while True:
+    time.sleep(1)
+"""
+# A child that is told to end (as a loader ends its workers) is no reason for the parent to end.
+CHILD = """
+child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))
+child.start()
+time.sleep(0.2)
+child.terminate()
+child.join(20)
+time.sleep(0.2)
+print(child.exitcode, watch.received)
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    file = Path(mmkdlayer.__file__).parent / 'engine' / 'signals.py'
+    program = [sys.executable, '-c', LOAD.format(file=str(file)) + code]
+    return subprocess.run(program, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ('body', 'code', 'output'),
+    [(DEFERRED, 0, 'SIGUSR1'), (AT_ONCE, 75, 'SIGUSR1 received outside'), (CHILD, 0, '-15 None')],
+    ids=['deferred', 'at once', 'child'],
+)
+def test_signal(body: str, code: int, output: str) -> None:
+    done = run(SCRIPT.format(body=body))
+    assert done.returncode == code, done.stderr
+    assert output in done.stdout + done.stderr
+
+
+WORKER = """
+seen = []
+signals['ShieldedWorkerInit'](seen.append, (signal.SIGTERM, signal.SIGUSR1))(7)
+for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL  # the next one, of the loader, ends it
+print(seen)
+"""
+
+
+def test_data_worker_outlives_one_signal() -> None:
+    done = run(WORKER)
+    assert done.stdout == '[7]\n', done.stderr

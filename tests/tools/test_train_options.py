@@ -1,0 +1,38 @@
+"""Options of the training command that change how it trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from command_line import arguments, recording_config
+from training_probes import read_losses
+
+Main = Callable[[str, list[str]], tuple[int, str]]
+
+
+def learning_rates(work: Path) -> list[float]:
+    (file,) = work.glob('*/vis_data/scalars.json')
+    lines = map(json.loads, file.read_text().splitlines())
+    return [line['lr'] for line in lines if 'lr' in line]
+
+
+def test_amp_and_scaled_learning_rate(main: Main, images: Path, tmp_path: Path) -> None:
+    config = recording_config(tmp_path)
+    runs = {}
+    for name, options in (('plain', ()), ('changed', ('--amp', '--auto-scale-lr'))):
+        work = tmp_path / name
+        line = arguments(
+            config, '--work-dir', work, *options, data=images, auto_scale_lr__base_batch_size=32
+        )
+        code, errors = main('train.py', line)
+        assert code == 0, errors
+        runs[name] = (learning_rates(work), read_losses(work))
+    # The batch is 8, the base 32.
+    assert runs['changed'][0] == pytest.approx([lr / 4 for lr in runs['plain'][0]])
+    found, expected = runs['changed'][1][0], runs['plain'][1][0]
+    assert found['loss'] != expected['loss']  # in bfloat16
+    assert found['loss'] == pytest.approx(expected['loss'], rel=0.05)
+    assert len(runs['changed'][1]) == 4
