@@ -16,7 +16,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.deploy import read_student_weights, student_model_config
 from mmkdlayer.deploy.checkpoints import load_weights
 from mmkdlayer.engine import cli
-from mmkdlayer.engine.launch import prepare_launch
+from mmkdlayer.engine.launch import end_launch, prepare_launch
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,6 +55,7 @@ def main() -> None:
         metrics = runner.test()
         if args.out and is_main_process():
             Path(args.out).write_text(json.dumps(metrics, indent=1))
+        end_launch()
 
 
 if __name__ == '__main__':

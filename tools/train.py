@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.engine import cli
-from mmkdlayer.engine.launch import prepare_launch
+from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.errors import ConfigError
 
 
@@ -85,6 +85,7 @@ def main() -> None:
         cli.check_checkpoints(cfg)
         prepare_launch(cfg, args.dist_timeout)
         Runner.from_cfg(cfg).train()
+        end_launch()
 
 
 if __name__ == '__main__':

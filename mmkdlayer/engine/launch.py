@@ -8,6 +8,7 @@ import subprocess
 from datetime import timedelta
 
 import torch.distributed
+from mmengine import dist
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -78,9 +79,9 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
 
 
 def end_launch() -> None:
-    """Leave the process group together: a rank that just exits may abort the others at their exit."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    """End the process group, after the work: its threads must not outlive the interpreter."""
+    if dist.is_distributed():
+        dist.barrier()
         torch.distributed.destroy_process_group()
 
 

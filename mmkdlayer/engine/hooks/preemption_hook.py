@@ -58,6 +58,15 @@ class Votes:
         self.pending = votes, work
         return decided
 
+    def close(self) -> None:
+        """End the last sum: nothing may run in the background when the process ends."""
+        if self.pending is not None:
+            self.pending[1].wait()
+            self.pending = None
+        if self.group is not None:
+            torch.distributed.destroy_process_group(self.group)
+            self.group = None
+
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
@@ -124,6 +133,8 @@ class PreemptionHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Nothing is left to save."""
+        if self.watch.deferring:
+            self.votes.close()
         self.watch.deferring = False
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
