@@ -80,6 +80,7 @@ def main() -> None:
         apply_options(cfg, args)
         cli.add_needed_hooks(cfg)
         cli.use_resumable_loop(cfg)
+        cli.check_compile(cfg)
         cli.check_data_roots(cfg, ('train_dataloader', 'val_dataloader'))
         cli.check_writable(cfg.work_dir)
         cli.check_checkpoints(cfg)

@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import re
+import shutil
 import sys
 import tempfile
 import traceback
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.error import URLError
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
@@ -76,6 +78,20 @@ def use_resumable_loop(cfg: Config) -> None:
     if cfg.train_cfg.get('by_epoch') and 'type' not in cfg.train_cfg:
         cfg.train_cfg.pop('by_epoch')
         cfg.train_cfg.type = 'mmkdlayer.ResumableEpochLoop'
+
+
+def check_compile(cfg: Config) -> None:
+    """Raise a ConfigError where ``compile`` asks for torch.compile on a CPU without a C++ compiler."""
+    options = cfg.get('compile')
+    backend = options.get('backend', 'inductor') if isinstance(options, dict) else 'inductor'
+    compilers = [os.environ.get('CXX') or 'g++', 'clang++']
+    if not options or backend != 'inductor' or get_device() != 'cpu':
+        return
+    if not any(shutil.which(compiler) for compiler in compilers):
+        raise ConfigError(
+            f'compile={options} expects a C++ compiler on a machine without GPU, but there is none of '
+            f'{", ".join(compilers)}. Install g++, or leave compile out.'
+        )
 
 
 def check_writable(folder: str) -> None:

@@ -129,6 +129,16 @@ def test_amp_with_another_optimizer_wrapper(main: Main, images: Path, work: Path
     refused(main, work, line, '--amp expects optim_wrapper.type OptimWrapper', 'ApexOptimWrapper')
 
 
+def test_compile_without_a_compiler(
+    main: Main, images: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('mmkdlayer.engine.cli.get_device', lambda: 'cpu')
+    monkeypatch.setattr('shutil.which', lambda name: None)
+    monkeypatch.setenv('CXX', 'some-c++')
+    line = arguments(CONFIG, '--work-dir', work, data=images, compile=True)
+    refused(main, work, line, 'C++ compiler', 'some-c++, clang++')
+
+
 def test_timeout_that_is_not_positive(main: Main, images: Path, work: Path) -> None:
     line = arguments(
         CONFIG, '--work-dir', work, '--launcher', 'pytorch', '--dist-timeout', 0, data=images

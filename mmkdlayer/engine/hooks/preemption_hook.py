@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
@@ -19,6 +19,7 @@ from mmkdlayer.atomic import replacing
 from mmkdlayer.engine.launch import timeout_of
 from mmkdlayer.engine.loops import ResumableEpochLoop
 from mmkdlayer.engine.signals import EXIT_CODE, ShieldedWorkerInit, SignalWatch
+from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import HOOKS
 
 #: The checkpoint in the work dir; removed when a later one is there.
@@ -119,7 +120,18 @@ class PreemptionHook(Hook):
         )
 
     def before_train(self, runner: Runner) -> None:
-        """From now on a signal is obeyed between two iterations."""
+        """From now on a signal is obeyed between two iterations.
+
+        Raises:
+            ConfigError: Ranks found different checkpoints to go on from.
+        """
+        places = all_gather_object((runner.epoch, runner.iter))
+        if len(set(places)) > 1:
+            raise ConfigError(
+                'All processes must start at the same place, but their (epoch, iteration) are '
+                f'{places}. --resume reads the checkpoint in each process: put the work dir '
+                f'({runner.work_dir}) on a disk that all machines share.'
+            )
         if not self.watch.numbers:
             return
         loops = [runner.train_loop, runner.val_loop]

@@ -12,6 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from mmkdlayer.engine.hooks import PreemptionHook
 from mmkdlayer.engine.loops import ResumableEpochLoop
+from mmkdlayer.errors import ConfigError
 
 
 def make_runner(loop_type: type = ResumableEpochLoop, batches: int = 5) -> Any:
@@ -68,3 +69,13 @@ def test_unknown_signals_are_refused() -> None:
     with pytest.raises(KeyError, match='SIGNONE'):
         PreemptionHook(signals=('SIGNONE',))
     assert PreemptionHook(signals=()).numbers == []
+
+
+def test_ranks_that_resume_from_different_checkpoints_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = 'mmkdlayer.engine.hooks.preemption_hook.all_gather_object'
+    monkeypatch.setattr(module, lambda place: [place, (0, 0)])
+    runner: Any = SimpleNamespace(epoch=2, iter=10, work_dir='local')
+    with pytest.raises(ConfigError, match=r'\(2, 10\), \(0, 0\).*work dir \(local\)'):
+        PreemptionHook().before_train(runner)
