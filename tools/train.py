@@ -77,8 +77,9 @@ def main() -> None:
     args = parse_args()
     with cli.errors_for_people(args.debug):
         cfg = cli.load_config(args)
-        apply_options(cfg, args)
         cli.add_needed_hooks(cfg)
+        cli.watch_signals(cfg)
+        apply_options(cfg, args)
         cli.use_resumable_loop(cfg)
         cli.check_compile(cfg)
         cli.check_data_roots(cfg, ('train_dataloader', 'val_dataloader'))

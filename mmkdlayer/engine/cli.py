@@ -24,6 +24,7 @@ from mmpretrain.registry import DATASETS
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.engine.launch import TIMEOUT, explain_lost_process
+from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.registry import HOOKS
 
@@ -71,6 +72,13 @@ def add_needed_hooks(cfg: Config) -> None:
     listed = {str(hook.get('type')).rsplit('.', 1)[-1] for hook in hooks}
     hooks += [dict(type=name) for name in needed if name.rsplit('.', 1)[-1] not in listed]
     cfg.custom_hooks = hooks
+
+
+def watch_signals(cfg: Config) -> None:
+    """Begin to watch for the PreemptionHook's signals before anything that takes long is built."""
+    for hook in cfg.get('custom_hooks') or []:
+        if str(hook.get('type')).rsplit('.', 1)[-1] == 'PreemptionHook':
+            WATCH.start(hook.get('signals', SIGNALS))
 
 
 def use_resumable_loop(cfg: Config) -> None:

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+#: The signals by which Slurm, and other launchers, ask a process to end.
+SIGNALS = ('SIGTERM', 'SIGUSR1')
 #: Exit code of a training that was asked to end and can go on (EX_TEMPFAIL of sysexits.h).
 EXIT_CODE = 75
 
@@ -24,22 +26,33 @@ class SignalWatch:
     While :attr:`deferring` is true a signal is kept in :attr:`received`; otherwise the process ends with
     :data:`EXIT_CODE` at once. A process that waits for another rank, in a collective, could not do so
     from an ordinary Python handler.
-
-    Args:
-        numbers: The signals.
     """
 
-    def __init__(self, numbers: Sequence[signal.Signals]) -> None:
-        self.numbers = tuple(numbers)
+    def __init__(self) -> None:
+        self.numbers: tuple[signal.Signals, ...] = ()
         self.deferring = False
         self.received: signal.Signals | None = None
         self._process = 0
         self._handlers: dict[signal.Signals, Any] = {}
 
-    def start(self) -> bool:
-        """Begin to watch; False where it is not possible, because this is not the main thread."""
-        if not self.numbers or threading.current_thread() is not threading.main_thread():
+    def start(self, names: Sequence[str]) -> bool:
+        """Begin to watch for signals, unless that was begun before.
+
+        Args:
+            names: Such as ``'SIGTERM'``.
+
+        Returns:
+            Whether they are watched: False without any, and outside the main thread, which alone can.
+
+        Raises:
+            KeyError: There is no such signal.
+        """
+        numbers = tuple(signal.Signals[name] for name in names)
+        if not numbers or threading.current_thread() is not threading.main_thread():
             return False
+        if self._handlers:
+            return self.numbers == numbers
+        self.numbers = numbers
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
@@ -79,6 +92,10 @@ class SignalWatch:
                     flush=True,
                 )
             os._exit(EXIT_CODE)
+
+
+#: The watch of this process: signals are the process's, not an object's.
+WATCH = SignalWatch()
 
 
 class ShieldedWorkerInit:

@@ -16,8 +16,8 @@ import multiprocessing, os, runpy, signal, sys, time
 signals = runpy.run_path({file!r})
 """
 SCRIPT = """
-watch = signals['SignalWatch']((signal.SIGTERM, signal.SIGUSR1))
-assert watch.start()
+watch = signals['SignalWatch']()
+assert watch.start(signals['SIGNALS']) and watch.start(signals['SIGNALS'])
 {body}
 """
 DEFERRED = """

@@ -10,6 +10,8 @@ from typing import Callable
 import pytest
 from command_line import ROOT, environment, write_images
 
+from mmkdlayer.engine.signals import WATCH
+
 
 @pytest.fixture(scope='session')
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -32,6 +34,8 @@ def main(
             runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
         except SystemExit as stop:
             code = int(stop.code or 0)
+        finally:
+            WATCH.stop()
         return code, capfd.readouterr().err
 
     return call

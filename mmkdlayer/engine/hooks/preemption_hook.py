@@ -18,7 +18,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmkdlayer.atomic import replacing
 from mmkdlayer.engine.launch import timeout_of
 from mmkdlayer.engine.loops import ResumableEpochLoop
-from mmkdlayer.engine.signals import EXIT_CODE, ShieldedWorkerInit, SignalWatch
+from mmkdlayer.engine.signals import EXIT_CODE, SIGNALS, WATCH, ShieldedWorkerInit
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import HOOKS
 
@@ -85,14 +85,16 @@ class PreemptionHook(Hook):
     # After everything that belongs to an iteration.
     priority = 'LOWEST'
 
-    def __init__(self, signals: Sequence[str] = ('SIGTERM', 'SIGUSR1')) -> None:
+    def __init__(self, signals: Sequence[str] = SIGNALS) -> None:
         self.numbers = [signal.Signals[name] for name in signals]
-        self.watch = SignalWatch(self.numbers)
+        self.watch = WATCH
         self.wanted = False
 
     def before_run(self, runner: Runner) -> None:
         """Begin to watch."""
-        if self.numbers and not self.watch.start():
+        names = [number.name for number in self.numbers]
+        if names and not self.watch.start(names):
+            self.numbers = []
             runner.logger.warning('PreemptionHook is off: signals reach the main thread alone.')
 
     def after_run(self, runner: Runner) -> None:
@@ -132,7 +134,7 @@ class PreemptionHook(Hook):
                 f'{places}. --resume reads the checkpoint in each process: put the work dir '
                 f'({runner.work_dir}) on a disk that all machines share.'
             )
-        if not self.watch.numbers:
+        if not self.numbers:
             return
         loops = [runner.train_loop, runner.val_loop]
         for loader in [loop.dataloader for loop in loops if loop is not None]:
