@@ -52,7 +52,7 @@ class SignalWatch:
             return False
         if self._handlers:
             return self.numbers == numbers
-        self.numbers = numbers
+        self.numbers, self.received, self.deferring = numbers, None, False
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
