@@ -45,7 +45,7 @@ def test_killed_rank_ends_all(stage: str, data: Path, tmp_path: Path) -> None:
         )
     config = recording_config(tmp_path, more, hook)
     process = start('dist_train.sh', two_processes(config, '--work-dir', tmp_path / 'w', data=data))
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
     assert 'Signal 9 (SIGKILL)' in output, output[-4000:]  # what torchrun says of rank 1
     # While fitting, rank 0 may be told to end by torchrun before it misses the other one.
@@ -78,7 +78,7 @@ def test_silent_rank_ends_the_others(data: Path, tmp_path: Path) -> None:
         env = dict(environment(), **{name: str(value) for name, value in variables.items()})
         processes.append(start('train.py', line, env=dict(env, MASTER_ADDR='127.0.0.1')))
     try:
-        output, _ = processes[0].communicate(timeout=120)
+        output, _ = processes[0].communicate(timeout=300)
     finally:
         for process in processes:
             process.kill()

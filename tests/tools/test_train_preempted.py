@@ -34,7 +34,7 @@ def test_goes_on_within_the_epoch(data: Path, tmp_path: Path) -> None:
     config = recording_config(tmp_path, hook="dict(type='SendSignal', name='SIGTERM', iteration=4)")
     line = arguments(config, '--work-dir', work, '--resume', **options)
     process = start('train.py', line)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 75, output[-4000:]
     saved = re.findall(r'SIGTERM received: saved (\S+) after iteration (\d+)', output)
     assert saved in [[(str(work / 'interrupted.pth'), str(done))] for done in (6, 8)]
@@ -62,7 +62,7 @@ def test_signal_to_one_rank_ends_all_at_the_same_iteration(data: Path, tmp_path:
     work = tmp_path / 'work'
     line = arguments(config, 2, '--work-dir', work, data=data, train_dataloader__batch_size=2)
     process = start('dist_train.sh', line)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
     assert 'exitcode  : 75' in output, output[-4000:]
     done = int(
@@ -88,7 +88,7 @@ def test_signal_while_fitting_ends_at_once(tmp_path: Path) -> None:
         assert piece, seen[-4000:]
         seen += piece
     process.send_signal(signal.SIGUSR1)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 75
     assert 'SIGUSR1 received outside the training loop' in output
     assert 'Epoch(train)' not in output

@@ -34,7 +34,7 @@ class Cluster:
         self.env = dict(environment(), **variables)
 
     def call(self, *command: str) -> str:
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -48,7 +48,7 @@ class Cluster:
     def state(self, job: str) -> str:
         return re.findall(r'JobState=(\w+)', self.call('scontrol', 'show', 'job', job))[0]
 
-    def wait(self, job: str, folder: Path, seconds: float = 90) -> str:
+    def wait(self, job: str, folder: Path, seconds: float = 300) -> str:
         """Wait until a job has completed; what it printed."""
         ends = ('COMPLETED', 'FAILED', 'CANCELLED', 'TIMEOUT', 'NODE_FAIL')
         wait_until(lambda: self.state(job) in ends, seconds, f'job {job}')
@@ -103,7 +103,7 @@ def test_two_tasks_equal_one_process_across_a_requeue(
     job = cluster.submit(job_folder, line)
     losses = job_folder / 'losses.0.jsonl'
     wait_until(
-        lambda: losses.exists() and losses.read_text().count('\n') >= 2, 60, 'the first iterations'
+        lambda: losses.exists() and losses.read_text().count('\n') >= 2, 180, 'the first iterations'
     )
     cluster.call('scancel', '--signal=USR1', job)
     output = cluster.wait(job, job_folder)
