@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.pipelines import find_pipeline, replace_pipeline
+
+from .partial_loading import without_first_batches
 
 
 def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
@@ -44,28 +44,13 @@ def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
         dataset=replace_pipeline(train['dataset'], pipeline),
         batch_size=max(train.get('batch_size', 1), test.get('batch_size', 1)),
         num_workers=train.get('num_workers', 0),
-        sampler=dict(type=ShareOfRank),
+        sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
         drop_last=False,
     )
     for key in ('collate_fn', 'pin_memory', 'prefetch_factor'):
         if key in test and not (key == 'prefetch_factor' and loader['num_workers'] == 0):
             loader[key] = copy.deepcopy(test[key])
     return loader
-
-
-class ShareOfRank(DefaultSampler):
-    """This rank's share of the data set, in order; each image once.
-
-    Attributes:
-        first: How many images of the share are left out at its beginning.
-    """
-
-    def __init__(self, dataset: Any, seed: int | None = None) -> None:
-        super().__init__(dataset, shuffle=False, seed=seed, round_up=False)
-        self.first = 0
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.islice(super().__iter__(), self.first, None)
 
 
 @contextmanager
@@ -114,9 +99,9 @@ class FeatureStream:
 
     def starting_at(self, number: int) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """The stream without its first ``number`` batches, whose images are not even read."""
-        self.loader.sampler.first = number * self.loader.batch_size
-        for batch in self.loader:
-            yield self.features(batch)
+        with without_first_batches(self.loader, number) as batches:
+            for batch in batches:
+                yield self.features(batch)
 
     @torch.no_grad()
     def features(self, batch: dict) -> tuple[dict[str, Tensor], Tensor]:

@@ -9,7 +9,6 @@ from torch import nn
 
 from mmkdlayer.engine.feature_stream import (
     FeatureStream,
-    ShareOfRank,
     evaluating,
     fitting_dataloader_cfg,
 )
@@ -28,7 +27,7 @@ VAL = dict(batch_size=8, dataset=dict(type='V', pipeline=['resize']), collate_fn
 def test_loader_reads_training_images_in_order_with_the_test_transform() -> None:
     loader = fitting_dataloader_cfg(ConfigDict(train_dataloader=TRAIN, val_dataloader=VAL))
     assert loader.dataset.dataset == dict(type='D', pipeline=['resize'])
-    assert loader.sampler == dict(type=ShareOfRank)
+    assert loader.sampler == dict(type='DefaultSampler', shuffle=False, round_up=False)
     assert (loader.batch_size, loader.num_workers, loader.drop_last) == (8, 3, False)
     assert loader.collate_fn == dict(type='c')
 
@@ -50,7 +49,7 @@ class CountedImages(torch.utils.data.Dataset):
 @pytest.mark.parametrize('done', [0, 1, 3])
 def test_a_later_start_gives_the_rest_without_reading_the_beginning(done: int) -> None:
     images = CountedImages()
-    sampler, collate = dict(type=ShareOfRank), dict(type='default_collate')
+    sampler, collate = dict(type='DefaultSampler', shuffle=False), dict(type='default_collate')
     loader = ConfigDict(dataset=images, batch_size=3, sampler=sampler, collate_fn=collate)
     stream = FeatureStream(None, {}, loader)
     stream.features = lambda batch: batch.tolist()  # the teacher is not what this is about

@@ -1,4 +1,4 @@
-"""Going on within an epoch."""
+"""Going on in the middle of a data loader."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from mmengine.dataset import DefaultSampler
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmkdlayer.engine.loops import without_first_batches
+from mmkdlayer.engine.partial_loading import without_first_batches
 
 
 class OtherBatchSampler(BatchSampler):
