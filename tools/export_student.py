@@ -1,23 +1,56 @@
 #!/usr/bin/env python
-"""Write the student as a folder of its own: config and weights, no teacher, no mmrazor."""
+"""Write the student as a folder of its own: config, weights, model card; no teacher, no mmrazor."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
 from mmengine.config import DictAction
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer.deploy import export_student
+from mmkdlayer.deploy import ExportOptions, export_student
+from mmkdlayer.deploy.formats import FILES, OPSET
+from mmkdlayer.deploy.model_card import read_metrics
 from mmkdlayer.engine import cli
+from mmkdlayer.errors import ConfigError
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='training config')
-    parser.add_argument('checkpoint', help='training checkpoint')
+    parser.add_argument('config', help='training config, or student.py of an exported student')
+    parser.add_argument('checkpoint', help='training checkpoint, or student.pth')
     parser.add_argument('--out', required=True, help='folder to write')
+    parser.add_argument(
+        '--ema',
+        action=argparse.BooleanOptionalAction,
+        help='averaged weights of an EMAHook, which validation used; --no-ema: those of the last step '
+        '(default: averaged, where the checkpoint has them)',
+    )
+    parser.add_argument(
+        '--fold', action='store_true', help='make each KD layer two plain 1x1 convolutions'
+    )
+    parser.add_argument(
+        '--prune-templates',
+        metavar='DATA',
+        help='fold, and leave out templates that fire nowhere in these images: train, val or test (of '
+        'the config), or a folder; logits on them stay the same',
+    )
+    parser.add_argument(
+        '--prune-images', type=int, metavar='N', help='at most N of them, at random'
+    )
+    parser.add_argument('--onnx', action='store_true', help=f'{FILES["onnx"]}, opset {OPSET}')
+    parser.add_argument('--torchscript', action='store_true', help=FILES['torchscript'])
+    parser.add_argument('--torch-export', action='store_true', help=FILES['torch_export'])
+    parser.add_argument(
+        '--metrics',
+        metavar='FILE',
+        help='for the model card: JSON of "tools/test.py ... --out FILE"',
+    )
+    parser.add_argument(
+        '--license', default='unknown', help='for the model card: licence of the weights'
+    )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
     cli.add_common_options(parser, DictAction, launcher=False)
     return parser.parse_args()
@@ -27,11 +60,33 @@ def main() -> None:
     """Export."""
     args = parse_args()
     with cli.errors_for_people(args.debug):
+        if args.prune_images is not None and (args.prune_images < 1 or not args.prune_templates):
+            raise ConfigError(
+                '--prune-images expects a positive number, beside --prune-templates DATA, but got '
+                f'{args.prune_images} and {args.prune_templates}.'
+            )
         cfg = cli.load_config(args)
+        if args.prune_templates and not os.path.isdir(args.prune_templates):
+            cli.check_data_roots(cfg, (f'{args.prune_templates}_dataloader',))
         cli.check_writable(args.out)
-        written = export_student(cfg, args.checkpoint, args.out)
+        options = ExportOptions(
+            ema=args.ema,
+            fold=args.fold,
+            prune_templates=args.prune_templates,
+            prune_images=args.prune_images,
+            formats=tuple(name for name in FILES if getattr(args, name)),
+            licence=args.license,
+            metrics=read_metrics(args.metrics) if args.metrics else {},
+        )
+        written = export_student(cfg, args.checkpoint, args.out, options)
         print(f'config: {written["config"]}\nweights: {written["weights"]}')
+        print(f'model card: {written["card"]}')
+        for change in written['changes']:
+            print(change)
         print(f'largest difference of logits to the training student: {written["difference"]:.2g}')
+        for name, difference in written['format_differences'].items():
+            file = written['weights'].with_name(FILES[name])
+            print(f'{file}: largest difference of logits to the exported student: {difference:.2g}')
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 
 STUDENT_PREFIX = 'architecture.'
+EMA_PREFIX = 'module.'
 
 
 def load_checkpoint_file(path: str | os.PathLike) -> Any:
@@ -41,27 +43,55 @@ def load_checkpoint_file(path: str | os.PathLike) -> Any:
 
 
 def read_student_weights(
-    path: str | os.PathLike,
+    path: str | os.PathLike, ema: bool | None = None
 ) -> tuple[OrderedDict[str, Tensor], dict[str, Any]]:
     """The student's state dict and the meta data of a training checkpoint or an exported student.
 
+    mmengine's EMAHook saves the averaged weights, those that it validates, as ``state_dict``, and the
+    weights of the last step as ``ema_state_dict``.
+
     Args:
         path: A file, or a URL that mmengine can read.
+        ema: True for averaged weights, False for those of the last step, None for what the checkpoint
+            has as its weights: averaged ones where it has both.
 
     Returns:
-        The student's state dict, without prefix, and the checkpoint's ``meta``.
+        The student's state dict, without prefix, and the checkpoint's ``meta``; there, ``averaged`` says
+        which weights these are, where the checkpoint has both.
 
     Raises:
-        ConfigError: It can't be read, or holds no state dict.
+        ConfigError: It can't be read, or holds no state dict, or not the averaged weights that are
+            wanted.
     """
     checkpoint = load_checkpoint_file(path)
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ConfigError(f'Checkpoint {path}: expected a state dict, but found none.')
+    meta = dict(checkpoint.get('meta') or {})
+    other = checkpoint.get('ema_state_dict')
+    if isinstance(other, dict):
+        meta['averaged'] = ema is not False
+        if ema is False:
+            inside = [key for key in other if key.startswith(EMA_PREFIX)]
+            state = {key[len(EMA_PREFIX) :]: other[key] for key in inside}
+    elif ema:
+        raise ConfigError(
+            f'Checkpoint {path}: expected averaged weights, but it has none (no ema_state_dict). Train '
+            "with custom_hooks=[dict(type='EMAHook')], or ask for no averaged weights."
+        )
     inside = [key for key in state if key.startswith(STUDENT_PREFIX)]
     if inside:
         state = {key[len(STUDENT_PREFIX) :]: state[key] for key in inside}
-    return OrderedDict(state), dict(checkpoint.get('meta') or {})
+    return OrderedDict(state), meta
+
+
+def hash_file(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> None:

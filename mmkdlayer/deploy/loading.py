@@ -12,7 +12,7 @@ from mmpretrain import get_model
 
 from mmkdlayer.errors import ConfigError
 
-from .checkpoints import load_weights
+from .checkpoints import hash_file, load_weights
 
 
 def load_student(
@@ -20,14 +20,17 @@ def load_student(
 ) -> BaseModel:
     """An exported student in eval mode, ready for mmpretrain's inferencers.
 
-    The folder's ``student.py`` is run (configs are code), its ``student.pth`` holds weights only.
+    The folder's ``student.py`` is run (configs are code), its ``student.pth`` holds weights only. The
+    config knows the SHA-256 of the weights: another file is refused. That finds damage and mixed-up
+    files; whoever can write the folder can change both.
 
     Args:
         directory: The folder that ``tools/export_student.py`` wrote.
         device: Where to put the model; None leaves it on the CPU.
 
     Raises:
-        ConfigError: The folder is no exported student, or its weights do not fit its config.
+        ConfigError: The folder is no exported student, its weights are not the exported ones, or do not
+            fit its config.
     """
     folder = Path(directory)
     for name in ('student.py', 'student.pth'):
@@ -36,17 +39,27 @@ def load_student(
                 f'{folder} is no exported student: it has no {name}. Write one with "python '
                 'tools/export_student.py CONFIG CHECKPOINT --out DIR".'
             )
+    weights = folder / 'student.pth'
+    cfg = Config.fromfile(folder / 'student.py')
+    expected = cfg.get('weights_sha256')  # who changes the weights on purpose takes it out
+    found = hash_file(weights)
+    if expected is not None and found != expected:
+        raise ConfigError(
+            f'{weights}: expected the weights that were exported with student.py, with the SHA-256 '
+            f'{expected}, but this file has {found}; it is truncated, damaged, changed or of another '
+            'export. Export the student again.'
+        )
     try:
-        content = torch.load(folder / 'student.pth', map_location='cpu', weights_only=True)
+        content = torch.load(weights, map_location='cpu', weights_only=True)
         state, meta = content['state_dict'], content['meta']
     except Exception as error:
         raise ConfigError(
-            f'{folder / "student.pth"}: expected weights that torch loads with weights_only=True, but '
-            f'that failed ({type(error).__name__}); the file is truncated, damaged or foreign. Export '
-            'the student again.'
+            f'{weights}: expected weights that torch loads with weights_only=True, but that failed '
+            f'({type(error).__name__}); the file is truncated, damaged or foreign. Export the student '
+            'again.'
         ) from error
-    model = get_model(Config.fromfile(folder / 'student.py'), pretrained=False)
-    load_weights(model, state, str(folder / 'student.pth'))
+    model = get_model(cfg, pretrained=False)
+    load_weights(model, state, str(weights))
     if meta.get('dataset_meta'):
         model._dataset_meta = meta['dataset_meta']
     if device is not None:

@@ -20,7 +20,7 @@ def contents(folder) -> list[str]:
 def test_the_exported_student_gives_the_logits_of_the_trained_one(training, tmp_path, make_batch):
     out = tmp_path / 'new' / 'student'
     result = export_student(training.cfg, training.checkpoint, out)
-    assert contents(out) == ['student.pth', 'student.py']
+    assert contents(out) == ['model_card.md', 'student.pth', 'student.py']
     assert result['config'] == out / 'student.py' and result['weights'] == out / 'student.pth'
     assert result['difference'] <= 1e-5
     student = load_student(out)
@@ -37,7 +37,7 @@ def test_exporting_again_replaces_both_files(training, tmp_path):
     out = tmp_path / 'student'
     for _ in range(2):
         export_student(training.cfg, training.checkpoint, str(out))
-    assert contents(out) == ['student.pth', 'student.py']
+    assert contents(out) == ['model_card.md', 'student.pth', 'student.py']
 
 
 def test_a_checkpoint_that_holds_the_teacher_too(training, tmp_path, make_batch):
@@ -145,7 +145,7 @@ def test_logits_that_differ_are_not_exported(training, tmp_path, monkeypatch):
     monkeypatch.setattr(export, 'student_config', changed)
     with pytest.raises(ConfigError, match='gives other logits than the training student'):
         export_student(training.cfg, training.checkpoint, out)
-    assert contents(out) == ['student.pth', 'student.py']
+    assert contents(out) == ['model_card.md', 'student.pth', 'student.py']
     assert (out / 'student.pth').read_bytes() == before
 
 
