@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from mmengine.config import DictAction
@@ -15,6 +16,7 @@ from mmengine.runner import Runner
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.deploy import read_student_weights, student_model_config
 from mmkdlayer.deploy.checkpoints import load_weights
+from mmkdlayer.deploy.loading import check_weights_file
 from mmkdlayer.engine import cli
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 
@@ -40,6 +42,8 @@ def main() -> None:
         cli.set_work_dir(cfg, args.config, args.work_dir)
         cli.check_data_roots(cfg, ('test_dataloader',))
         cli.check_writable(cfg.work_dir)
+        if os.path.isfile(args.checkpoint):
+            check_weights_file(cfg, args.checkpoint)
         state, _ = read_student_weights(args.checkpoint)
         # Only the student is tested, so only the student is built.
         cfg.model = student_model_config(cfg)

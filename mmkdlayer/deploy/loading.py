@@ -15,14 +15,38 @@ from mmkdlayer.errors import ConfigError
 from .checkpoints import hash_file, load_weights
 
 
+def check_weights_file(cfg: Config, weights: str | os.PathLike) -> None:
+    """Refuse weights that are not those of the exported config, which knows their SHA-256.
+
+    That finds damage and mixed-up files, not malice: whoever can write the folder can change both.
+
+    Args:
+        cfg: The config of an exported student; others have no ``weights_sha256``, and pass.
+        weights: The file.
+
+    Raises:
+        ConfigError: It is another file.
+    """
+    expected = cfg.get('weights_sha256')
+    if expected is None:
+        return
+    found = hash_file(weights)
+    if found != expected:
+        raise ConfigError(
+            f'{weights}: expected the weights that were exported with this student.py, with the '
+            f'SHA-256 {expected}, but this file has {found}; it is truncated, damaged, changed or of '
+            'another export. Export the student again; if the weights were changed on purpose, take '
+            'weights_sha256 out of student.py.'
+        )
+
+
 def load_student(
     directory: str | os.PathLike, device: str | torch.device | None = None
 ) -> BaseModel:
     """An exported student in eval mode, ready for mmpretrain's inferencers.
 
-    The folder's ``student.py`` is run (configs are code), its ``student.pth`` holds weights only. The
-    config knows the SHA-256 of the weights: another file is refused. That finds damage and mixed-up
-    files; whoever can write the folder can change both.
+    The folder's ``student.py`` is run (configs are code), its ``student.pth`` holds weights only; they
+    must be those that were exported.
 
     Args:
         directory: The folder that ``tools/export_student.py`` wrote.
@@ -41,14 +65,7 @@ def load_student(
             )
     weights = folder / 'student.pth'
     cfg = Config.fromfile(folder / 'student.py')
-    expected = cfg.get('weights_sha256')  # who changes the weights on purpose takes it out
-    found = hash_file(weights)
-    if expected is not None and found != expected:
-        raise ConfigError(
-            f'{weights}: expected the weights that were exported with student.py, with the SHA-256 '
-            f'{expected}, but this file has {found}; it is truncated, damaged, changed or of another '
-            'export. Export the student again.'
-        )
+    check_weights_file(cfg, weights)
     try:
         content = torch.load(weights, map_location='cpu', weights_only=True)
         state, meta = content['state_dict'], content['meta']
