@@ -1,0 +1,98 @@
+"""Checkpoints of a training with mmengine's EMAHook: averaged weights, and those of the last step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmkdlayer import load_student
+from mmkdlayer.deploy import ExportOptions, export_student, read_student_weights
+from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.errors import ConfigError
+
+MOMENTUM, STEPS = 0.25, 3
+
+
+class Batch(Dataset):
+    def __init__(self, inputs, samples):
+        self.items = list(zip(inputs, samples))
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        inputs, sample = self.items[index]
+        return dict(inputs=inputs, data_samples=sample)
+
+
+@pytest.fixture
+def averaged(training, make_batch, tmp_path):
+    """A distillation of three steps with EMAHook: its checkpoint, and the weights after each step."""
+    model = training.model
+    steps = []
+
+    def note(module, *_):
+        steps.append({key: value.clone() for key, value in module.student.state_dict().items()})
+
+    runner = Runner(
+        model=model,
+        work_dir=str(tmp_path / 'work'),
+        train_dataloader=dict(
+            batch_size=4,
+            dataset=Batch(*make_batch(4)),
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate'),
+        ),
+        train_cfg=dict(by_epoch=False, max_iters=STEPS),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.2)),
+        custom_hooks=[dict(type='EMAHook', momentum=MOMENTUM, priority='NORMAL')],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1)),
+        default_scope='mmpretrain',
+        log_level='ERROR',
+        experiment_name=tmp_path.name,
+    )
+    # the student before the second step, the third, ... is the one after the first, the second, ...
+    model.register_forward_pre_hook(note)
+    runner.train()
+    note(model)
+    return training._replace(checkpoint=tmp_path / 'work' / f'iter_{STEPS}.pth'), steps[1:]
+
+
+def exported(case, folder, ema):
+    training, _ = case
+    export_student(training.cfg, training.checkpoint, folder, ExportOptions(ema=ema))
+    return load_student(folder).state_dict(), (folder / 'model_card.md').read_text()
+
+
+@pytest.mark.parametrize('ema', [None, True])
+def test_the_averaged_weights(ema, averaged, tmp_path):
+    _, steps = averaged
+    assert len(steps) == STEPS
+    state, page = exported(averaged, tmp_path / 'out', ema)
+    for key in ('head.fc.weight', 'kd_layers.inter.templates.weight', 'backbone.conv1.weight'):
+        mean = steps[0][key].clone()
+        for step in steps[1:]:
+            mean = (1 - MOMENTUM) * mean + MOMENTUM * step[key]
+        assert not torch.allclose(mean, steps[-1][key], atol=1e-4)
+        torch.testing.assert_close(state[key], mean)
+    assert '(averaged weights)' in page
+
+
+def test_the_weights_of_the_last_step(averaged, tmp_path):
+    _, steps = averaged
+    state, page = exported(averaged, tmp_path / 'out', False)
+    assert set(state) == set(steps[-1])
+    for key, value in steps[-1].items():
+        torch.testing.assert_close(state[key], value, msg=key)
+    assert '(weights of the last step)' in page
+
+
+def test_a_checkpoint_without_averaged_weights(training, tmp_path):
+    with pytest.raises(ConfigError, match=r'expected averaged weights.*no ema_state_dict.*EMAHook'):
+        read_student_weights(training.checkpoint, ema=True)
+    plain, meta = read_student_weights(training.checkpoint, ema=False)
+    assert plain.keys() == read_student_weights(training.checkpoint)[0].keys()
+    assert 'averaged' not in meta
+    assert 'ema_state_dict' not in load_checkpoint_file(training.checkpoint)

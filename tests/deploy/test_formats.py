@@ -1,0 +1,141 @@
+"""ONNX, TorchScript and torch.export: the same logits for any batch, with standard operators alone."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from mmkdlayer import load_student
+from mmkdlayer.deploy import ExportOptions, export_student, formats
+from mmkdlayer.errors import ConfigError
+
+needs_torch_export = pytest.mark.skipif(
+    'strict' not in inspect.signature(torch.export.export).parameters,
+    reason='torch.export needs torch 2.5 or later',
+)
+
+
+@pytest.fixture(params=[False, True], ids=['trained', 'folded'])
+def export(request, training, tmp_path):
+    def write(*names: str) -> dict:
+        options = ExportOptions(fold=request.param, formats=names)
+        return export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
+
+    return write
+
+
+def images(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(count))
+
+
+def test_onnx(export, training, tmp_path):
+    onnx = pytest.importorskip('onnx')
+    runtime = pytest.importorskip('onnxruntime')
+    result = export('onnx')
+    assert result['format_differences']['onnx'] <= 1e-4
+    graph = onnx.load(str(tmp_path / 'out' / 'student.onnx'))
+    onnx.checker.check_model(graph)
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [('', 17)]
+    assert {node.domain for node in graph.graph.node} == {''}
+    session = runtime.InferenceSession(str(tmp_path / 'out' / 'student.onnx'))
+    [given], [taken] = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.shape) == ('input', ['batch', 3, 16, 16])
+    assert (taken.name, taken.shape[0]) == ('output', 'batch')
+    for count in (1, 5):
+        [logits] = session.run(None, {'input': images(count).numpy()})
+        expected = training.model.student(images(count)).detach()
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=0)
+    assert 'opset 17' in result['card'].read_text()
+
+
+@pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
+def test_torchscript(export, training, tmp_path):
+    export('torchscript')
+    module = torch.jit.load(str(tmp_path / 'out' / 'student.pt'))
+    for count in (1, 5):
+        expected = training.model.student(images(count))
+        torch.testing.assert_close(module(images(count)), expected, atol=1e-5, rtol=0)
+
+
+@needs_torch_export
+def test_torch_export(export, training, tmp_path):
+    export('torch_export')
+    program = torch.export.load(str(tmp_path / 'out' / 'student.pt2'))
+    operators = {str(n.target) for n in program.graph.nodes if n.op == 'call_function'}
+    # beside torch's operators: Python's own, and the block in which the trained layer leaves autocast
+    others = {name for name in operators if not name.startswith(('aten.', '<built-in function'))}
+    assert others <= {'wrap_with_autocast'}
+    for count in (1, 5):
+        expected = training.model.student(images(count))
+        torch.testing.assert_close(program.module()(images(count)), expected, atol=1e-5, rtol=0)
+
+
+def test_the_student_is_as_before(training, tmp_path):
+    export_student(training.cfg, training.checkpoint, tmp_path / 'out')
+    student = load_student(tmp_path / 'out')
+    before = [(name, p.requires_grad) for name, p in student.named_parameters()]
+    formats.write_format('torchscript', student, images(3), tmp_path)
+    assert [(name, p.requires_grad) for name, p in student.named_parameters()] == before
+    assert all(wanted for _, wanted in before)
+
+
+def test_a_file_that_gives_other_logits_is_not_written(training, tmp_path, monkeypatch):
+    def wrong(model, images, path):
+        path.write_bytes(b'some program')
+        return lambda x: model(x) + 2e-4
+
+    monkeypatch.setitem(formats.WRITERS, 'torchscript', wrong)
+    options = ExportOptions(formats=('torchscript',))
+    with pytest.raises(ConfigError, match=r'student\.pt gives other logits.*0\.0001.*Nothing was'):
+        export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+def test_a_network_that_can_not_be_written_so(training, tmp_path, monkeypatch):
+    def fails(model, images, path):
+        raise ValueError('no such operator\nand much more')
+
+    monkeypatch.setitem(formats.WRITERS, 'torchscript', fails)
+    options = ExportOptions(formats=('torchscript',))
+    with pytest.raises(
+        ConfigError, match=r'student\.pt: torch .* ValueError: no such operator\. L'
+    ):
+        export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+@pytest.mark.parametrize('module', ['onnx', 'onnxruntime'])
+def test_onnx_that_is_not_installed(module, training, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, module, None)
+    if module != 'onnx':
+        pytest.importorskip('onnx')
+    with pytest.raises(ConfigError, match=f'needs the package {module}.*pip install onnx onnxr'):
+        export_student(
+            training.cfg, training.checkpoint, tmp_path / 'out', ExportOptions(formats=('onnx',))
+        )
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+def test_a_format_that_is_no_longer_written_goes(training, tmp_path):
+    out = tmp_path / 'out'
+    options = ExportOptions(formats=('torchscript',))
+    result = export_student(training.cfg, training.checkpoint, out, options)
+    assert [file.name for file in result['files']] == [
+        'student.pth',
+        'student.py',
+        'model_card.md',
+        'student.pt',
+    ]
+    (out / 'notes.txt').write_text('mine')
+    export_student(training.cfg, training.checkpoint, out)
+    assert sorted(file.name for file in out.iterdir()) == [
+        'model_card.md',
+        'notes.txt',
+        'student.pth',
+        'student.py',
+    ]

@@ -1,0 +1,106 @@
+"""The model card tells what is known, and no more."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+
+from mmkdlayer.deploy import ExportOptions, export_student
+from mmkdlayer.deploy.checkpoints import hash_file
+from mmkdlayer.deploy.model_card import describe_network, read_metrics
+from mmkdlayer.errors import ConfigError, DecisionFileError
+
+
+def card(training, out, **options) -> str:
+    export_student(training.cfg, training.checkpoint, out, ExportOptions(**options))
+    return (out / 'model_card.md').read_text()
+
+
+def rows(page: str) -> dict[str, str]:
+    return dict(re.findall(r'^\| ([^|]+) \| ([^|]+) \|$', page, re.M))
+
+
+def test_it_names_networks_data_and_layers(training, tmp_path):
+    training.cfg.model.teacher_ckpt = str(tmp_path / 'private' / 'teacher.pth')
+    training.cfg.train_dataloader.dataset.data_root = str(tmp_path / 'private' / 'animals')
+    page = card(training, tmp_path / 'out')
+    found = rows(page)
+    assert found['student'] == 'ResNet_CIFAR (depth=18, base_channels=4)'
+    assert found['distilled from'] == 'ResNet_CIFAR (depth=18, base_channels=6), teacher.pth'
+    assert found['checkpoint'].startswith('epoch_2.pth, SHA-256')
+    assert hash_file(training.checkpoint) in page
+    assert found['trained on'] == 'CustomDataset, animals'
+    assert found['classes'] == '3: cat, dog, owl'
+    assert found['epoch'] == '2'
+    assert '| inter | `backbone.layer3.0` | 16 | 6 | 1.0 |' in page
+    assert '| penult | `backbone.layer3` | 16 | 5 | 0.5 |' in page
+    assert 'None were given' in page and 'license: "unknown"' in page
+    assert f'torch {torch.__version__.split("+")[0]}' in page
+    assert str(tmp_path) not in page
+
+
+def test_the_hashes_of_the_files_are_theirs(training, tmp_path):
+    page = card(training, tmp_path / 'out', formats=('torchscript',))
+    listed = dict(re.findall(r'^\| (student\.\w+) \| \d+ \| `([0-9a-f]{64})` \|$', page, re.M))
+    assert set(listed) == {'student.py', 'student.pth', 'student.pt'}
+    for name, digest in listed.items():
+        assert hash_file(tmp_path / 'out' / name) == digest
+
+
+def test_licence_and_metrics(training, tmp_path):
+    metrics = {'accuracy/top1': 72.5, 'accuracy/top5': 91.0}
+    (tmp_path / 'metrics.json').write_text(json.dumps(metrics))
+    assert read_metrics(tmp_path / 'metrics.json') == metrics
+    page = card(training, tmp_path / 'out', licence='apache-2.0', metrics=metrics)
+    assert 'license: "apache-2.0"' in page
+    assert '| accuracy/top1 | 72.5 |' in page and 'None were given' not in page
+
+
+@pytest.mark.parametrize('content', [None, 'no json', '[1]', '{"a": "b"}'])
+def test_metrics_that_are_none(content, tmp_path):
+    if content is not None:
+        (tmp_path / 'metrics.json').write_text(content)
+    with pytest.raises(ConfigError, match=r'metrics\.json: expected'):
+        read_metrics(tmp_path / 'metrics.json')
+
+
+@pytest.fixture
+def decisions(training):
+    folder = training.checkpoint.parent / 'decisions'
+    for name in ('inter', 'penult'):
+        decision = training.model.distiller.distill_losses[f'loss_{name}'].decision
+        decision.provenance = dict(
+            layer=dict(source=f'backbone.of_{name}'), data=dict(images=12), date='2026-01-02T03:04'
+        )
+        decision.save(folder / f'{name}.safetensors')
+    return folder
+
+
+def test_decision_files_of_the_training_and_of_the_config(training, decisions, tmp_path):
+    other = tmp_path / 'other.safetensors'
+    training.model.distiller.distill_losses.loss_penult.decision.save(other)
+    training.cfg.model.distiller.distill_losses.loss_penult.decision.file = str(other)
+    page = card(training, tmp_path / 'out')
+    inter = decisions / 'inter.safetensors'
+    line = next(line for line in page.splitlines() if line.startswith('| inter.safetensors'))
+    assert 'SubclassDecision (num_classes=3,' in line
+    assert '`backbone.of_inter`, 12 images, 2026-01-02' in line
+    assert hash_file(inter)[:16] in line
+    assert '| other.safetensors | CentroidDecision' in page
+
+
+def test_a_damaged_decision_file_is_refused(training, decisions, tmp_path):
+    file = decisions / 'inter.safetensors'
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(DecisionFileError, match=r'inter\.safetensors: .*truncated'):
+        card(training, tmp_path / 'out')
+    assert list((tmp_path / 'out').iterdir()) == []
+
+
+def test_networks_by_path_and_without_settings():
+    assert describe_network(dict(cfg_path='mmpretrain::a/b.py')) == 'mmpretrain::a/b.py'
+    assert describe_network(dict(backbone=dict(type='mmpretrain.VGG'))) == 'VGG'
+    assert describe_network(None) == 'not stated'

@@ -1,0 +1,96 @@
+"""The student of every config of this repository is exported, folded and loaded.
+
+A sample here; all with ``ALL_CONFIGS=1 python -m pytest tests/deploy/test_published_exports.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmkdlayer import load_student
+from mmkdlayer.deploy import ExportOptions, FoldedKDLayer, export, export_student
+from mmkdlayer.registry import MODELS
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+ALL = sorted(
+    str(path.relative_to(CONFIGS))
+    for folder in ('kdlayer', 'ablation', 'teachers', 'quickstart')
+    for path in (CONFIGS / folder).glob('*.py')
+    if not path.stem.startswith('_')
+)
+SAMPLE = [
+    'kdlayer/resnet110_resnet20_cifar100_letkd1.py',
+    'kdlayer/wrn40-2_wrn16-2_tinyimagenet.py',
+    'kdlayer/resnet32x4_shufflenetv2_cifar100.py',
+    'kdlayer/resnet50_mobilenetv2_cifar100.py',
+    'kdlayer/resnet34_resnet18_in1k.py',
+    'kdlayer/folder_example.py',
+    'ablation/resnet56_resnet20_cifar100_inter0_penult1.py',
+    'ablation/resnet56_resnet20_cifar100_unsupervised.py',
+    'ablation/resnet56_resnet20_cifar100_kd.py',
+    'teachers/resnet56_cifar100.py',
+]
+CASES = ALL if os.environ.get('ALL_CONFIGS') else SAMPLE
+
+
+@pytest.fixture
+def small_images(monkeypatch):
+    """Compare on small images: any size tells the same."""
+    monkeypatch.setattr(export, 'find_input_size', lambda cfg: (64, 64))
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Two classes, for configs that take their classes from the folders of the data."""
+    for split in ('train', 'test'):
+        for name in ('ant', 'bee'):
+            (tmp_path / 'data' / split / name).mkdir(parents=True)
+    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'data'))
+
+
+def test_the_sample_is_of_these_configs():
+    assert set(SAMPLE) <= set(ALL) and len(ALL) > 50
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_it_is_exported_and_folded(name, tmp_path, small_images, folders):
+    cfg = Config.fromfile(CONFIGS / name)
+    init_default_scope(cfg.default_scope)
+    architecture = dict(cfg.model.get('architecture') or cfg.model)
+    torch.manual_seed(0)
+    untaught = export.untaught(cfg)
+    model = MODELS.build(untaught.model)
+    model = getattr(model, 'student', model)
+    state = {
+        key: torch.rand_like(value) + 0.5
+        if key.endswith('running_var')
+        else torch.randn_like(value) * 0.1
+        if key.endswith(('running_mean', 'bias'))
+        else value
+        for key, value in model.state_dict().items()
+    }
+    prefix = 'architecture.' if 'architecture' in cfg.model else ''
+    checkpoint = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict={prefix + k: v for k, v in state.items()}), checkpoint)
+    plain = export_student(cfg, checkpoint, tmp_path / 'plain')
+    assert plain['difference'] <= 1e-5
+    folded = export_student(cfg, checkpoint, tmp_path / 'folded', ExportOptions(fold=True))
+    assert folded['difference'] <= 1e-4
+
+    student = load_student(tmp_path / 'plain')
+    assert set(student.state_dict()) == set(state)
+    small = load_student(tmp_path / 'folded')
+    names = set(getattr(student, 'kd_layers', {}))
+    alphas = {key: student.kd_layers[key].alpha for key in names}
+    left = getattr(small, 'kd_layers', {})
+    assert set(left) == {key for key, alpha in alphas.items() if alpha}
+    assert all(isinstance(layer, FoldedKDLayer) for layer in left.values())
+    assert bool(names) == ('connectors' in str(cfg.model) or 'kd_layers' in architecture)
+    text = (tmp_path / 'folded' / 'student.py').read_text()
+    assert 'teacher' not in text and 'mmrazor' not in text
