@@ -1,6 +1,6 @@
 """The student of every config of this repository is exported, folded and loaded.
 
-A sample here; all with ``ALL_CONFIGS=1 python -m pytest tests/deploy/test_published_exports.py``.
+A sample here (8 s); all, in 4 minutes, with ``ALL_CONFIGS=1 python -m pytest tests/deploy/test_published_exports.py``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,10 @@ ALL = sorted(
 )
 SAMPLE = [
     'kdlayer/resnet110_resnet20_cifar100_letkd1.py',
-    'kdlayer/wrn40-2_wrn16-2_tinyimagenet.py',
-    'kdlayer/resnet32x4_shufflenetv2_cifar100.py',
-    'kdlayer/resnet50_mobilenetv2_cifar100.py',
     'kdlayer/resnet34_resnet18_in1k.py',
     'kdlayer/folder_example.py',
     'ablation/resnet56_resnet20_cifar100_inter0_penult1.py',
     'ablation/resnet56_resnet20_cifar100_unsupervised.py',
-    'ablation/resnet56_resnet20_cifar100_kd.py',
     'teachers/resnet56_cifar100.py',
 ]
 CASES = ALL if os.environ.get('ALL_CONFIGS') else SAMPLE
