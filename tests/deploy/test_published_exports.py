@@ -1,6 +1,7 @@
 """The student of every config of this repository is exported, folded and loaded.
 
-A sample here (8 s); all, in 4 minutes, with ``ALL_CONFIGS=1 python -m pytest tests/deploy/test_published_exports.py``.
+A sample here; all, in 4 minutes, with
+``ALL_CONFIGS=1 python -m pytest tests/deploy/test_published_exports.py``.
 """
 
 from __future__ import annotations

@@ -1,0 +1,191 @@
+"""What KD layers cost at inference: alone, as trained, folded, pruned, in PyTorch and in onnxruntime.
+
+All variants of a network share their weights and take turns in one run. The weights are random, with
+batch norm statistics of noise, so that about half of all assignments are positive, as in a fresh
+layer. How many templates a trained layer can lose depends on its data: here a given share is taken
+out (--kept), to show what that is worth.
+
+    python benchmarks/inference.py
+    python benchmarks/inference.py --networks rn20 --batches 1 --repeats 3 --side 32    # a quick try
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import circumstances, interleaved, markdown
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+import mmkdlayer  # noqa: F401
+from mmkdlayer.catalogue.costs import operations
+from mmkdlayer.deploy import student_model_config
+from mmkdlayer.deploy.folding import fold_student, prune_student
+from mmkdlayer.deploy.formats import FILES, write_format
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'kdlayer'
+NETWORKS = dict(
+    rn20=('ResNet-20, CIFAR-100', 'resnet56_resnet20_cifar100.py', 32),
+    rn18=('ResNet-18, ImageNet', 'resnet34_resnet18_in1k.py', 224),
+    mnv2=('MobileNetV2, ImageNet', 'resnet50_mobilenetv2_in1k.py', 224),
+)
+ALONE, TRAINED, FOLDED = 'student alone', 'with KD layers', 'folded'
+
+
+def build(model_cfg: dict, state: dict[str, Tensor] | None = None) -> Any:
+    """A network in eval mode; entries of ``state`` that it does not have are left out."""
+    model = MODELS.build(copy.deepcopy(model_cfg)).eval()
+    if state is not None:
+        model.load_state_dict({key: state[key] for key in model.state_dict()})
+    return model
+
+
+@torch.no_grad()
+def settle(model: nn.Module, side: int) -> None:
+    """Give the batch norms statistics of noise, in the order in which the network runs."""
+    model.train()
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_running_stats()
+            norm.momentum = None  # plain average
+    for _ in range(2):
+        model(torch.randn(8, 3, side, side), mode='tensor')
+    model.eval()
+
+
+def variants(config: str, side: int, kept: float) -> dict[str, Any]:
+    """The network alone, with its KD layers, folded and pruned, with the same weights."""
+    cfg = Config.fromfile(CONFIGS / config)
+    init_default_scope(cfg.default_scope)
+    model_cfg = student_model_config(cfg)
+    torch.manual_seed(0)
+    trained = build(model_cfg)
+    settle(trained, side)
+    state = trained.state_dict()
+    models = {ALONE: build(dict(model_cfg, kd_layers={}), state), TRAINED: trained}
+    folded_cfg = copy.deepcopy(model_cfg)
+    source = build(model_cfg, state)
+    fold_student(folded_cfg, source)
+    models[FOLDED] = build(folded_cfg, source.state_dict())
+    pruned_cfg = copy.deepcopy(folded_cfg)
+    firing = {
+        name: torch.arange(layer.num_templates) < kept * layer.num_templates
+        for name, layer in source.kd_layers.items()
+    }
+    prune_student(pruned_cfg, source, firing, 'nothing: they are chosen')
+    models[f'folded, {kept:.0%} of the templates'] = build(pruned_cfg, source.state_dict())
+    return models
+
+
+def count(model: nn.Module, side: int) -> tuple[int, int]:
+    """Parameters, and multiply-adds for one image (as in the catalogue of configs)."""
+    total = 0
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal total
+        if isinstance(output, Tensor):
+            total += operations(module, args, output)
+
+    handles = [module.register_forward_hook(hook) for module in model.modules()]
+    model(
+        torch.zeros(1, 3, side, side), mode='tensor'
+    )  # with gradients: no tiles, so hooks are called
+    for handle in handles:
+        handle.remove()
+    return sum(parameter.numel() for parameter in model.parameters()), total
+
+
+def onnx_session(model: nn.Module, side: int, folder: Path) -> tuple[Any, int]:
+    """An onnxruntime session with as many threads as torch has, and the size of the file in bytes."""
+    import onnxruntime
+
+    write_format('onnx', model, torch.randn(3, 3, side, side), folder)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that spin between two runs would take the other cases' turn.
+    options.add_session_config_entry('session.intra_op.allow_spinning', '0')
+    file = folder / FILES['onnx']
+    session = onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
+    return session, file.stat().st_size
+
+
+def table(args: argparse.Namespace, title: str, config: str, side: int) -> str:
+    """Measure one network."""
+    models = variants(config, side, args.kept)
+    facts: dict[str, tuple[int | None, int | None, int]] = {}
+    runs: dict[str, Callable[[Tensor], Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in models.items():
+            torch.save(model.state_dict(), Path(folder) / 'student.pth')
+            size = (Path(folder) / 'student.pth').stat().st_size
+            facts[name] = (*count(model, side), size)
+            runs[name] = lambda x, model=model: model(x, mode='tensor')
+        if not args.no_onnx:
+            for name in (ALONE, TRAINED, FOLDED):
+                session, size = onnx_session(models[name], side, Path(folder))
+                facts[f'ONNX: {name}'] = (None, None, size)
+                runs[f'ONNX: {name}'] = lambda x, session=session: session.run(
+                    None, {'input': x.numpy()}
+                )
+    seconds: dict[int, dict[str, float]] = {}
+    for batch in args.batches:
+        images = torch.randn(batch, 3, side, side)
+        with torch.no_grad():
+            cases = {name: lambda run=run, x=images: run(x) for name, run in runs.items()}
+            seconds[batch] = interleaved(cases, args.repeats, warmup=2)
+    rows = []
+    for name, (parameters, flops, size) in facts.items():
+        row = [
+            name,
+            f'{parameters / 1e6:.2f}' if parameters else '',
+            f'{flops / 1e9:.3f}' if flops else '',
+        ]
+        row.append(f'{size / 1e6:.1f}')
+        alone = f'ONNX: {ALONE}' if name.startswith('ONNX') else ALONE
+        for times in seconds.values():
+            extra = '' if name == alone else f' ({(times[name] - times[alone]) * 1e3:+.1f})'
+            row.append(f'{times[name] * 1e3:.1f}{extra}')
+        rows.append(row)
+    header = ['', 'parameters, M', 'multiply-adds, G', 'file, MB']
+    header += [f'batch {batch}, ms (KD layers)' for batch in args.batches]
+    lines = [f'### {title}, {side}x{side}', '', markdown(header, rows), '']
+    for batch, times in seconds.items():
+        extra = {name: times[name] - times[ALONE] for name in (TRAINED, FOLDED)}
+        lines.append(
+            f'Batch {batch}: the KD layers make it {times[TRAINED] / times[ALONE]:.2f} times as '
+            f'slow, folded {times[FOLDED] / times[ALONE]:.2f} times; folding makes their extra time '
+            f'{extra[TRAINED] / extra[FOLDED]:.2f} times smaller.'
+        )
+    return '\n'.join(lines) + '\n'
+
+
+def main() -> None:
+    """Print a table for each network."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--networks', nargs='+', choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument('--batches', nargs='+', type=int, default=[1, 32])
+    parser.add_argument('--repeats', type=int, default=11)
+    parser.add_argument(
+        '--kept', type=float, default=0.5, help='share of templates kept by pruning'
+    )
+    parser.add_argument('--side', type=int, help='side of the images, for a quick try')
+    parser.add_argument(
+        '--no-onnx', action='store_true', help='onnx and onnxruntime are not needed'
+    )
+    args = parser.parse_args()
+    packages = ('torch', 'mmengine', 'mmpretrain', 'onnx', 'onnxruntime')
+    print(circumstances(packages), end='\n\n')
+    for name in args.networks:
+        title, config, side = NETWORKS[name]
+        print(table(args, title, config, args.side or side), flush=True)
+
+
+if __name__ == '__main__':
+    main()
