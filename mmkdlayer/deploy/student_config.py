@@ -141,6 +141,9 @@ def student_config(cfg: Config) -> Config:
         if cfg.get(key) is not None:
             student[key] = copy.deepcopy(cfg[key])
     student.setdefault('default_scope', 'mmpretrain')
+    pipeline = find_pipeline((cfg.get('test_dataloader') or {}).get('dataset'))
+    if pipeline is not None:
+        student.test_pipeline = copy.deepcopy(pipeline)  # where mmdeploy looks for it
     return Config(student)
 
 

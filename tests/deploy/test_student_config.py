@@ -32,6 +32,7 @@ def test_nothing_of_the_training_is_left(make_config, distillation_config):
     student = student_config(make_config(distillation_config()))
     assert student.custom_imports.imports == ['mmkdlayer']
     assert {'test_dataloader', 'test_evaluator', 'test_cfg', 'default_scope'} <= set(student.keys())
+    assert student.test_pipeline == student.test_dataloader.dataset.pipeline
     text = student.pretty_text
     for word in ('teacher', 'mmrazor', 'distiller', 'optim', 'FitDecisions', 'train_'):
         assert word not in text, word
