@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -10,6 +10,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from mmkdlayer.state_dicts import describe_misfits
 from mmkdlayer.version import __version__
 
 from .checkpoints import CheckpointError, read_state_dict, write_checkpoint
@@ -81,10 +82,6 @@ def _count_classes(
     return len(weight)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ', '.join(names[:3]) + (f' and {len(names) - 3} more' if len(names) > 3 else '')
-
-
 def rename(
     state: Mapping[str, Tensor], network: SourceNetwork, own: Mapping[str, Tensor], path: Path
 ) -> dict[str, Tensor]:
@@ -105,22 +102,9 @@ def rename(
         CheckpointError: Keys are missing or left over, or shapes differ.
     """
     table = {network.source_key(key): key for key in own}
-    missing = [key for key in table if key not in state and not key.endswith(COUNTER)]
-    extra = [key for key in state if key not in table]
-    unlike = [
-        f'{key} {tuple(state[key].shape)} instead of {tuple(own[table[key]].shape)}'
-        for key in table
-        if key in state and state[key].shape != own[table[key]].shape
-    ]
-    found = [
-        f'{len(keys)} {what} ({_some(keys)})'
-        for keys, what in (
-            (missing, 'missing'),
-            (extra, 'unknown'),
-            (unlike, 'of another shape'),
-        )
-        if keys
-    ]
+    found = describe_misfits(
+        {source: own[key] for source, key in table.items()}, state, optional=COUNTER
+    )
     if found:
         raise CheckpointError(
             f'{path}: expected the {len(table)} entries of {network.name}, but found '

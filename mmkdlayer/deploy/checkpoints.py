@@ -13,6 +13,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.state_dicts import describe_misfits
 
 STUDENT_PREFIX = 'architecture.'
 EMA_PREFIX = 'module.'
@@ -100,23 +101,7 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], origin: str) -> Non
     Raises:
         ConfigError: Keys are missing or left over, or shapes differ; examples are named.
     """
-    own = model.state_dict()
-    missing = [key for key in own if key not in state]
-    extra = [key for key in state if key not in own]
-    shapes = [
-        f'{key} is {tuple(state[key].shape)} there and {tuple(own[key].shape)} in the model'
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    problems = []
-    for title, keys in (
-        ('missing', missing),
-        ('not in the model', extra),
-        ('of other shape', shapes),
-    ):
-        if keys:
-            more = f' and {len(keys) - 3} more' if len(keys) > 3 else ''
-            problems.append(f'{len(keys)} {title} ({", ".join(keys[:3])}{more})')
+    problems = describe_misfits(model.state_dict(), state)
     if problems:
         raise ConfigError(
             f'{origin} does not fit the model {type(model).__name__}: of its entries, '

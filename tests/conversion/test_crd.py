@@ -87,7 +87,7 @@ def test_missing_extra_and_misshapen_keys_are_named(crd_state, tmp_path):
     message = str(raised.value)
     assert '1 missing (layer2.0.bn1.weight)' in message
     assert '1 unknown (layer2.0.attention.weight)' in message
-    assert 'layer3.0.conv2.weight (64, 32, 3, 3) instead of (64, 64, 3, 3)' in message
+    assert 'conv2.weight is (64, 32, 3, 3) there and (64, 64, 3, 3) in the model' in message
     assert '\n' not in message
     assert not (tmp_path / 'out.pth').exists()
 

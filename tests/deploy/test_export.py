@@ -94,7 +94,7 @@ def test_a_stock_architecture_by_path(
         (lambda s: s.pop('architecture.head.fc.weight'), r'1 missing \(head\.fc\.weight\)'),
         (
             lambda s: s.update({'architecture.extra': torch.ones(1)}),
-            r'1 not in the model \(extra\)',
+            r'1 unknown \(extra\)',
         ),
         (
             lambda s: s.update({'architecture.head.fc.bias': torch.ones(9)}),

@@ -1,0 +1,42 @@
+"""Comparing a network's weights with those of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def describe_misfits(
+    expected: Mapping[str, Tensor], found: Mapping[str, Any], optional: str | None = None
+) -> list[str]:
+    """What keeps a state dict from being that of a network, in phrases that name up to three examples.
+
+    Args:
+        expected: Names and tensors of the network; the shapes count.
+        found: Those of the file.
+        optional: Ending of names that may be missing.
+
+    Returns:
+        Phrases on what is missing, unknown, and of another shape; none where it fits.
+    """
+    missing = [
+        key for key in expected if key not in found and not (optional and key.endswith(optional))
+    ]
+    unknown = [key for key in found if key not in expected]
+    shapes = [
+        f'{key} is {tuple(found[key].shape)} there and {tuple(expected[key].shape)} in the model'
+        for key in expected
+        if key in found and found[key].shape != expected[key].shape
+    ]
+    phrases = []
+    for names, what in (
+        (missing, 'missing'),
+        (unknown, 'unknown'),
+        (shapes, 'of another shape'),
+    ):
+        if names:
+            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+            phrases.append(f'{len(names)} {what} ({", ".join(names[:3])}{more})')
+    return phrases
