@@ -76,7 +76,7 @@ def fold_student(model_cfg: dict, student: Any) -> list[LayerChange]:
         student: The student with its weights.
 
     Returns:
-        What became of the layers.
+        Which layers lost templates by it.
 
     Raises:
         ConfigError: A layer can't be folded.
@@ -89,7 +89,8 @@ def fold_student(model_cfg: dict, student: Any) -> list[LayerChange]:
         replace_layer(model_cfg, student, name, folded)
         kept = folded.num_templates if folded is not None else 0
         reason = 'add nothing (alpha is 0)' if layer.alpha == 0 else 'can not fire on any input'
-        changes.append(LayerChange(name, layer.num_templates, kept, reason))
+        if kept < layer.num_templates:
+            changes.append(LayerChange(name, layer.num_templates, kept, reason))
     return changes
 
 

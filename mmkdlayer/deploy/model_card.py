@@ -12,7 +12,7 @@ from mmengine.config import Config
 
 from mmkdlayer.engine.provenance import installed_versions
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.decisions import read_decision_file
+from mmkdlayer.models.decisions.files import DecisionFile, read_decision_file
 from mmkdlayer.pipelines import find_pipeline
 
 from .checkpoints import hash_file
@@ -97,13 +97,8 @@ def find_decision_files(cfg: Config, checkpoint: str | os.PathLike) -> dict[str,
     return {name: path for name, path in files.items() if path.is_file()}
 
 
-def describe_decision(path: Path) -> list[str]:
-    """A row of the card: kind and sizes, what it was fitted on, its hash.
-
-    Raises:
-        DecisionFileError: The file is damaged.
-    """
-    content = read_decision_file(path, tables=False)
+def describe_decision(path: Path, content: DecisionFile) -> list[str]:
+    """A row of the card: kind and sizes, what it was fitted on, its hash."""
     settings = ', '.join(f'{key}={value}' for key, value in sorted(content.settings.items()))
     fitted = content.provenance
     layer = (fitted.get('layer') or {}).get('source', NOT_STATED)
@@ -169,10 +164,17 @@ def model_card(
     if Path(checkpoint).is_file():
         weights += f', SHA-256 `{hash_file(checkpoint)}`'
     rows = [('student', describe_network(student_cfg.model)), ('checkpoint', weights)]
+    decisions = [
+        (path, read_decision_file(path, tables=False))
+        for path in find_decision_files(cfg, checkpoint).values()
+    ]
     if teacher is not None:
-        origin = cfg.model.get('teacher_ckpt')
-        teacher_weights = without_folders(origin) if origin else f'weights {NOT_STATED}'
-        rows.append(('distilled from', f'{describe_network(teacher)}, {teacher_weights}'))
+        # The command line of the training may have named it: then the decisions know.
+        known = [(content.provenance.get('teacher') or {}) for _, content in decisions]
+        origins = [cfg.model.get('teacher_ckpt'), *(found.get('checkpoint') for found in known)]
+        named = [without_folders(origin) for origin in origins if origin not in (None, 'None')]
+        origin = named[0] if named else f'weights {NOT_STATED}'
+        rows.append(('distilled from', f'{describe_network(teacher)}, {origin}'))
     rows += [
         (key, str(meta[key])) for key in ('epoch', 'iter', 'seed') if meta.get(key) is not None
     ]
@@ -199,12 +201,11 @@ def model_card(
         lines += table(('layer', 'after', 'channels', 'templates', 'alpha'), layers)
     else:
         lines += ['None.', '']
-    decisions = find_decision_files(cfg, checkpoint)
     if decisions:
         lines += ['## Decision files of the training', '']
         lines += table(
             ('file', 'decision', 'fitted on (teacher layer, data, date)', 'SHA-256'),
-            map(describe_decision, decisions.values()),
+            (describe_decision(path, content) for path, content in decisions),
         )
     lines += ['## Metrics', '']
     if metrics:

@@ -73,7 +73,10 @@ def decisions(training):
     for name in ('inter', 'penult'):
         decision = training.model.distiller.distill_losses[f'loss_{name}'].decision
         decision.provenance = dict(
-            layer=dict(source=f'backbone.of_{name}'), data=dict(images=12), date='2026-01-02T03:04'
+            layer=dict(source=f'backbone.of_{name}'),
+            teacher=dict(checkpoint='runs/resnet110.pth'),
+            data=dict(images=12),
+            date='2026-01-02T03:04',
         )
         decision.save(folder / f'{name}.safetensors')
     return folder
@@ -90,6 +93,7 @@ def test_decision_files_of_the_training_and_of_the_config(training, decisions, t
     assert '`backbone.of_inter`, 12 images, 2026-01-02' in line
     assert hash_file(inter)[:16] in line
     assert '| other.safetensors | CentroidDecision' in page
+    assert rows(page)['distilled from'].endswith('base_channels=6), resnet110.pth')
 
 
 def test_a_damaged_decision_file_is_refused(training, decisions, tmp_path):
