@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.state_dicts import describe_misfits
 
+from .restricted_pickle import load_restricted
+
 STUDENT_PREFIX = 'architecture.'
 EMA_PREFIX = 'module.'
 
 
 def load_checkpoint_file(path: str | os.PathLike) -> Any:
-    """Read a checkpoint onto the CPU, without running code in it where torch can tell (2.4 and later).
+    """Read a checkpoint onto the CPU, without running code in it.
+
+    Only downloads are read as mmengine reads them, which before torch 2.6 is by pickle.
 
     Args:
         path: A file, or a URL that mmengine can read.
@@ -30,9 +34,11 @@ def load_checkpoint_file(path: str | os.PathLike) -> Any:
         URLError: It can't be downloaded.
     """
     try:
-        if '://' not in str(path) and hasattr(torch.serialization, 'add_safe_globals'):
+        if '://' in str(path):
+            return CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
+        if hasattr(torch.serialization, 'add_safe_globals'):
             return torch.load(path, map_location='cpu', weights_only=True)
-        return CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
+        return load_restricted(path)
     except URLError:
         raise
     except Exception as error:
