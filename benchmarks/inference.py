@@ -182,8 +182,8 @@ def table(args: argparse.Namespace, title: str, config: str, side: int) -> str:
         ratio = layers[batch][TRAINED] / layers[batch][FOLDED]
         lines.append(
             f'Batch {batch}: the KD layers make it {times[TRAINED] / times[ALONE]:.2f} times as slow, '
-            f'folded {times[FOLDED] / times[ALONE]:.2f} times; folding makes the layers {ratio:.2f} times '
-            'faster.'
+            f'folded {times[FOLDED] / times[ALONE]:.2f} times; folding makes the layers '
+            f'{ratio:.2f} times faster.'
         )
     return '\n'.join(lines) + '\n'
 
