@@ -26,8 +26,7 @@ ALL = sorted(
     if not path.stem.startswith('_')
 )
 SAMPLE = [
-    'kdlayer/resnet110_resnet20_cifar100_letkd1.py',
-    'kdlayer/resnet34_resnet18_in1k.py',
+    'kdlayer/resnet56_resnet20_tinyimagenet_letkd1.py',
     'kdlayer/folder_example.py',
     'ablation/resnet56_resnet20_cifar100_inter0_penult1.py',
     'ablation/resnet56_resnet20_cifar100_unsupervised.py',
