@@ -46,9 +46,9 @@ class BuildWithConfigs(build_py):
             copy(ROOT / name, folder / name)
 
 
-EXTRAS = {name: read_requirements(name) for name in ('distill', 'lite', 'tests', 'dev')}
+EXTRAS = {name: read_requirements(name) for name in ('distill', 'lite', 'deploy', 'tests', 'dev')}
 # Without lite, which would overwrite the files of an installed mmcv.
-EXTRAS['all'] = EXTRAS['distill'] + EXTRAS['tests'] + EXTRAS['dev']
+EXTRAS['all'] = sum((EXTRAS[name] for name in ('distill', 'deploy', 'tests', 'dev')), [])
 
 setup(
     name='mmkdlayer',

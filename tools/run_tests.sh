@@ -4,7 +4,7 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-python=$(bash "$root/tools/setup_env.sh" distill tests)
+python=$(bash "$root/tools/setup_env.sh" distill deploy tests)
 cd "$root"
 # One process a core, and one thread a process: small tests gain from nothing else.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
