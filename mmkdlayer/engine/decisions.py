@@ -29,7 +29,8 @@ from .feature_stream import FeatureStream, fitting_dataloader_cfg
 from .fingerprints import describe_dataset, describe_preprocessor, hash_json
 from .fitting_folder import fitting_folder, fitting_identity, remove_folders
 from .provenance import describe_layer, describe_teacher, differences, installed_versions
-from .supervision import Supervision, check_shapes, find_supervisions
+from .supervision import Supervision, check_shapes, check_teachers, find_supervisions
+from .teachers import Teacher, teacher_of
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,12 @@ def progress_bar(*, desc: str, total: int | None) -> Any:
 
 
 def describe_origin(
-    algorithm: Any, cfg: Any, stream: FeatureStream, supervisions: Sequence[Supervision]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The teacher and the data, the same on all ranks; labels are checked on the way.
+    algorithm: Any,
+    stream: FeatureStream,
+    teachers: Sequence[Teacher],
+    supervisions: Sequence[Supervision],
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The teachers by name and the data, the same on all ranks; labels are checked on the way.
 
     Raises:
         DataError: There are no images, or a label is out of range.
@@ -184,7 +188,7 @@ def describe_origin(
     classes = [getattr(s.decision, 'num_classes', None) for s in supervisions]
     classes += [
         getattr(getattr(model, 'head', None), 'num_classes', None)
-        for model in (algorithm.student, algorithm.teacher)
+        for model in (algorithm.student, *(teacher.model for teacher in teachers))
     ]
     facts: list[Any] = [None, None]
     with errors_on_all_ranks():
@@ -194,7 +198,7 @@ def describe_origin(
             data['transform'] = hash_json(
                 [stream.pipeline, describe_preprocessor(algorithm.data_preprocessor)]
             )
-            facts = [describe_teacher(algorithm, cfg), data]
+            facts = [{teacher.name: describe_teacher(teacher) for teacher in teachers}, data]
     broadcast_object_list(facts)
     return facts[0], facts[1]
 
@@ -210,7 +214,7 @@ def prepare_decisions(
     """Make every decision of a distillation model ready: given, stored from before, or fitted now.
 
     Args:
-        algorithm: A distillation algorithm (mmrazor's SingleTeacherDistill) on its device.
+        algorithm: A distillation algorithm of mmrazor, with any distiller, on its device.
         cfg: The training config: data loaders, ``model``.
         out_dir: Where fitted decisions are stored, ``<name>.safetensors`` each.
         options: How to fit; None for the defaults.
@@ -232,21 +236,29 @@ def prepare_decisions(
     supervisions = find_supervisions(distiller)
     if not supervisions:
         return {}
+    teachers = check_teachers(algorithm, cfg, supervisions)
     loader_cfg = fitting_dataloader_cfg(cfg)
     records = {s.name: s.feature for s in supervisions}
     stream = FeatureStream(algorithm, records, loader_cfg, options.seed)
     shapes = stream.shapes({s.name: s.scores for s in supervisions})
     for supervision in supervisions:
         check_shapes(supervision, *shapes[supervision.name])
-    teacher, data = describe_origin(algorithm, cfg, stream, supervisions)
+    used = {
+        s.name: teacher_of(
+            distiller.teacher_recorders.get_recorder(s.feature['recorder']).source, teachers
+        )
+        for s in supervisions
+    }
+    involved = {teacher.name: teacher for teacher in used.values()}
+    described, data = describe_origin(algorithm, stream, list(involved.values()), supervisions)
     paths, missing, expected = {}, {}, {}
     settings = {s.name: s.decision.settings() for s in supervisions}
     for supervision in supervisions:
         name = supervision.name
         feature, scores = shapes[name]
         expected[name] = dict(
-            teacher=teacher,
-            layer=describe_layer(distiller, supervision.feature),
+            teacher=described[used[name].name],
+            layer=describe_layer(distiller, supervision.feature, used[name]),
             size=list(scores[1:]),
             data=data,
             fitting=asdict(options),

@@ -13,9 +13,11 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.distillers import release_records
 from mmkdlayer.pipelines import find_pipeline, replace_pipeline
 
 from .partial_loading import without_first_batches
+from .teachers import find_teachers
 
 
 def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
@@ -70,8 +72,8 @@ class FeatureStream:
     """Iterates (features by name, labels) over a data set, as often as it is asked.
 
     Args:
-        algorithm: A distillation algorithm with ``teacher``, ``distiller`` and
-            ``data_preprocessor``.
+        algorithm: A distillation algorithm with one teacher or several, ``distiller`` (any of
+            mmrazor's) and ``data_preprocessor``.
         records: For each name, where the distiller finds the teacher's feature (the entry
             ``teacher_feature`` of ``loss_forward_mappings``).
         dataloader: Config of the data loader.
@@ -82,6 +84,7 @@ class FeatureStream:
         self, algorithm: Any, records: dict[str, dict], dataloader: ConfigDict, seed: int = 0
     ) -> None:
         self.algorithm = algorithm
+        self.teachers = [teacher.model for teacher in find_teachers(algorithm, {})]
         self.records = records
         self.pipeline = find_pipeline(dataloader['dataset'])
         self.loader = Runner.build_dataloader(copy.deepcopy(dataloader), seed=seed)
@@ -107,12 +110,13 @@ class FeatureStream:
     def features(self, batch: dict) -> tuple[dict[str, Tensor], Tensor]:
         """The teacher's features (N, D, H, W) by name, and labels (N,), of one batch."""
         algorithm, distiller = self.algorithm, self.algorithm.distiller
-        with evaluating(algorithm.teacher):
+        with evaluating(*self.teachers):
             data = algorithm.data_preprocessor(batch, False)
             with distiller.teacher_recorders:
-                algorithm.teacher(data['inputs'], mode='tensor')
+                for teacher in self.teachers:
+                    teacher(data['inputs'], mode='tensor')
             features = {name: distiller.get_record(**r) for name, r in self.records.items()}
-            distiller.release_records()
+            release_records(distiller)
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         return features, labels
 

@@ -8,27 +8,29 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .fingerprints import hash_json, hash_model
+from .teachers import Teacher
 
 #: What must be the same for a stored decision to be used again.
 IDENTITY = ('teacher', 'layer', 'size', 'data', 'fitting')
 
 
-def describe_teacher(algorithm: Any, cfg: Any) -> dict[str, Any]:
-    """The teacher's weights (a hash), where they come from, and its config."""
-    model_cfg = cfg.get('model', {})
-    teacher_cfg = model_cfg.get('teacher', {})
+def describe_teacher(teacher: Teacher) -> dict[str, Any]:
+    """A teacher's weights (a hash), where they come from, and its config."""
+    config: Any = teacher.config
     return dict(
-        weights=hash_model(algorithm.teacher),
-        checkpoint=str(model_cfg.get('teacher_ckpt')),
-        config=teacher_cfg.to_dict() if hasattr(teacher_cfg, 'to_dict') else dict(teacher_cfg),
+        weights=hash_model(teacher.model),
+        checkpoint=str(teacher.checkpoint),
+        config=config.to_dict() if hasattr(config, 'to_dict') else dict(config),
     )
 
 
-def describe_layer(distiller: Any, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Which output of the teacher the features are."""
+def describe_layer(distiller: Any, record: Mapping[str, Any], teacher: Teacher) -> dict[str, Any]:
+    """Which output of its teacher the features are."""
     recorder = distiller.teacher_recorders.get_recorder(record['recorder'])
     indices = {k: record[k] for k in ('record_idx', 'data_idx') if record.get(k)}
-    return dict(source=recorder.source, recorder=type(recorder).__name__, **indices)
+    return dict(
+        source=teacher.source(recorder.source), recorder=type(recorder).__name__, **indices
+    )
 
 
 def installed_versions() -> dict[str, str]:

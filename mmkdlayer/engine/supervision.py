@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.decisions import TeacherDecision
+from mmkdlayer.models.decisions import SubclassDecision, TeacherDecision
 from mmkdlayer.models.losses import TeacherDecisionLoss
+
+from .teachers import Teacher, find_teachers
 
 
 @dataclass
@@ -58,6 +60,39 @@ def find_supervisions(distiller: Any) -> list[Supervision]:
             )
         )
     return found
+
+
+def check_teachers(algorithm: Any, cfg: Any, supervisions: list[Supervision]) -> list[Teacher]:
+    """The teachers of an algorithm, where the decisions can be had from them.
+
+    Raises:
+        ConfigError: There is no teacher, or the training is data-free and a decision needs data.
+    """
+    teachers = find_teachers(algorithm, cfg.get('model') or {})
+    kind = type(algorithm).__name__
+    if not teachers:
+        raise ConfigError(
+            f'{kind} has no teacher, so nothing can decide what the KD layers of '
+            f'{[s.name for s in supervisions]} should match: the student\'s own features change while '
+            'it learns. Take the TeacherDecisionLoss out (the KD layers learn from the other losses), '
+            'or train with SingleTeacherDistill.'
+        )
+    if not hasattr(algorithm, 'generator'):
+        return teachers
+    for supervision in supervisions:
+        if isinstance(supervision.decision, SubclassDecision):
+            raise ConfigError(
+                f'KD layer loss "{supervision.name}": a SubclassDecision needs the labels of its '
+                f'images, but {kind} trains on generated images, which have none (the labels at hand '
+                'are those of other images). Use a CentroidDecision with a file.'
+            )
+        if not supervision.decision.is_fitted:
+            raise ConfigError(
+                f'KD layer loss "{supervision.name}": {kind} is data-free, so there is nothing to fit '
+                'its decision on. Give it a file, decision=dict(..., file=FILE), that '
+                'tools/fit_decisions.py wrote where the teacher and data were.'
+            )
+    return teachers
 
 
 def check_shapes(supervision: Supervision, feature: tuple, scores: tuple) -> None:

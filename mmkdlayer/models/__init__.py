@@ -4,7 +4,7 @@ from . import backbones
 from .classifiers import KDLayerClassifier
 from .connectors import KDLayerConnector
 from .decisions import CentroidDecision, SubclassDecision, TeacherDecision
-from .distillers import KDLayerDistiller
+from .distillers import KDLayerDistiller, TeacherGroup
 from .losses import TeacherDecisionLoss
 from .splicing import attach_kd_layers
 
@@ -16,6 +16,7 @@ __all__ = [
     'SubclassDecision',
     'TeacherDecision',
     'TeacherDecisionLoss',
+    'TeacherGroup',
     'attach_kd_layers',
     'backbones',
 ]

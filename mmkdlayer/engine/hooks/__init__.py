@@ -1,7 +1,15 @@
 """Hooks of the training loop."""
 
 from .check_weights_hook import CheckWeightsHook
+from .distill_loss_schedule_hook import DistillLossScheduleHook
 from .fit_decisions_hook import FitDecisionsHook
 from .preemption_hook import PreemptionHook
+from .release_records_hook import ReleaseRecordsHook
 
-__all__ = ['CheckWeightsHook', 'FitDecisionsHook', 'PreemptionHook']
+__all__ = [
+    'CheckWeightsHook',
+    'DistillLossScheduleHook',
+    'FitDecisionsHook',
+    'PreemptionHook',
+    'ReleaseRecordsHook',
+]

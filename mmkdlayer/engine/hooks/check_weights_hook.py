@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.engine.teachers import Teacher, find_teachers
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import HOOKS
 
@@ -68,10 +69,10 @@ class CheckWeightsHook(Hook):
     priority = 'HIGHEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Compare the teacher with the file that it was loaded from."""
-        path = runner.cfg.get('model', {}).get('teacher_ckpt')
-        if path and hasattr(_model(runner), 'teacher'):
-            check_teacher_checkpoint(_model(runner).teacher, path)
+        """Compare each teacher with the file that it was loaded from."""
+        for teacher in _teachers(runner):
+            if teacher.checkpoint:
+                check_teacher_checkpoint(teacher.model, teacher.checkpoint)
         self._warn_of_untrained_teacher(runner)
 
     def after_train(self, runner: Runner) -> None:
@@ -79,15 +80,21 @@ class CheckWeightsHook(Hook):
         self._warn_of_untrained_teacher(runner)
 
     def _warn_of_untrained_teacher(self, runner: Runner) -> None:
-        model_cfg = runner.cfg.get('model', {})
-        if not hasattr(_model(runner), 'teacher') or model_cfg.get('teacher_ckpt'):
-            return
-        if 'retrained' in str(model_cfg.get('teacher')):  # init_cfg Pretrained, or pretrained=True
-            return
-        runner.logger.warning(
-            'THE TEACHER IS UNTRAINED: model.teacher_ckpt is not set, so the student learns from random '
-            'weights. Add --cfg-options model.teacher_ckpt=FILE.'
-        )
+        for teacher in _teachers(runner):
+            # "retrained": init_cfg Pretrained, or pretrained=True
+            if teacher.checkpoint or 'retrained' in str(teacher.config):
+                continue
+            if not teacher.name:
+                runner.logger.warning(
+                    'THE TEACHER IS UNTRAINED: model.teacher_ckpt is not set, so the student learns '
+                    'from random weights. Add --cfg-options model.teacher_ckpt=FILE.'
+                )
+                continue
+            runner.logger.warning(
+                f'THE TEACHER "{teacher.name}" IS UNTRAINED: it has no checkpoint, so the student '
+                'learns from random weights. Give it one: checkpoints of a TeacherGroup, ckpt_path '
+                'of a data-free teacher.'
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the student with the checkpoint that training starts from."""
@@ -105,6 +112,10 @@ class CheckWeightsHook(Hook):
                 'without KD layers go into model.architecture.init_cfg=dict(type="Pretrained", '
                 'checkpoint=FILE).)'
             )
+
+
+def _teachers(runner: Runner) -> list[Teacher]:
+    return find_teachers(_model(runner), runner.cfg.get('model') or {})
 
 
 def _model(runner: Runner) -> Any:

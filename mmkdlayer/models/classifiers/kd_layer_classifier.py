@@ -37,6 +37,10 @@ class KDLayerClassifier(ImageClassifier):
     def __init__(
         self, *args: Any, kd_layers: Mapping[str, Mapping[str, Any]] | None = None, **kwargs: Any
     ) -> None:
+        preprocessor = kwargs.get('data_preprocessor') or {}
+        if len(args) < 6 and isinstance(preprocessor, dict):
+            # With its scope: inside mmrazor's models its name alone is not found.
+            kwargs['data_preprocessor'] = {'type': 'mmpretrain.ClsDataPreprocessor', **preprocessor}
         super().__init__(*args, **kwargs)
         layers, places = {}, {}
         for name, cfg in (kd_layers or {}).items():

@@ -19,6 +19,7 @@ from mmkdlayer.models.splicing import Place, attach_kd_layers, find_module, pars
 from mmkdlayer.registry import MODELS
 
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
+from .records import release_records
 
 
 @MODELS.register_module()
@@ -159,9 +160,7 @@ class KDLayerDistiller(ConfigurableDistiller):
 
     def release_records(self) -> None:
         """Drop everything that the recorders hold."""
-        for manager in (self.student_recorders, self.teacher_recorders):
-            for recorder in manager.recorders.values():
-                recorder.reset_data_buffer()
+        release_records(self)
 
 
 def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
@@ -177,5 +176,9 @@ def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 def _check_sources(recorders: RecorderManager, model: nn.Module, role: str) -> None:
     """Raise a ConfigError with near matches where a module recorder's source is not there."""
     for recorder in recorders.recorders.values():
-        if type(recorder).__name__ in ('ModuleOutputsRecorder', 'ModuleInputsRecorder'):
+        # An empty source is the model itself (mmrazor's CRD recipe records its inputs).
+        if recorder.source and type(recorder).__name__ in (
+            'ModuleOutputsRecorder',
+            'ModuleInputsRecorder',
+        ):
             find_module(model, recorder.source, role)

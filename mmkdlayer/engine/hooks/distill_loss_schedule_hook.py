@@ -1,0 +1,172 @@
+"""Warm-up, decay and end of each distillation loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.splicing import suggest_names
+from mmkdlayer.registry import HOOKS
+
+
+@dataclass(frozen=True)
+class LossSchedule:
+    """The factor of one loss over time, in epochs or iterations that are done.
+
+    ``1`` except
+
+    * before ``warmup``: a line from ``start`` at 0 to 1 at ``warmup``;
+    * from ``decay_begin`` on: a line from 1 there to ``final`` at ``decay_end``, and ``final`` after;
+    * from ``stop`` on: 0.
+
+    Attributes:
+        warmup: Length of the warm-up.
+        start: Factor at time 0 of a warm-up.
+        decay_begin: Time at which the decay begins; None for no decay.
+        decay_end: Time at which it ends.
+        final: Factor after the decay.
+        stop: Time from which the loss counts nothing; None for never.
+
+    Raises:
+        ConfigError: A number is negative, or the times are not in order.
+    """
+
+    warmup: float = 0
+    start: float = 0.0
+    decay_begin: float | None = None
+    decay_end: float | None = None
+    final: float = 0.0
+    stop: float | None = None
+
+    def __post_init__(self) -> None:
+        times = [self.warmup, self.decay_begin, self.decay_end, self.stop]
+        given = [time for time in times if time is not None]
+        if (
+            given != sorted(given)
+            or self.decay_begin is not None
+            and self.decay_begin == self.decay_end
+            or min(*given, 0, self.start, self.final) < 0
+            or (self.decay_begin is None) != (self.decay_end is None)
+        ):
+            raise ConfigError(
+                'A loss schedule needs 0 <= warmup <= decay_begin < decay_end <= stop (decay_begin and '
+                f'decay_end both or neither) and factors of at least 0, but got {self}.'
+            )
+
+    def factor(self, time: float) -> float:
+        """The factor when ``time`` epochs or iterations are done."""
+        if self.stop is not None and time >= self.stop:
+            return 0.0
+        if time < self.warmup:
+            return self.start + (1 - self.start) * time / self.warmup
+        if self.decay_begin is None or self.decay_end is None or time <= self.decay_begin:
+            return 1.0
+        share = min(1.0, (time - self.decay_begin) / (self.decay_end - self.decay_begin))
+        return 1 + (self.final - 1) * share
+
+
+class _Scale:
+    """Forward hook of a loss: multiplies it, and keeps what it was."""
+
+    def __init__(self) -> None:
+        self.factor = 1.0
+        self.raw: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        self.raw = output.detach()
+        return output * self.factor
+
+
+@HOOKS.register_module()
+class DistillLossScheduleHook(Hook):
+    """Changes the weights of distillation losses during training, those of any distiller.
+
+    Each loss counts ``factor(time)`` times (see :class:`LossSchedule`) what it would count without
+    the hook, its own ``loss_weight`` included::
+
+        dict(type='mmkdlayer.DistillLossScheduleHook', losses=dict(
+            loss_kl=dict(warmup=5),
+            loss_penult=dict(decay_begin=60, decay_end=90, final=0.1)))
+
+    The log has ``distill.loss_kl`` (what counts), ``distill.loss_kl_raw`` (before the factor) and
+    ``distill.loss_kl_factor``. The factor follows from the number of epochs or iterations that the
+    runner has done, so a resumed training goes on as an uninterrupted one. A loss with the factor 0 is
+    still computed, so that its parameters take part in a distributed step; after mmrazor's
+    StopDistillHook none is, and the log has none of the three.
+
+    Args:
+        losses: For each name in ``distill_losses`` the arguments of its :class:`LossSchedule`.
+        by_epoch: Whether times are epochs (the factor is constant in each) or iterations.
+        distiller: Attribute of the algorithm that holds the losses; data-free algorithms also have a
+            ``generator_distiller``.
+
+    Raises:
+        ConfigError: A schedule is not one; before training, if there is no such loss.
+    """
+
+    # Before the hook that writes a step's outputs to the log (VERY_HIGH).
+    priority = 'HIGHEST'
+
+    def __init__(
+        self,
+        losses: Mapping[str, Mapping[str, float]],
+        by_epoch: bool = True,
+        distiller: str = 'distiller',
+    ) -> None:
+        self.by_epoch = by_epoch
+        self.distiller = distiller
+        self.schedules = {}
+        for name, arguments in losses.items():
+            try:
+                self.schedules[name] = LossSchedule(**arguments)
+            except (TypeError, ConfigError) as error:
+                raise ConfigError(f'DistillLossScheduleHook, loss "{name}": {error}') from error
+        self.scales: dict[str, _Scale] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Find the losses.
+
+        Raises:
+            ConfigError: There is no such loss; the message lists near matches.
+        """
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        modules = getattr(getattr(model, self.distiller, None), 'distill_losses', {})
+        for name in self.schedules:
+            if name not in modules:
+                raise ConfigError(
+                    f'DistillLossScheduleHook: {type(model).__name__}.{self.distiller} has no loss '
+                    f'"{name}". {suggest_names(name, modules) if modules else "It has none."}'
+                )
+            if name not in self.scales:
+                self.scales[name] = _Scale()
+                modules[name].register_forward_hook(self.scales[name])
+
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        """Set the factors of this step."""
+        time = runner.epoch if self.by_epoch else runner.iter
+        for name, scale in self.scales.items():
+            scale.factor, scale.raw = self.schedules[name].factor(time), None
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Add the raw values and factors to what is logged."""
+        if outputs is None:
+            return
+        prefix = 'generator' if self.distiller == 'generator_distiller' else 'distill'
+        for name, scale in self.scales.items():
+            if scale.raw is not None:
+                outputs[f'{prefix}.{name}_raw'] = scale.raw.mean()
+                outputs[f'{prefix}.{name}_factor'] = scale.factor
+                scale.raw = None

@@ -1,0 +1,73 @@
+"""Which teachers an algorithm has, and of which of them a recorder speaks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mmkdlayer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One of an algorithm's teachers.
+
+    Attributes:
+        name: Its name before the sources of recorders; empty for an only teacher.
+        model: The network.
+        config: Its config.
+        checkpoint: The file that the config loads into it, or None.
+    """
+
+    name: str
+    model: nn.Module
+    config: Mapping[str, Any]
+    checkpoint: str | None
+
+    def source(self, source: str) -> str:
+        """A recorder's source, seen from this teacher."""
+        return source[len(self.name) + 1 :] if self.name else source
+
+
+def find_teachers(algorithm: Any, model_cfg: Mapping[str, Any]) -> list[Teacher]:
+    """The teachers of mmrazor's algorithms: ``teacher``, a group of them, or ``teachers``.
+
+    Args:
+        algorithm: The distillation algorithm; self-distillation has no teacher.
+        model_cfg: Its config.
+    """
+    own = model_cfg.get('teacher') or {}
+    group = getattr(getattr(algorithm, 'teacher', None), 'members', None)
+    if group is not None:
+        checkpoints, configs = algorithm.teacher.checkpoints, own.get('teachers') or {}
+        return [
+            Teacher(name, model, configs.get(name) or {}, checkpoints.get(name))
+            for name, model in group.items()
+        ]
+    if hasattr(algorithm, 'teacher'):
+        return [Teacher('', algorithm.teacher, own, model_cfg.get('teacher_ckpt'))]
+    configs = model_cfg.get('teachers') or {}
+    found = []
+    for name, model in getattr(algorithm, 'teachers', {}).items():
+        entry = configs.get(name) or {}
+        found.append(Teacher(name, model, entry.get('build_cfg') or {}, entry.get('ckpt_path')))
+    return found
+
+
+def teacher_of(source: str, teachers: list[Teacher]) -> Teacher:
+    """The teacher that has a recorder's source.
+
+    Raises:
+        ConfigError: None of them does.
+    """
+    for teacher in teachers:
+        if not teacher.name or source.startswith(f'{teacher.name}.'):
+            return teacher
+    raise ConfigError(
+        f'The teacher feature is recorded at "{source}", but the teachers are '
+        f'{[teacher.name for teacher in teachers]}. Begin the source with the name of one, such as '
+        f'"{teachers[0].name if teachers else "teacher"}.backbone.layer4".'
+    )

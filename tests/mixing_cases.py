@@ -1,0 +1,157 @@
+"""How each of mmrazor's distillation losses is mixed with KD layers, on the tiny networks.
+
+Student maps have 16 channels before and after the KD layer ``penult``, the teacher's 24.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+STUDENT, TEACHER, CLASSES = 16, 24, 3
+IMAGES = 30
+
+#: Where the tiny student and teacher are read: recorder name -> (student's, teacher's).
+SOURCES = {
+    'after': (
+        dict(type='ModuleOutputs', source='backbone.layer3'),
+        dict(type='ModuleOutputs', source='backbone.layer3'),
+    ),
+    'before': (
+        dict(type='ModuleInputs', source='kd_layers.penult'),
+        dict(type='ModuleOutputs', source='backbone.layer3'),
+    ),
+    'gap': (
+        dict(type='ModuleOutputs', source='neck.gap'),
+        dict(type='ModuleOutputs', source='neck.gap'),
+    ),
+    'logits': (
+        dict(type='ModuleOutputs', source='head.fc'),
+        dict(type='ModuleOutputs', source='head.fc'),
+    ),
+}
+CONV = dict(
+    type='mmrazor.ConvModuleConnector',
+    in_channel=STUDENT,
+    out_channel=TEACHER,
+    norm_cfg=dict(type='BN'),
+    act_cfg=None,
+)
+FEATURES = ('s_feature', 't_feature')
+PREDICTIONS = ('preds_S', 'preds_T')
+
+
+def case(
+    reads: str, keys: tuple[str, str], student: Any = None, teacher: Any = None, **loss: Any
+) -> dict:
+    """One loss: what it reads, the names of its inputs, its connectors, its arguments."""
+    labels, samples = loss.pop('labels', None), loss.pop('samples', None)
+    return dict(
+        reads=reads,
+        keys=keys,
+        student=student,
+        teacher=teacher,
+        loss=loss,
+        labels=labels,
+        samples=samples,
+    )
+
+
+#: Losses on feature maps: each reads the student before and after the KD layer.
+ON_MAPS = {
+    'ABLoss': case('map', FEATURES, CONV),
+    'ATLoss': case('map', FEATURES),
+    'ChannelWiseDivergence': case('map', PREDICTIONS, CONV),
+    'FBKDLoss': case(
+        'map',
+        ('s_input', 't_input'),
+        [CONV, dict(type='mmrazor.FBKDStudentConnector', in_channels=TEACHER)],
+        dict(type='mmrazor.FBKDTeacherConnector', in_channels=TEACHER),
+        mask_l2_weight=1.0,
+    ),
+    'FTLoss': case(
+        'map',
+        FEATURES,
+        dict(type='mmrazor.Translator', in_channel=STUDENT, out_channel=6),
+        dict(type='mmrazor.Paraphraser', in_channel=TEACHER, out_channel=6, phase='train'),
+    ),
+    'L1Loss': case('map', FEATURES, CONV),
+    'L2Loss': case('map', FEATURES, CONV),
+    'MGDLoss': case(
+        'map',
+        PREDICTIONS,
+        dict(
+            type='mmrazor.MGDConnector', student_channels=STUDENT, teacher_channels=TEACHER
+        ),
+        alpha_mgd=0.01,
+    ),
+    'OFDLoss': case('map', FEATURES, CONV),
+    'PKDLoss': case('map', PREDICTIONS, CONV),
+}
+#: Losses on pooled features or logits, which come after every KD layer.
+ON_VECTORS = {
+    'AngleWiseRKD': case('gap', PREDICTIONS),
+    'CRDLoss': case(
+        'gap',
+        ('s_feats', 't_feats'),
+        dict(type='mmrazor.CRDConnector', dim_in=STUDENT, dim_out=8),
+        dict(type='mmrazor.CRDConnector', dim_in=TEACHER, dim_out=8),
+        neg_num=5,
+        sample_n=IMAGES,
+        dim_out=8,
+        samples='data_samples',
+    ),
+    'CrossEntropyLoss': case('logits', PREDICTIONS),
+    'DISTLoss': case('logits', ('logits_S', 'logits_T')),
+    'DKDLoss': case('logits', PREDICTIONS, labels='gt_labels'),
+    'DistanceWiseRKD': case('gap', PREDICTIONS),
+    'KDSoftCELoss': case('logits', PREDICTIONS, tau=2.0),
+    'KLDivergence': case('logits', PREDICTIONS, tau=2.0),
+    'WSLD': case('logits', ('student', 'teacher'), labels='gt_labels', num_classes=CLASSES),
+}
+#: Losses that train an image generator: they read the teacher alone, so no student learns from them.
+#: They are mixed in the data-free trainings of test_algorithms.py.
+OF_GENERATORS = {
+    'ActivationLoss': dict(source='neck.gap', key='feat_T'),
+    'InformationEntropyLoss': dict(source='head.fc', key='preds_T'),
+    'OnehotLikeLoss': dict(source='head.fc', key='preds_T'),
+}
+MIXED = {**ON_MAPS, **ON_VECTORS}
+PARAMETERS = [(name, place) for name in ON_MAPS for place in ('before', 'after')]
+PARAMETERS += [(name, entry['reads']) for name, entry in ON_VECTORS.items()]
+
+
+def add_loss(distiller: dict, name: str, place: str) -> None:
+    """Add a loss to a distiller's config, as ``loss_mixed``.
+
+    Args:
+        distiller: Changed in place.
+        name: Key of :data:`MIXED`.
+        place: Key of :data:`SOURCES`.
+    """
+    entry = MIXED[name]
+    student, teacher = SOURCES[place]
+    distiller['student_recorders']['mixed'] = dict(student)
+    distiller['teacher_recorders']['mixed'] = dict(teacher)
+    distiller['distill_losses']['loss_mixed'] = dict(type=f'mmrazor.{name}', **entry['loss'])
+    ours: dict = dict(recorder='mixed', from_student=True)
+    theirs: dict = dict(recorder='mixed', from_student=False)
+    if place == 'before':
+        ours['data_idx'] = 0
+    connectors = distiller.setdefault('connectors', {})
+    for key, connector, record in (
+        ('mixed_student', entry['student'], ours),
+        ('mixed_teacher', entry['teacher'], theirs),
+    ):
+        if connector is not None:
+            connectors[key] = connector
+            record['connector'] = key
+    mapping = {entry['keys'][0]: ours, entry['keys'][1]: theirs}
+    if entry['labels']:
+        distiller['student_recorders']['gt_label'] = dict(
+            type='ModuleInputs', source='head.loss_module'
+        )
+        mapping[entry['labels']] = dict(recorder='gt_label', from_student=True, data_idx=1)
+    if entry['samples']:
+        distiller['student_recorders']['samples'] = dict(type='ModuleInputs', source='')
+        mapping[entry['samples']] = dict(recorder='samples', from_student=True, data_idx=1)
+    distiller['loss_forward_mappings']['loss_mixed'] = mapping
