@@ -79,9 +79,7 @@ ON_MAPS = {
     'MGDLoss': case(
         'map',
         PREDICTIONS,
-        dict(
-            type='mmrazor.MGDConnector', student_channels=STUDENT, teacher_channels=TEACHER
-        ),
+        dict(type='mmrazor.MGDConnector', student_channels=STUDENT, teacher_channels=TEACHER),
         alpha_mgd=0.01,
     ),
     'OFDLoss': case('map', FEATURES, CONV),
@@ -155,3 +153,29 @@ def add_loss(distiller: dict, name: str, place: str) -> None:
         distiller['student_recorders']['samples'] = dict(type='ModuleInputs', source='')
         mapping[entry['samples']] = dict(recorder='samples', from_student=True, data_idx=1)
     distiller['loss_forward_mappings']['loss_mixed'] = mapping
+
+
+def with_kd_layers(classifier: dict, kd_layers: dict) -> dict:
+    """A student that has KD layers whatever distiller it meets."""
+    return dict(
+        classifier, type='mmkdlayer.KDLayerClassifier', _scope_='mmpretrain', kd_layers=kd_layers
+    )
+
+
+def stock(config: dict, kd_layers: dict, kind: str = 'ConfigurableDistiller') -> dict:
+    """The same distillation with one of mmrazor's own distillers; the student brings its KD layers.
+
+    Args:
+        config: A distillation with a KDLayerDistiller; changed in place.
+        kd_layers: ``kd_layers`` of the KDLayerClassifier.
+        kind: mmrazor's distiller.
+    """
+    config['_scope_'] = 'mmrazor'
+    config['architecture'] = with_kd_layers(config['architecture'], kd_layers)
+    if 'teacher' in config:
+        config['teacher'] = dict(config['teacher'], _scope_='mmpretrain')
+    distiller = config['distiller']
+    distiller['type'] = f'mmrazor.{kind}'
+    for name in distiller.pop('kd_layers'):
+        del distiller['connectors'][name]
+    return config

@@ -28,9 +28,7 @@ def describe_layer(distiller: Any, record: Mapping[str, Any], teacher: Teacher) 
     """Which output of its teacher the features are."""
     recorder = distiller.teacher_recorders.get_recorder(record['recorder'])
     indices = {k: record[k] for k in ('record_idx', 'data_idx') if record.get(k)}
-    return dict(
-        source=teacher.source(recorder.source), recorder=type(recorder).__name__, **indices
-    )
+    return dict(source=teacher.source(recorder.source), recorder=type(recorder).__name__, **indices)
 
 
 def installed_versions() -> dict[str, str]:

@@ -73,7 +73,7 @@ def check_teachers(algorithm: Any, cfg: Any, supervisions: list[Supervision]) ->
     if not teachers:
         raise ConfigError(
             f'{kind} has no teacher, so nothing can decide what the KD layers of '
-            f'{[s.name for s in supervisions]} should match: the student\'s own features change while '
+            f"{[s.name for s in supervisions]} should match: the student's own features change while "
             'it learns. Take the TeacherDecisionLoss out (the KD layers learn from the other losses), '
             'or train with SingleTeacherDistill.'
         )
