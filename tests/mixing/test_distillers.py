@@ -376,7 +376,9 @@ def test_released_records_of_a_stock_distiller(stock_config, run) -> None:
         assert all(not recorder.data_buffer for recorder in manager.recorders.values())
 
 
-def test_a_decision_that_is_not_of_this_teacher_is_refused(stock_config, run, decision_file) -> None:
+def test_a_decision_that_is_not_of_this_teacher_is_refused(
+    stock_config, run, decision_file
+) -> None:
     config = stock_config()
     config['distiller']['distill_losses']['loss_penult']['decision']['file'] = decision_file(7)
     with pytest.raises(Exception, match='7 channels.*has 24'):
