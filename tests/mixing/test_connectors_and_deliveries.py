@@ -12,7 +12,9 @@ import torch
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
 CONNECTORS = {
-    'BYOTConnector': dict(in_channel=16, out_channel=32, num_classes=3, expansion=1, pool_size=2),
+    'BYOTConnector': dict(
+        in_channel=16, out_channel=32, num_classes=3, expansion=1, stride=2, pool_size=2
+    ),
     'CRDConnector': dict(dim_in=16 * 4 * 4, dim_out=8),
     'ConvModuleConnector': dict(in_channel=16, out_channel=24, norm_cfg=dict(type='BN')),
     'FBKDStudentConnector': dict(in_channels=16),

@@ -1,0 +1,4 @@
+# Activation boundaries, second phase, with letKD-2 added.
+_base_ = ['./ab_train_resnet50_resnet18_in1k.py', './_base_/letkd2_in1k.py']
+
+model = dict(distiller=_base_.letkd)

@@ -1,0 +1,13 @@
+# Contrastive representation distillation, as mmrazor ships it, with two repairs: the teacher's file had no
+# address, and what mmpretrain reads without `split` is the training set, for validation too.
+_base_ = 'mmrazor::distill/mmcls/crd/crd_neck_r50_r18_8xb16_cifar10.py'
+
+custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)
+
+model = dict(
+    teacher=dict(pretrained=False),
+    teacher_ckpt='https://download.openmmlab.com/mmclassification/v0/resnet/'
+    'resnet50_b16x8_cifar10_20210528-f54bfad9.pth',
+)
+val_dataloader = dict(dataset=dict(dataset=dict(split='test')))
+test_dataloader = val_dataloader

@@ -1,0 +1,4 @@
+# DIST, as mmrazor ships it.
+_base_ = 'mmrazor::distill/mmcls/dist/dist_logits_resnet34_resnet18_8xb32_in1k.py'
+
+custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)

@@ -1,0 +1,4 @@
+# Factor transfer, second phase, with letKD-2 added.
+_base_ = ['./ft_train_resnet50_resnet18_cifar10.py', './_base_/letkd2_cifar10.py']
+
+model = dict(distiller=_base_.letkd)

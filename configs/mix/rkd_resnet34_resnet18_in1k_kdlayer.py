@@ -1,0 +1,4 @@
+# Relational knowledge distillation, with letKD-2 added.
+_base_ = ['./rkd_resnet34_resnet18_in1k.py', './_base_/letkd2_in1k.py']
+
+model = dict(distiller=_base_.letkd)

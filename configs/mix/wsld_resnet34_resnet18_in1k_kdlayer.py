@@ -1,0 +1,4 @@
+# Weighted soft labels (WSLD), with letKD-2 added.
+_base_ = ['./wsld_resnet34_resnet18_in1k.py', './_base_/letkd2_in1k.py']
+
+model = dict(distiller=_base_.letkd)
