@@ -1,5 +1,5 @@
-# Contrastive representation distillation, as mmrazor ships it, with two repairs: the teacher's file had no
-# address, and what mmpretrain reads without `split` is the training set, for validation too.
+# Contrastive representation distillation, as mmrazor ships it, with two repairs: the teacher's file had
+# no address, and without `split` mmpretrain validates on the training set.
 _base_ = 'mmrazor::distill/mmcls/crd/crd_neck_r50_r18_8xb16_cifar10.py'
 
 custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)

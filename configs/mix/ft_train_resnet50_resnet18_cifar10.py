@@ -1,5 +1,8 @@
 # Factor transfer, second phase, as mmrazor ships it.
-_base_ = 'mmrazor::distill/mmcls/factor_transfer/factor-transfer_backbone_resnet50_resnet18_8xb16_cifar10_train.py'
+_base_ = [
+    'mmrazor::distill/mmcls/factor_transfer/'
+    'factor-transfer_backbone_resnet50_resnet18_8xb16_cifar10_train.py'
+]
 
 custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)
 

@@ -1,5 +1,5 @@
-# Overhaul of feature distillation, with letKD-2 added. It needs its own distiller, so the student brings its
-# KD layers (KDLayerClassifier).
+# Overhaul of feature distillation, with letKD-2 added. It needs its own distiller, so the student brings
+# its KD layers (KDLayerClassifier).
 _base_ = [
     './ofd_wrn28-4_wrn16-2_cifar10.py',
     './_base_/wrn16-2.py',

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from filled_decisions import fill_decisions
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, init_default_scope
 from mmpretrain.structures import DataSample
 
-from mmkdlayer.models import CentroidDecision, SubclassDecision
 from mmkdlayer.registry import MODELS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -82,40 +82,6 @@ def load(folder, name):
     if 'teacher_ckpt' in cfg.model:
         cfg.model.teacher_ckpt = None
     return cfg
-
-
-def fill_decisions(model, images):
-    """Random tables of the right shapes, instead of fitting."""
-    features = {}
-    distiller = getattr(model, 'distiller', None)
-    for name, mapping in getattr(distiller, 'loss_forward_mappings', {}).items():
-        loss = distiller.distill_losses[name]
-        decision = getattr(loss, 'decision', None)
-        if decision is None:
-            continue
-        recorder = mapping['teacher_feature']['recorder']
-        source = distiller.teacher_recorders.get_recorder(recorder).source
-        hook = model.teacher.get_submodule(source).register_forward_hook(
-            lambda module, args, output, key=name: features.update({key: output})
-        )
-        with torch.no_grad():
-            model.teacher(images, mode='tensor')
-        hook.remove()
-        channels = features[name].size(1)
-        count = decision.num_templates
-        if isinstance(decision, CentroidDecision):
-            decision.set_tables(centroids=torch.randn(count, channels))
-        else:
-            assert isinstance(decision, SubclassDecision)
-            identity = torch.arange(count).repeat(2, 1)
-            decision.set_tables(
-                projection=torch.randn(decision.num_components, channels),
-                offset=torch.randn(decision.num_components),
-                centers=torch.randn(count, decision.num_components),
-                decisions=torch.sparse_coo_tensor(
-                    identity, torch.ones(count), (count, count), check_invariants=True
-                ).coalesce(),
-            )
 
 
 def run(cfg, name):

@@ -1,5 +1,5 @@
-# letKD-1 for a data-free training. Generated images have no labels, so no sub-classes, and there are no data
-# to fit on: the decision comes from a file, which tools/fit_decisions.py writes where the data are.
+# letKD-1 for a data-free training. Generated images have no labels, so no sub-classes, and there are no
+# data to fit on: the decision comes from a file, which tools/fit_decisions.py writes where the data are.
 kd_layers = dict(
     penult=dict(module='backbone.layer4', in_channels=512, num_templates=4096),
 )

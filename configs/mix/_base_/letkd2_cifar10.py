@@ -1,5 +1,5 @@
-# letKD-2 for a ResNet-18 on CIFAR-10: `letkd` goes into the distiller of a recipe with one teacher, `losses`
-# into one whose student brings its KD layers (KDLayerClassifier).
+# letKD-2 for a ResNet-18 on CIFAR-10: `letkd` goes into the distiller of a recipe with one teacher,
+# `losses` into one whose student brings its KD layers (KDLayerClassifier).
 _base_ = './letkd2_in1k.py'
 
 letkd = dict(

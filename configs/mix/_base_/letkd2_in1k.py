@@ -1,5 +1,5 @@
-# letKD-2 for a ResNet-18 on ImageNet, as an addition to any recipe with one teacher: `letkd` goes into the
-# recipe's distiller. The teacher is a ResNet with four stages.
+# letKD-2 for a ResNet-18 on ImageNet, as an addition to any recipe with one teacher: `letkd` goes into
+# the recipe's distiller. The teacher is a ResNet with four stages.
 _base_ = '../../_base_/letkd2.py'
 
 letkd = dict(
