@@ -7,7 +7,8 @@ there rather than at version numbers, and lazily: neither mmrazor nor mmpretrain
 
 from .checks import check_mmcv, check_pkg_resources, silence_known_notices
 from .mmcls_alias import install_mmcls_alias
-from .mmrazor_backend_config import install_backend_config_fallback
+from .mmrazor_backend_config import BackendConfigFinder
+from .mmrazor_crd_dataset import CRDDatasetFinder
 from .mmrazor_recovery import recover_mmrazor
 from .serialization import allow_mmengine_checkpoints
 
@@ -25,6 +26,7 @@ def enable() -> None:
     check_mmcv()
     check_pkg_resources()
     install_mmcls_alias()
-    install_backend_config_fallback()
+    BackendConfigFinder.install()
+    CRDDatasetFinder.install()
     recover_mmrazor()
     allow_mmengine_checkpoints()

@@ -16,7 +16,7 @@ from importlib.util import find_spec, spec_from_loader
 from types import ModuleType
 from typing import Any, Optional
 
-from mmengine.registry import Registry
+from mmengine.registry import MODELS, Registry
 
 OLD_NAME = 'mmcls'
 NEW_NAME = 'mmpretrain'
@@ -51,6 +51,8 @@ class _AliasLoader(Loader):
         _add_old_class_names(target)
         if self.target == f'{NEW_NAME}.registry':
             _add_old_scope(target)
+        if self.target == f'{NEW_NAME}.models':
+            _share_default_preprocessor(target)
         sys.modules[module.__name__] = target
 
 
@@ -127,3 +129,13 @@ def _add_old_scope(registry_module: ModuleType) -> None:
         )
         twin._module_dict = registry._module_dict
         twin._children = registry._children
+
+
+def _share_default_preprocessor(models: ModuleType) -> None:
+    """Let mmpretrain's classifiers find their default data preprocessor in any scope.
+
+    They ask for it by its name alone, where mmcls asked with its scope: in mmrazor's scope a
+    ``mmcls.ImageClassifier`` could not be built. What no scope has is looked up in mmengine's registry.
+    """
+    preprocessor = models.utils.ClsDataPreprocessor
+    MODELS._module_dict.setdefault('ClsDataPreprocessor', preprocessor)

@@ -9,13 +9,12 @@ its place. A mmrazor that works is therefore left as it is.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, Callable, NoReturn, Optional
+from typing import Any, Callable, NoReturn
 
 import torch
+
+from .loader_wrapping import LoaderWrappingFinder, WrappedLoader
 
 BACKEND_CONFIG = 'mmrazor.structures.quantization.backend_config'
 BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
@@ -28,64 +27,28 @@ class MissingBackendConfigs(dict):
         raise _quantization_error(f'the backend config {backend!r}')
 
 
-class _FallbackLoader(Loader):
+class _FallbackLoader(WrappedLoader):
     """Runs the real loader, and fills the module with the stand-in where torch makes that fail."""
 
-    def __init__(self, real: Any) -> None:
-        self.real = real
-
-    def __getattr__(self, name: str) -> Any:
-        # Only asked for what Loader doesn't have: get_source, get_resource_reader and so on.
-        return getattr(self.real, name)
-
-    def create_module(self, spec: ModuleSpec) -> Optional[ModuleType]:
-        module: Optional[ModuleType] = self.real.create_module(spec)
-        return module
-
     def exec_module(self, module: ModuleType) -> None:
-        module.__loader__ = self.real
-        if module.__spec__ is not None:
-            module.__spec__.loader = self.real
         before = dict(vars(module))
         try:
-            self.real.exec_module(module)
+            super().exec_module(module)
         except (ImportError, AttributeError) as error:
             if not _is_caused_by_torch(error):
                 raise
             for name in [name for name in sys.modules if name.startswith(f'{BACKEND_CONFIG}.')]:
                 del sys.modules[name]
             vars(module).clear()
-            vars(module).update(before)
+            vars(module).update(before, __loader__=self.real)
             _fill_stand_in(module)
 
 
-class BackendConfigFinder(MetaPathFinder):
-    """Wraps the loader of the one subpackage; every other import passes it by."""
+class BackendConfigFinder(LoaderWrappingFinder):
+    """Watches for the import of the one subpackage."""
 
-    def find_spec(
-        self,
-        fullname: str,
-        path: Optional[Sequence[str]] = None,
-        target: Optional[ModuleType] = None,
-    ) -> Optional[ModuleSpec]:
-        """Return the real spec with the loader wrapped, or None for any other module."""
-        if fullname != BACKEND_CONFIG:
-            return None
-        for finder in sys.meta_path:
-            if isinstance(finder, BackendConfigFinder) or not hasattr(finder, 'find_spec'):
-                continue
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                if spec.loader is not None and hasattr(spec.loader, 'exec_module'):
-                    spec.loader = _FallbackLoader(spec.loader)
-                return spec
-        return None
-
-
-def install_backend_config_fallback() -> None:
-    """Watch for the import of the subpackage; nothing is imported here."""
-    if not any(isinstance(finder, BackendConfigFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, BackendConfigFinder())
+    module = BACKEND_CONFIG
+    loader = _FallbackLoader
 
 
 def _is_caused_by_torch(error: Exception) -> bool:

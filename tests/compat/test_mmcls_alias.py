@@ -176,3 +176,19 @@ def test_enable_twice_installs_once() -> None:
     enable()
     assert sys.meta_path == before
     assert sum(isinstance(finder, MMClsAliasFinder) for finder in sys.meta_path) == 1
+
+
+def test_classifier_is_built_in_the_scope_of_mmrazor() -> None:
+    pytest.importorskip('mmrazor')
+    from mmrazor.registry import MODELS as MMRAZOR_MODELS
+
+    head = dict(type='mmcls.LinearClsHead', num_classes=2, in_channels=512)
+    architecture = dict(
+        type='mmcls.ImageClassifier',
+        backbone=dict(type='mmcls.ResNet_CIFAR', depth=18),
+        neck=dict(type='mmcls.GlobalAveragePooling'),
+        head=head,
+    )
+    with DefaultScope.overwrite_default_scope('mmrazor'):
+        model = MMRAZOR_MODELS.build(dict(type='BaseAlgorithm', architecture=architecture))
+    assert type(model.data_preprocessor).__name__ == 'ClsDataPreprocessor'

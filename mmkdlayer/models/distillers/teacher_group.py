@@ -46,18 +46,17 @@ class TeacherGroup(BaseModel):
                 f'there, but got the teachers {sorted(teachers)} and checkpoints of {unknown} too.'
             )
         self.names = tuple(teachers)
-        for name, teacher in teachers.items():
+        for name, given in teachers.items():
             if not name.isidentifier() or hasattr(self, name):
                 raise ConfigError(
                     f'TeacherGroup: a teacher can not be called {name!r}, because it is no '
                     'identifier or the name of something else in a model. Choose another name.'
                 )
-            self.add_module(
-                name, MMRAZOR_MODELS.build(teacher) if isinstance(teacher, dict) else teacher
-            )
+            self.add_module(name, MMRAZOR_MODELS.build(given) if isinstance(given, dict) else given)
         for name, path in self.checkpoints.items():
-            load_checkpoint(self.members[name], path, map_location='cpu')
-            self.members[name]._is_init = True  # what was loaded is not initialised again
+            teacher: Any = self.members[name]
+            load_checkpoint(teacher, path, map_location='cpu')
+            teacher._is_init = True  # what was loaded is not initialised again
 
     @property
     def members(self) -> dict[str, nn.Module]:
@@ -66,7 +65,8 @@ class TeacherGroup(BaseModel):
 
     def extract_feat(self, inputs: Tensor) -> dict[str, Any]:
         """Run backbones and necks alone (mmrazor's FpnTeacherDistill), on images (N, 3, H, W)."""
-        return {name: teacher.extract_feat(inputs) for name, teacher in self.members.items()}
+        members: dict[str, Any] = self.members
+        return {name: teacher.extract_feat(inputs) for name, teacher in members.items()}
 
     def forward(self, inputs: Tensor, data_samples: Any = None, mode: str = 'tensor') -> dict:
         """Run every teacher on images (N, 3, H, W).
