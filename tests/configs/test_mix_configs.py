@@ -1,7 +1,7 @@
 """mmrazor's recipes, alone and with KD layers: each trains two steps and validates, on random images.
 
-A sample with every algorithm, distiller and kind of student is run; all are with
-``ALL_CONFIGS=1 python -m pytest tests/configs/test_mix_configs.py``.
+All configs are loaded and compared; a sample of algorithms, distillers and students is trained. All are
+trained with ``ALL_CONFIGS=1 python -m pytest tests/configs/test_mix_configs.py`` (6 minutes).
 """
 
 from __future__ import annotations
@@ -28,12 +28,8 @@ MIXED = [name for name in NAMES if name.endswith('_kdlayer')]
 NOT_MIXED = ['ft_pretrain_resnet50_resnet18_cifar10']
 SAMPLE = [
     'dkd_resnet34_resnet18_in1k',
-    'kd_resnet50_shufflenetv2_in1k_kdlayer',
-    'ab_pretrain_resnet50_resnet18_in1k_kdlayer',
     'crd_resnet50_resnet18_cifar10_kdlayer',
-    'ft_pretrain_resnet50_resnet18_cifar10',
     'ofd_wrn28-4_wrn16-2_cifar10_kdlayer',
-    'byot_resnet18_cifar100_kdlayer',
     'dafl_resnet34_resnet18_cifar10_kdlayer',
 ]
 if os.environ.get('ALL_CONFIGS'):
