@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmpretrain.models import ImageClassifier
+from torch import nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.splicing import attach_kd_layers
@@ -37,10 +38,8 @@ class KDLayerClassifier(ImageClassifier):
     def __init__(
         self, *args: Any, kd_layers: Mapping[str, Mapping[str, Any]] | None = None, **kwargs: Any
     ) -> None:
-        preprocessor = kwargs.get('data_preprocessor') or {}
-        if len(args) < 6 and isinstance(preprocessor, dict):
-            # With its scope: inside mmrazor's models its name alone is not found.
-            kwargs['data_preprocessor'] = {'type': 'mmpretrain.ClsDataPreprocessor', **preprocessor}
+        if len(args) < 6:
+            kwargs['data_preprocessor'] = _preprocessor(kwargs.get('data_preprocessor'))
         super().__init__(*args, **kwargs)
         layers, places = {}, {}
         for name, cfg in (kd_layers or {}).items():
@@ -54,3 +53,15 @@ class KDLayerClassifier(ImageClassifier):
             layer_cfg.setdefault('type', 'mmkdlayer.KDLayerConnector')
             layers[name] = MODELS.build(layer_cfg)
         attach_kd_layers(self, layers, places)
+
+
+def _preprocessor(given: Any) -> Any:
+    """A data preprocessor as ImageClassifier takes it, whatever the scope and the kind."""
+    if isinstance(given, nn.Module):
+        return given
+    # With its scope: inside mmrazor's models its name alone is not found.
+    cfg = {'type': 'mmpretrain.ClsDataPreprocessor', **(given or {})}
+    if str(cfg['type']).rsplit('.', 1)[-1] == 'ClsDataPreprocessor':
+        return cfg
+    # ImageClassifier would give it arguments of its own (mmrazor's recipes have an ImgDataPreprocessor).
+    return MODELS.build(cfg)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Callable
 
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import KDLayerClassifier, KDLayerConnector
@@ -122,7 +123,7 @@ import sys
 sys.modules['mmrazor'] = None  # importing it raises ImportError
 import torch
 import mmkdlayer
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 
 model = MODELS.build(eval(sys.argv[1]))
 model.init_weights()
@@ -151,3 +152,22 @@ def test_it_works_where_mmrazor_can_not_be_imported(config, run_script):
     message = 'KDLayerDistiller needs mmrazor'
     advice = 'pip install "mmkdlayer[distill]"'
     assert printed.count(message) == printed.count(advice) == 2, printed
+
+
+@pytest.mark.parametrize(
+    ('given', 'kind'),
+    [
+        ({}, 'ClsDataPreprocessor'),
+        (dict(data_preprocessor=dict(mean=[1.0], std=[2.0])), 'ClsDataPreprocessor'),
+        (dict(data_preprocessor=dict(type='ImgDataPreprocessor')), 'ImgDataPreprocessor'),
+    ],
+)
+def test_data_preprocessor_in_any_scope(
+    classifier_config: Callable[..., dict], given: dict, kind: str
+) -> None:
+    config = classifier_config(type='mmkdlayer.KDLayerClassifier', **given)
+    for scope in ('mmpretrain', 'mmrazor'):
+        with DefaultScope.overwrite_default_scope(scope):
+            preprocessor = MODELS.build(dict(config)).data_preprocessor
+        assert type(preprocessor).__name__ == kind
+        assert not given.get('data_preprocessor', {}).get('mean') or preprocessor.mean.item() == 1
