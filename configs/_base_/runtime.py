@@ -1,4 +1,4 @@
-# What every config here shares: mmpretrain's runtime, this plugin, and its two hooks.
+# What every config here shares: mmpretrain's runtime, this plugin, and its hooks.
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)
@@ -6,6 +6,7 @@ custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)
 custom_hooks = [
     dict(type='mmkdlayer.CheckWeightsHook'),  # stops on weights of another network
     dict(type='mmkdlayer.FitDecisionsHook'),  # fits the decisions before training
+    dict(type='mmkdlayer.ReleaseRecordsHook'),  # drops what was recorded after each step
 ]
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='auto'))
 

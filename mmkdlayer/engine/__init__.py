@@ -2,15 +2,23 @@
 
 from .cpu_training import CpuAmpOptimWrapper, CpuDistributedDataParallel
 from .decisions import prepare_decisions
-from .hooks import CheckWeightsHook, FitDecisionsHook, PreemptionHook
+from .hooks import (
+    CheckWeightsHook,
+    DistillLossScheduleHook,
+    FitDecisionsHook,
+    PreemptionHook,
+    ReleaseRecordsHook,
+)
 from .loops import ResumableEpochLoop
 
 __all__ = [
     'CheckWeightsHook',
     'CpuAmpOptimWrapper',
     'CpuDistributedDataParallel',
+    'DistillLossScheduleHook',
     'FitDecisionsHook',
     'PreemptionHook',
+    'ReleaseRecordsHook',
     'ResumableEpochLoop',
     'prepare_decisions',
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
@@ -108,7 +108,7 @@ class DistillLossScheduleHook(Hook):
             ``generator_distiller``.
 
     Raises:
-        ConfigError: A schedule is not one; before training, if there is no such loss.
+        ConfigError: A schedule is not one; before training, if there is no such loss or no epochs.
     """
 
     # Before the hook that writes a step's outputs to the log (VERY_HIGH).
@@ -134,8 +134,14 @@ class DistillLossScheduleHook(Hook):
         """Find the losses.
 
         Raises:
-            ConfigError: There is no such loss; the message lists near matches.
+            ConfigError: There is no such loss (the message lists near matches), or the training has no
+                epochs.
         """
+        if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
+            raise ConfigError(
+                'DistillLossScheduleHook: its times are epochs, but this training counts iterations '
+                'alone (train_cfg.by_epoch is False). Give times in iterations, and by_epoch=False.'
+            )
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         modules = getattr(getattr(model, self.distiller, None), 'distill_losses', {})
         for name in self.schedules:

@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from seeded_training import make_config
 
+from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.engine.hooks.distill_loss_schedule_hook import LossSchedule
 from mmkdlayer.errors import ConfigError
 
@@ -134,7 +135,7 @@ def test_factor_is_in_the_gradient(train: Callable[..., list[dict]], tmp_path: P
     train(dict(loss_inter=dict(), loss_penult=dict()), 'on')
     train({}, 'without')
     states = {
-        name: torch.load(tmp_path / name / 'epoch_1.pth', weights_only=True)['state_dict']
+        name: load_checkpoint_file(tmp_path / name / 'epoch_1.pth')['state_dict']
         for name in ('off', 'on', 'without')
     }
     key = 'architecture.kd_layers.inter.templates.weight'
@@ -164,3 +165,13 @@ def test_unknown_loss(train: Callable[..., list[dict]]) -> None:
         train(dict(loss_penul=dict(warmup=1)))
     with pytest.raises(ConfigError, match='generator_distiller has no loss.*It has none'):
         train(dict(loss_penult=dict()), distiller='generator_distiller')
+
+
+def test_epochs_are_not_counted_by_an_iteration_based_loop(
+    train: Callable[..., list[dict]],
+) -> None:
+    by_iteration = dict(by_epoch=False, max_iters=4, val_interval=4)
+    with pytest.raises(ConfigError, match='by_epoch=False'):
+        train(dict(loss_penult=dict(warmup=2)), train_cfg=by_iteration)
+    logs = train(dict(loss_penult=dict(warmup=2)), 'it', by_epoch=False, train_cfg=by_iteration)
+    assert factors(logs) == [0, 0.5, 1, 1]
