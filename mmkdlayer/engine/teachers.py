@@ -71,3 +71,14 @@ def teacher_of(source: str, teachers: list[Teacher]) -> Teacher:
         f'{[teacher.name for teacher in teachers]}. Begin the source with the name of one, such as '
         f'"{teachers[0].name if teachers else "teacher"}.backbone.layer4".'
     )
+
+
+def loads_weights(config: Any) -> bool:
+    """Whether a network's config loads weights by itself: an init_cfg Pretrained, or ``pretrained``."""
+    if isinstance(config, Mapping):
+        return (
+            bool(config.get('pretrained'))
+            or config.get('type') == 'Pretrained'
+            or any(map(loads_weights, config.values()))
+        )
+    return isinstance(config, (list, tuple)) and any(map(loads_weights, config))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from torch import nn
 
-from mmkdlayer.engine.teachers import Teacher, find_teachers, teacher_of
+from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights, teacher_of
 from mmkdlayer.errors import ConfigError
 
 A, B = nn.Linear(1, 1), nn.Linear(2, 2)
@@ -43,3 +43,19 @@ def test_teachers_of_a_data_free_algorithm() -> None:
 
 def test_self_distillation_has_none() -> None:
     assert find_teachers(SimpleNamespace(), {}) == []
+
+
+@pytest.mark.parametrize(
+    ('config', 'expected'),
+    [
+        ({}, False),
+        (dict(cfg_path='x.py', pretrained=False), False),
+        (dict(cfg_path='x.py', pretrained=True), True),
+        (dict(type='C', pretrained='a.pth'), True),
+        (dict(type='C', backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='a.pth'))), True),
+        (dict(type='C', backbone=dict(init_cfg=[dict(type='Kaiming')])), False),
+        (dict(type='C', init_cfg=[dict(type='Kaiming'), dict(type='Pretrained')]), True),
+    ],
+)
+def test_config_that_loads_weights(config: dict, expected: bool) -> None:
+    assert loads_weights(config) is expected

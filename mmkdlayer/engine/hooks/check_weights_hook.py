@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
-from mmkdlayer.engine.teachers import Teacher, find_teachers
+from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import HOOKS
 
@@ -81,8 +81,7 @@ class CheckWeightsHook(Hook):
 
     def _warn_of_untrained_teacher(self, runner: Runner) -> None:
         for teacher in _teachers(runner):
-            # "retrained": init_cfg Pretrained, or pretrained=True
-            if teacher.checkpoint or 'retrained' in str(teacher.config):
+            if teacher.checkpoint or loads_weights(teacher.config):
                 continue
             if not teacher.name:
                 runner.logger.warning(
