@@ -7,20 +7,11 @@ import pytest
 import torch
 from mix_training import Launched
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
-
-
-def build(config: dict) -> nn.Module:
-    torch.manual_seed(0)
-    model = MODELS.build(config)
-    model.init_weights()
-    model.train()
-    return model
 
 
 def data_free(
@@ -81,7 +72,7 @@ def test_data_free(
 
     student = cases.with_kd_layers(classifier_config(), kd_layer_configs())
     decision = dict(type='mmkdlayer.CentroidDecision', num_centroids=5, file=decision_file(24))
-    model = build(data_free(kind, student, classifier_config(6), decision, generator))
+    model = cases.build(data_free(kind, student, classifier_config(6), decision, generator))
     model.generator = Launched(model.generator)
     optimizers = OptimWrapperDict(
         **{
@@ -127,4 +118,4 @@ def test_data_free_decisions_come_from_a_file_and_need_no_labels(
     student = cases.with_kd_layers(classifier_config(), kd_layer_configs())
     model = data_free('DataFreeDistillation', student, classifier_config(6), decision)
     with pytest.raises(ConfigError, match=words):
-        prepare_decisions(build(model), Config(dict(model=model)), 'unused')
+        prepare_decisions(cases.build(model), Config(dict(model=model)), 'unused')

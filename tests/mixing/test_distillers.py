@@ -9,22 +9,12 @@ import mixing_cases as cases
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
-from torch import nn
 
 from mmkdlayer.deploy import export_student, load_student
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import CentroidDecision
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
-
-
-def build(config: dict) -> nn.Module:
-    torch.manual_seed(0)
-    model = MODELS.build(config)
-    model.init_weights()
-    model.train()
-    return model
 
 
 def registered(package: str) -> set[str]:
@@ -189,7 +179,7 @@ def test_self_distillation_trains_kd_layers_by_its_own_losses(
     classifier_config, kd_layer_configs, make_batch, backward, run
 ) -> None:
     config = byot(cases.with_kd_layers(classifier_config(), kd_layer_configs()))
-    log, gradients = backward(build(config), make_batch())
+    log, gradients = backward(cases.build(config), make_batch())
     assert {'distill.loss_feature', 'distill.loss_label', 'distill.loss_soft'} <= set(log)
     for name in ('inter', 'penult'):
         assert gradients[f'architecture.kd_layers.{name}.templates.weight'].abs().sum() > 0
