@@ -12,6 +12,7 @@ out (--kept), to show what that is worth.
 from __future__ import annotations
 
 import argparse
+import functools
 import copy
 import tempfile
 from collections.abc import Callable
@@ -116,10 +117,16 @@ def onnx_session(model: nn.Module, side: int, folder: Path) -> tuple[Any, int]:
     return session, file.stat().st_size
 
 
+def run_each(inputs: dict[nn.Module, Tensor]) -> None:
+    """Run modules on their inputs."""
+    for module, x in inputs.items():
+        module(x)
+
+
 @torch.no_grad()
 def layer_runs(models: dict[str, Any], images: Tensor) -> dict[str, Callable[[], Any]]:
     """The KD layers of each variant by themselves, on the maps that they get from these images."""
-    runs = {}
+    runs: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
         inputs: dict[nn.Module, Tensor] = {}
         layers = list(getattr(model, 'kd_layers', {}).values())
@@ -133,8 +140,13 @@ def layer_runs(models: dict[str, Any], images: Tensor) -> dict[str, Callable[[],
         for handle in handles:
             handle.remove()
         if inputs:
-            runs[name] = lambda inputs=inputs: [layer(x) for layer, x in inputs.items()]
+            runs[name] = functools.partial(run_each, inputs)
     return runs
+
+
+def run_onnx(session: Any, images: Tensor) -> Any:
+    """The logits of an ONNX file."""
+    return session.run(None, {'input': images.numpy()})
 
 
 def table(args: argparse.Namespace, title: str, config: str, side: int) -> str:
@@ -147,20 +159,18 @@ def table(args: argparse.Namespace, title: str, config: str, side: int) -> str:
             torch.save(model.state_dict(), Path(folder) / 'student.pth')
             size = (Path(folder) / 'student.pth').stat().st_size
             facts[name] = (*count(model, side), size)
-            runs[name] = lambda x, model=model: model(x, mode='tensor')
+            runs[name] = functools.partial(model, mode='tensor')
         if not args.no_onnx:
             for name in (ALONE, TRAINED, FOLDED):
                 session, size = onnx_session(models[name], side, Path(folder))
                 facts[f'ONNX: {name}'] = (None, None, size)
-                runs[f'ONNX: {name}'] = lambda x, session=session: session.run(
-                    None, {'input': x.numpy()}
-                )
+                runs[f'ONNX: {name}'] = functools.partial(run_onnx, session)
     seconds: dict[int, dict[str, float]] = {}
     layers: dict[int, dict[str, float]] = {}
     for batch in args.batches:
         images = torch.randn(batch, 3, side, side)
         with torch.no_grad():
-            cases = {name: lambda run=run, x=images: run(x) for name, run in runs.items()}
+            cases = {name: functools.partial(run, images) for name, run in runs.items()}
             seconds[batch] = interleaved(cases, args.repeats, warmup=2)
             layers[batch] = interleaved(layer_runs(models, images), args.repeats, warmup=2)
     rows = []

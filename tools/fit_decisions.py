@@ -13,6 +13,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.engine import cli
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.launch import end_launch, prepare_launch
+from mmkdlayer.engine.teachers import find_teachers
 
 
 def parse_args() -> argparse.Namespace:
@@ -43,8 +44,9 @@ def main() -> None:
         runner = Runner.from_cfg(cfg)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         model.init_weights()
-        if cfg.model.get('teacher_ckpt'):
-            check_teacher_checkpoint(model.teacher, cfg.model.teacher_ckpt)
+        for teacher in find_teachers(model, cfg.model):
+            if teacher.checkpoint:
+                check_teacher_checkpoint(teacher.model, teacher.checkpoint)
         paths = hook.prepare(model, cfg, out)
         for name, path in paths.items():
             print(f'{name}: {path}')

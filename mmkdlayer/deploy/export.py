@@ -208,10 +208,13 @@ def export_student(
 
 
 def untaught(cfg: Config) -> Config:
-    """The config without what only training needs: the teacher's checkpoint, decision files."""
+    """The config without what only training needs: teachers' checkpoints, decision files."""
     cfg = Config(cfg.to_dict())
     if 'teacher_ckpt' in cfg.model:
         cfg.model.teacher_ckpt = None
+    for teacher in (cfg.model.get('teachers') or {}).values():
+        teacher.pop('ckpt_path', None)
+    (cfg.model.get('teacher') or {}).pop('checkpoints', None)
     for loss in cfg.model.get('distiller', {}).get('distill_losses', {}).values():
         if isinstance(loss.get('decision'), dict):
             loss.decision.pop('file', None)

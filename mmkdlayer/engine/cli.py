@@ -30,7 +30,11 @@ from mmkdlayer.registry import HOOKS
 
 #: Hooks that every training needs, and those that one with KD layers needs besides.
 TRAINING_HOOKS = ('mmkdlayer.PreemptionHook',)
-NEEDED_HOOKS = ('mmkdlayer.CheckWeightsHook', 'mmkdlayer.FitDecisionsHook')
+NEEDED_HOOKS = (
+    'mmkdlayer.CheckWeightsHook',
+    'mmkdlayer.FitDecisionsHook',
+    'mmkdlayer.ReleaseRecordsHook',
+)
 # The registry puts this before the message of an error inside a class that it builds.
 BUILD_PREFIX = re.compile(r'^(class `[^`]*` in \S+?: )+')
 

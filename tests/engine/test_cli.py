@@ -38,6 +38,7 @@ def test_needed_hooks_are_added_once() -> None:
         'mmkdlayer.FitDecisionsHook',
         'mmkdlayer.PreemptionHook',
         'mmkdlayer.CheckWeightsHook',
+        'mmkdlayer.ReleaseRecordsHook',
     ]
     assert cli.fitting_hook(cfg).folder('work') == 'shared'
     assert cli.fitting_hook(Config({})).folder('work') == str(Path('work') / 'decisions')

@@ -13,28 +13,7 @@ from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import HOOKS
-
-
-def compare_weights(own: dict[str, Tensor], found: dict[str, Any]) -> list[str]:
-    """What is wrong with a state dict, in phrases that name examples; extra entries do not matter.
-
-    Args:
-        own: The state dict of the model.
-        found: That of the checkpoint.
-    """
-    own = {key: value for key, value in own.items() if not key.endswith('num_batches_tracked')}
-    missing = [key for key in own if key not in found]
-    shapes = [key for key in own if key in found and found[key].shape != own[key].shape]
-    problems = []
-    if missing:
-        problems.append(f'{len(missing)} of {len(own)} entries are missing, such as {missing[0]}')
-    if shapes:
-        key = shapes[0]
-        problems.append(
-            f'{len(shapes)} have another shape, such as {key}, which is {tuple(found[key].shape)} in '
-            f'the checkpoint and {tuple(own[key].shape)} in the model'
-        )
-    return problems
+from mmkdlayer.state_dicts import describe_misfits
 
 
 def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
@@ -47,7 +26,7 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
     if not isinstance(state, dict) or 'model' in state:
         state = {}
     state = {key[7:] if key.startswith('module.') else key: value for key, value in state.items()}
-    problems = compare_weights(teacher.state_dict(), state)
+    problems = _misfits(teacher.state_dict(), state)
     if problems:
         raise ConfigError(
             f'Teacher checkpoint {path} does not fit the teacher ({type(teacher).__name__}): '
@@ -55,6 +34,13 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
             'checkpoint; one of the CRD zoo or of torchvision is converted first, by '
             'tools/convert_teacher.py.'
         )
+
+
+def _misfits(own: dict[str, Tensor], found: dict[str, Any]) -> list[str]:
+    """What is missing or of another shape; extra entries and counters do not matter."""
+    return describe_misfits(
+        own, {key: found[key] for key in own if key in found}, optional='num_batches_tracked'
+    )
 
 
 @HOOKS.register_module()
@@ -100,7 +86,7 @@ class CheckWeightsHook(Hook):
         state = checkpoint.get('state_dict', checkpoint)
         own = _model(runner).state_dict()
         student = {key: value for key, value in own.items() if not key.startswith('teacher.')}
-        problems = compare_weights(student, state)
+        problems = _misfits(student, state)
         shared = [key for key in student if key in state]
         # load_from may bring a part of the weights, but of this network.
         fits = bool(shared) and all(state[key].shape == student[key].shape for key in shared)
