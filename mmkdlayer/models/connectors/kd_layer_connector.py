@@ -8,10 +8,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
-from .lean import explain_matches
+from .lean import LeanMatch
 from .unit_conv import UnitConv2d
 
 
@@ -100,28 +99,34 @@ class KDLayerConnector(BaseModule):
                 f'{tuple(x.shape)}. Set in_channels to the channels of the module that the layer is '
                 'placed after.'
             )
-        # Scores are float32 or better; a model that was made half precision has half statistics.
-        scores = self.templates(x).to(self.bn.weight.dtype)
-        if self._can_be_lean(scores):
-            with full_precision(scores):
-                values = explain_matches(
-                    scores, self.bn, self.semantics.weight, self.semantics.scale
-                )
+        if self._can_be_lean(x):
+            match = LeanMatch(self.bn, self.semantics)
+            scores = self.templates(x, by=match)
+            values = match.values() if scores is match.scores else self._explain(scores)
         else:
-            values = self.semantics(F.relu(self.bn(scores), inplace=True))
+            values = self._explain(self.templates(x))
         return x + self.alpha * values.to(x.dtype)
 
-    def _can_be_lean(self, scores: Tensor) -> bool:
+    def _explain(self, scores: Tensor) -> Tensor:
+        """The values of scores by the plain formula."""
+        # Scores are float32 or better; a model that was made half precision has half statistics.
+        scores = scores.to(self.bn.weight.dtype)
+        return self.semantics(F.relu(self.bn(scores), inplace=True))
+
+    def _can_be_lean(self, x: Tensor) -> bool:
         """In training, with a plain norm and more than one position; never in a trace (export)."""
+        dtype = self.templates.weight.dtype
         return (
             self.implementation == 'lean'
             and self.training
             and torch.is_grad_enabled()
             and not torch.jit.is_tracing()
             and type(self.bn) is nn.BatchNorm2d
+            and self.bn.affine
             and self.bn.momentum is not None
-            and scores.dtype in (torch.float32, torch.float64)
-            and scores.numel() > scores.size(1)
+            and dtype in (torch.float32, torch.float64)
+            and dtype == self.bn.weight.dtype == torch.promote_types(dtype, x.dtype)
+            and x.numel() > x.size(1)
         )
 
     def extra_repr(self) -> str:

@@ -1,133 +1,217 @@
-"""The KD layer's way from scores to values, without any copy of the scores."""
+"""The KD layer from feature map to values, which keeps the scores and nothing else of their size."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdlayer.models.autograd import refuse_second_derivative
 from mmkdlayer.models.precision import full_precision
 
 from .layout import maps_of, rows_of
-from .unit_conv import EPS
+from .unit_conv import EPS, UnitConv2d, inverse_norm
 
-#: Templates in one tile: its temporaries stay in a CPU's cache.
+#: Templates in one tile: its temporaries stay in a CPU's cache. On other devices fewer, larger
+#: kernels are started.
 TILE = 256
+DEVICE_TILE = 2048
 
 
-class _ExplainMatches(torch.autograd.Function):
-    """``v_c = scale * <u_c, p / |p|>`` with ``p = ReLU(BN(scores))``, tile by tile over the templates.
+def _tiles(rows: Tensor) -> list[slice]:
+    """The templates in runs that are worked on together."""
+    width = TILE if rows.device.type == 'cpu' else DEVICE_TILE
+    return [slice(start, start + width) for start in range(0, rows.size(1), width)]
 
-    Of the tensors with K channels only the scores are stored, which the layer's loss needs anyway; the
-    assignments p are formed again in the backward pass. With n = 1 / |p|, h = scale * n * dL/dv and
+
+class _MatchAndExplain(torch.autograd.Function):
+    """Scores and values of rows x (unit vectors), tile by tile over the templates.
+
+    With kernels w, semantic vectors u (both before normalisation) and the batch norm ``a s + b``::
+
+        s_k = scale1 * <w_k / |w_k|, x>,  p_k = ReLU(a_k s_k + b_k),
+        v_c = scale2 * <u_c / |u_c|, p> / |p|
+
+    Of the tensors with K channels only s is stored, which the layer's loss needs anyway. The backward
+    pass forms p again; with n = 1 / |p|, h_c = scale2 * n * dL/dv_c / |u_c| and
     e = n^2 * sum_c dL/dv_c * v_c::
 
-        dL/dp_k = sum_c u_ck h_c - e p_k        dL/du_ck = sum_i h_c p_k
+        dL/dp_k = sum_c u_ck h_c - e p_k
+        dL/du_ck = sum_i h_c p_k - u_ck / |u_c|^2 * sum_i dL/dv_c v_c
 
-    and BN's backward pass belongs to each template alone.
+    BN's backward pass and the gradient of w_k belong to each template alone, so the gradient of the
+    scores, to which what comes from the loss is added, exists for one tile at a time.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        scores: Tensor,
+        x: Tensor,
+        kernel: Tensor,
+        scale: Tensor,
         gain: Tensor,
         shift: Tensor,
-        directions: Tensor,
-        scale: Tensor,
+        semantics: Tensor,
+        semantic_scale: Tensor,
         mean: Tensor | None,
         variance: Tensor | None,
         eps: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = rows_of(scores)
-        positions, templates = rows.shape
-        ctx.batch_statistics = mean is None
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.eps, ctx.batch_statistics = eps, mean is None
+        images, _, height, width = x.shape
+        # A tensor of its own, not a view of one: autograd handles views of outputs differently.
+        scores = torch.empty(
+            (images, kernel.size(0), height, width),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
+        x_rows, rows = rows_of(x), scores.permute(0, 2, 3, 1).flatten(0, 2)
+        per_template = torch.linalg.vector_norm(kernel, dim=1).clamp_min_(EPS).reciprocal_()
+        per_channel = torch.linalg.vector_norm(semantics, dim=1).clamp_min_(EPS).reciprocal_()
         if mean is None or variance is None:
             mean, variance = torch.empty_like(gain), torch.empty_like(gain)
-            for start in range(0, templates, TILE):
-                tile = slice(start, start + TILE)
-                part = rows[:, tile]
-                mean[tile] = part.mean(0)
-                variance[tile] = (part - mean[tile]).square_().mean(0)
-        values = rows.new_zeros(positions, directions.size(0))
-        squares = rows.new_zeros(positions)
-        slope = gain * (variance + eps).rsqrt()
-        offset = shift - mean * slope
-        for start in range(0, templates, TILE):
-            tile = slice(start, start + TILE)
-            assigned = torch.addcmul(offset[tile], rows[:, tile], slope[tile]).relu_()
+        centre = x_rows.mean(0)
+        values = x.new_zeros(len(rows), semantics.size(0))
+        squares = x.new_zeros(len(rows))
+        assigned = x.new_empty(0)
+        for tile in _tiles(rows):
+            part, unit = rows[:, tile], kernel[tile] * (scale * per_template[tile])[:, None]
+            torch.mm(x_rows, unit.t(), out=part)
+            assigned = _scratch(assigned, part)
+            if ctx.batch_statistics:
+                mean[tile] = unit @ centre
+                torch.sub(part, mean[tile], out=assigned)
+                variance[tile] = torch.linalg.vector_norm(assigned, dim=0).square_() / len(rows)
+            else:
+                torch.sub(part, mean[tile], out=assigned)
+            slope = gain[tile] * (variance[tile] + eps).rsqrt_()
+            torch.addcmul(shift[tile], assigned, slope, out=assigned).clamp_(min=0)
             squares += torch.linalg.vector_norm(assigned, dim=1).square_()
-            values.addmm_(assigned, directions[:, tile].t())
+            values.addmm_(assigned, semantics[:, tile].t())
         norms = squares.sqrt_()
         inverse = torch.where(norms > 0, norms.clamp_min(EPS).reciprocal(), 0.0)
-        values *= inverse[:, None] * scale
-        ctx.eps = eps
+        values *= inverse[:, None]
+        values *= per_channel
         ctx.save_for_backward(
-            scores, gain, shift, directions, scale, mean, variance, inverse, values
-        )
+            x, kernel, scale, gain, shift, semantics, semantic_scale, mean, variance,
+            scores, values, inverse, per_template, per_channel,
+        )  # fmt: skip
         ctx.mark_non_differentiable(mean, variance)
-        return maps_of(values, scores), mean, variance
+        return scores, values * semantic_scale, mean, variance
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         refuse_second_derivative("KDLayerConnector (implementation='lean')")
-        with full_precision(grads[0]):  # it may be called under autocast too
-            scores, gain, shift, directions, scale, mean, variance, inverse, values = (
-                ctx.saved_tensors
-            )
-            rows, upstream = rows_of(scores), rows_of(grads[0])
-            positions, templates = rows.shape
-            along = (upstream * values).sum(1)
-            pull = along * inverse.square()
-            outer = upstream * (scale * inverse[:, None])
-            spread = (variance + ctx.eps).rsqrt()
-            slope = gain * spread
-            offset = shift - mean * slope
-            d_rows = torch.empty_like(rows)
-            d_gain, d_shift = torch.empty_like(gain), torch.empty_like(shift)
-            d_directions = torch.empty_like(directions)
-            for start in range(0, templates, TILE):
-                tile = slice(start, start + TILE)
-                part = rows[:, tile]
-                assigned = torch.addcmul(offset[tile], part, slope[tile]).relu_()
-                grad = outer @ directions[:, tile]
-                torch.mm(outer.t(), assigned, out=d_directions[:, tile])
-                grad.addcmul_(assigned, pull[:, None], value=-1).mul_(assigned.sign_())
-                d_shift[tile] = grad.sum(0)
-                torch.mul(part, grad, out=assigned)
-                d_gain[tile] = (assigned.sum(0) - mean[tile] * d_shift[tile]) * spread[tile]
-                if ctx.batch_statistics:
-                    tilt = d_gain[tile] * spread[tile] / -positions
-                    grad.addcmul_(part, tilt).sub_(mean[tile] * tilt + d_shift[tile] / positions)
-                torch.mul(grad, slope[tile], out=d_rows[:, tile])
-            d_scale = (along.sum() / scale).view_as(scale)
-            return maps_of(d_rows, scores), d_gain, d_shift, d_directions, d_scale, None, None, None
+        saved = ctx.saved_tensors
+        with full_precision(saved[0]):  # it may be called under autocast too
+            return _backward(saved, grads[0], grads[1], ctx.eps, ctx.batch_statistics)
 
 
-def explain_matches(scores: Tensor, bn: nn.BatchNorm2d, kernel: Tensor, scale: Tensor) -> Tensor:
-    """The values (N, C, H, W) of scores (N, K, H, W); updates the batch norm's running statistics.
+def _scratch(buffer: Tensor, like: Tensor) -> Tensor:
+    """A contiguous tensor of a tile's shape, the last one where it fits."""
+    return buffer if buffer.shape == like.shape else like.new_empty(like.shape)
+
+
+def _backward(
+    saved: tuple[Tensor, ...],
+    from_scores: Tensor | None,
+    upstream: Tensor | None,
+    eps: float,
+    batch_statistics: bool,
+) -> tuple[Tensor | None, ...]:
+    (x, kernel, scale, gain, shift, semantics, semantic_scale, mean, variance,
+     scores, values, inverse, per_template, per_channel) = saved  # fmt: skip
+    x_rows, rows = rows_of(x), rows_of(scores)
+    count = len(rows)
+    score_grads = None if from_scores is None else rows_of(from_scores)
+    upstream = torch.zeros_like(values) if upstream is None else upstream
+    products = upstream * values
+    d_semantic_scale = products.sum().view_as(semantic_scale)
+    products *= semantic_scale
+    pull = products.sum(1) * inverse.square()
+    along = products.sum(0)
+    outer = upstream * (semantic_scale * inverse)[:, None] * per_channel
+    retract = (along * per_channel.square())[:, None]
+    spread = (variance + eps).rsqrt()
+    d_rows = torch.zeros_like(x_rows)
+    d_kernel, d_semantics = torch.empty_like(kernel), torch.empty_like(semantics)
+    d_gain, d_shift = torch.empty_like(gain), torch.empty_like(shift)
+    lengths = torch.empty_like(gain)
+    assigned = grad = rows.new_empty(0)
+    for tile in _tiles(rows):
+        part, slope = rows[:, tile], gain[tile] * spread[tile]
+        assigned, grad = _scratch(assigned, part), _scratch(grad, part)
+        torch.addcmul(shift[tile] - mean[tile] * slope, part, slope, out=assigned).clamp_(min=0)
+        torch.mm(outer, semantics[:, tile], out=grad)
+        torch.addmm(
+            semantics[:, tile] * retract, outer.t(), assigned, beta=-1, out=d_semantics[:, tile]
+        )
+        grad.addcmul_(assigned, pull[:, None], value=-1)
+        grad.mul_(assigned.sign_())
+        d_shift[tile] = grad.sum(0)
+        torch.mul(part, grad, out=assigned)
+        d_gain[tile] = (assigned.sum(0) - mean[tile] * d_shift[tile]) * spread[tile]
+        if batch_statistics:
+            tilt = d_gain[tile] * spread[tile] / -count
+            grad.addcmul_(part, tilt).sub_(mean[tile] * tilt + d_shift[tile] / count)
+        if score_grads is None:
+            grad.mul_(slope)
+        else:
+            torch.addcmul(score_grads[:, tile], grad, slope, out=grad)
+        unit = kernel[tile] * per_template[tile, None]
+        d_unit = grad.t() @ x_rows
+        d_rows.addmm_(grad, unit)
+        lengths[tile] = (unit * d_unit).sum(1)
+        d_unit.sub_(unit.mul_(lengths[tile, None]))
+        torch.mul(d_unit, (scale * per_template[tile])[:, None], out=d_kernel[tile])
+    d_rows *= scale
+    return (
+        maps_of(d_rows, x), d_kernel, lengths.sum().view_as(scale), d_gain, d_shift,
+        d_semantics, d_semantic_scale, None, None, None,
+    )  # fmt: skip
+
+
+class LeanMatch:
+    """What stands in for the templates' convolution: it gives the scores, and keeps the values.
 
     Args:
-        scores: In float32 or better.
-        bn: Over the K templates.
-        kernel: The semantic vectors, (C, K, 1, 1), before normalisation.
-        scale: Shape (1,).
+        bn: Over the K templates; its running statistics are updated by :meth:`values_of`.
+        semantics: Makes values of the assignments.
     """
-    directions = F.normalize(kernel.flatten(1), dim=1, eps=EPS)
-    running_mean, running_var = bn.running_mean, bn.running_var
-    batch = bn.training or running_mean is None
-    statistics = (None, None) if batch else (running_mean, running_var)
-    values, mean, variance = _ExplainMatches.apply(
-        scores, bn.weight, bn.bias, directions, scale, *statistics, bn.eps
-    )
-    if bn.training and running_mean is not None and running_var is not None:
-        momentum = float(bn.momentum or 0.0)
-        with torch.no_grad():
-            positions = scores.numel() // scores.size(1)
-            bn.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-            running_mean.lerp_(mean, momentum)
-            running_var.lerp_(variance * (positions / (positions - 1)), momentum)
-    return values
+
+    def __init__(self, bn: nn.BatchNorm2d, semantics: UnitConv2d) -> None:
+        self.bn = bn
+        self.semantics = semantics
+
+    def __call__(self, templates: UnitConv2d, x: Tensor) -> Tensor:
+        """Scores (N, K, H, W) of a feature map (N, C, H, W)."""
+        running_mean, running_var = self.bn.running_mean, self.bn.running_var
+        batch = self.bn.training or running_mean is None
+        x = x.to(templates.weight.dtype)
+        self.scores, self.rows, self.mean, self.variance = _MatchAndExplain.apply(
+            x * inverse_norm(x),
+            templates.weight.flatten(1),
+            templates.scale,
+            self.bn.weight,
+            self.bn.bias,
+            self.semantics.weight.flatten(1),
+            self.semantics.scale,
+            *((None, None) if batch else (running_mean, running_var)),
+            self.bn.eps,
+        )
+        return self.scores
+
+    def values(self) -> Tensor:
+        """The values (N, C, H, W) of the scores; updates the batch norm's running statistics."""
+        bn = self.bn
+        if bn.training and bn.running_mean is not None and bn.running_var is not None:
+            momentum = float(bn.momentum or 0.0)
+            with torch.no_grad():
+                positions = len(self.rows)
+                bn.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+                bn.running_mean.lerp_(self.mean, momentum)
+                bn.running_var.lerp_(self.variance * (positions / (positions - 1)), momentum)
+        return maps_of(self.rows, self.scores)

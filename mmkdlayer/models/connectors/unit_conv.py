@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -58,10 +59,19 @@ class UnitConv2d(nn.Module):
         nn.init.normal_(self.weight, 0.0, math.sqrt(2.0 / self.weight.size(1)))
         nn.init.constant_(self.scale, self.first_scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, K, H, W); float32 or better whatever the dtype of ``x``."""
+    def forward(
+        self, x: Tensor, by: Callable[[UnitConv2d, Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Map (N, C, H, W) to (N, K, H, W); float32 or better whatever the dtype of ``x``.
+
+        Args:
+            x: Feature map.
+            by: Computes the same numbers in another way, where a caller has one.
+        """
         # In full precision: the gradient of the product grows with 1 / |x|, beyond what half holds.
         with full_precision(x):
+            if by is not None:
+                return by(self, x)
             kernel = self.scale[:, None] * F.normalize(self.weight.flatten(1), dim=1, eps=EPS)
             dtype = torch.promote_types(torch.promote_types(x.dtype, kernel.dtype), torch.float32)
             x, kernel = x.to(dtype), kernel.to(dtype)
