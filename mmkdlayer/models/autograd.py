@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from mmkdlayer.errors import ConfigError
+
+
+def check_implementation(owner: str, implementation: str) -> None:
+    """Raise a ConfigError where an argument ``implementation`` has an unknown value."""
+    if implementation not in ('lean', 'reference'):
+        raise ConfigError(
+            f"{owner}: implementation must be 'lean' or 'reference', but got {implementation!r}."
+        )
+
 
 def refuse_second_derivative(name: str) -> None:
     """Call this first in a backward pass that is not differentiable itself.

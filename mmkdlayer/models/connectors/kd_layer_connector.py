@@ -8,6 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.autograd import check_implementation
 from mmkdlayer.registry import MODELS
 
 from .lean import LeanMatch
@@ -61,11 +62,7 @@ class KDLayerConnector(BaseModule):
                 raise ConfigError(
                     f'KDLayerConnector: {name} must be a positive integer, but got {value!r}.'
                 )
-        if implementation not in ('lean', 'reference'):
-            raise ConfigError(
-                f"KDLayerConnector: implementation must be 'lean' or 'reference', but got "
-                f'{implementation!r}.'
-            )
+        check_implementation('KDLayerConnector', implementation)
         self.implementation = implementation
         self.in_channels = in_channels
         self.num_templates = num_templates

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mmkdlayer.models.autograd import refuse_second_derivative
+from mmkdlayer.models.layout import maps_of, rows_of
 from mmkdlayer.models.precision import full_precision
 
-from .layout import maps_of, rows_of
 from .unit_conv import EPS, UnitConv2d, inverse_norm
 
 #: Templates in one tile: its temporaries stay in a CPU's cache. On other devices fewer, larger
@@ -97,7 +97,7 @@ class _MatchAndExplain(torch.autograd.Function):
         values *= per_channel
         ctx.save_for_backward(
             x, kernel, scale, gain, shift, semantics, semantic_scale, mean, variance,
-            scores, values, inverse, per_template, per_channel,
+            values, inverse, per_channel, scores, per_template,
         )  # fmt: skip
         ctx.mark_non_differentiable(mean, variance)
         return scores, values * semantic_scale, mean, variance
@@ -122,45 +122,23 @@ def _backward(
     eps: float,
     batch_statistics: bool,
 ) -> tuple[Tensor | None, ...]:
-    (x, kernel, scale, gain, shift, semantics, semantic_scale, mean, variance,
-     scores, values, inverse, per_template, per_channel) = saved  # fmt: skip
+    """Gradients for the inputs, from those of the scores and of the values.
+
+    Nobody may have used the one or the other; what nothing came from gets no gradient.
+    """
+    x, kernel, scale, *explaining, scores, per_template = saved
     x_rows, rows = rows_of(x), rows_of(scores)
-    count = len(rows)
     score_grads = None if from_scores is None else rows_of(from_scores)
-    upstream = torch.zeros_like(values) if upstream is None else upstream
-    products = upstream * values
-    d_semantic_scale = products.sum().view_as(semantic_scale)
-    products *= semantic_scale
-    pull = products.sum(1) * inverse.square()
-    along = products.sum(0)
-    outer = upstream * (semantic_scale * inverse)[:, None] * per_channel
-    retract = (along * per_channel.square())[:, None]
-    spread = (variance + eps).rsqrt()
+    explain = None if upstream is None else _Explaining(explaining, upstream, eps, batch_statistics)
     d_rows = torch.zeros_like(x_rows)
-    d_kernel, d_semantics = torch.empty_like(kernel), torch.empty_like(semantics)
-    d_gain, d_shift = torch.empty_like(gain), torch.empty_like(shift)
-    lengths = torch.empty_like(gain)
-    assigned = grad = rows.new_empty(0)
+    d_kernel, lengths = torch.empty_like(kernel), torch.empty_like(per_template)
     for tile in _tiles(rows):
-        part, slope = rows[:, tile], gain[tile] * spread[tile]
-        assigned, grad = _scratch(assigned, part), _scratch(grad, part)
-        torch.addcmul(shift[tile] - mean[tile] * slope, part, slope, out=assigned).clamp_(min=0)
-        torch.mm(outer, semantics[:, tile], out=grad)
-        torch.addmm(
-            semantics[:, tile] * retract, outer.t(), assigned, beta=-1, out=d_semantics[:, tile]
-        )
-        grad.addcmul_(assigned, pull[:, None], value=-1)
-        grad.mul_(assigned.sign_())
-        d_shift[tile] = grad.sum(0)
-        torch.mul(part, grad, out=assigned)
-        d_gain[tile] = (assigned.sum(0) - mean[tile] * d_shift[tile]) * spread[tile]
-        if batch_statistics:
-            tilt = d_gain[tile] * spread[tile] / -count
-            grad.addcmul_(part, tilt).sub_(mean[tile] * tilt + d_shift[tile] / count)
-        if score_grads is None:
-            grad.mul_(slope)
+        if explain is not None:
+            grad = explain.score_gradient(rows[:, tile], score_grads, tile)
+        elif score_grads is not None:
+            grad = score_grads[:, tile]
         else:
-            torch.addcmul(score_grads[:, tile], grad, slope, out=grad)
+            return (None,) * 10
         unit = kernel[tile] * per_template[tile, None]
         d_unit = grad.t() @ x_rows
         d_rows.addmm_(grad, unit)
@@ -168,10 +146,61 @@ def _backward(
         d_unit.sub_(unit.mul_(lengths[tile, None]))
         torch.mul(d_unit, (scale * per_template[tile])[:, None], out=d_kernel[tile])
     d_rows *= scale
-    return (
-        maps_of(d_rows, x), d_kernel, lengths.sum().view_as(scale), d_gain, d_shift,
-        d_semantics, d_semantic_scale, None, None, None,
-    )  # fmt: skip
+    rest = (None,) * 4 if explain is None else explain.gradients()
+    d_scale = lengths.sum().view_as(scale)
+    return maps_of(d_rows, x), d_kernel, d_scale, *rest, None, None, None
+
+
+class _Explaining:
+    """The backward pass from values to scores, a tile of templates at a time."""
+
+    def __init__(
+        self, saved: list[Tensor], upstream: Tensor, eps: float, batch_statistics: bool
+    ) -> None:
+        (self.gain, self.shift, self.semantics, self.semantic_scale, self.mean, variance,
+         values, inverse, per_channel) = saved  # fmt: skip
+        products = upstream * values
+        self.d_semantic_scale = products.sum().view_as(self.semantic_scale)
+        products *= self.semantic_scale
+        self.pull = (products.sum(1) * inverse.square())[:, None]
+        self.retract = (products.sum(0) * per_channel.square())[:, None]
+        self.outer = upstream * (self.semantic_scale * inverse)[:, None] * per_channel
+        self.spread = (variance + eps).rsqrt()
+        self.batch_statistics = batch_statistics
+        self.d_gain, self.d_shift = torch.empty_like(self.gain), torch.empty_like(self.shift)
+        self.d_semantics = torch.empty_like(self.semantics)
+        self.assigned = self.grad = upstream.new_empty(0)
+
+    def score_gradient(self, part: Tensor, more: Tensor | None, tile: slice) -> Tensor:
+        """dL/ds of a tile, in a buffer that the next tile uses again.
+
+        Args:
+            part: Scores of the tile, (M, tile).
+            more: A gradient of all scores from elsewhere, (M, K), to be added.
+            tile: Which templates.
+        """
+        mean, spread, semantics = self.mean[tile], self.spread[tile], self.semantics[:, tile]
+        slope = self.gain[tile] * spread
+        self.assigned, self.grad = _scratch(self.assigned, part), _scratch(self.grad, part)
+        assigned, grad = self.assigned, self.grad
+        torch.addcmul(self.shift[tile] - mean * slope, part, slope, out=assigned).clamp_(min=0)
+        torch.mm(self.outer, semantics, out=grad)
+        d_semantics = self.d_semantics[:, tile]
+        torch.addmm(semantics * -self.retract, self.outer.t(), assigned, out=d_semantics)
+        grad.addcmul_(assigned, self.pull, value=-1).mul_(assigned.sign_())
+        d_shift = self.d_shift[tile] = grad.sum(0)
+        torch.mul(part, grad, out=assigned)
+        d_gain = self.d_gain[tile] = (assigned.sum(0) - mean * d_shift) * spread
+        if self.batch_statistics:
+            tilt = d_gain * spread / -len(part)
+            grad.addcmul_(part, tilt).sub_(mean * tilt + d_shift / len(part))
+        if more is None:
+            return grad.mul_(slope)
+        return torch.addcmul(more[:, tile], grad, slope, out=grad)
+
+    def gradients(self) -> tuple[Tensor, ...]:
+        """Those of gain, shift, semantic vectors and semantic scale."""
+        return self.d_gain, self.d_shift, self.d_semantics, self.d_semantic_scale
 
 
 class LeanMatch:

@@ -13,6 +13,7 @@ from mmkdlayer.errors import ConfigError, DataError, DecisionFileError, Unfitted
 from mmkdlayer.models.precision import full_precision
 
 from .files import DecisionFile, read_decision_file, write_decision_file
+from .row_targets import DenseTargets, RowTargets
 
 
 class TableStore(dict):
@@ -130,6 +131,7 @@ class TeacherDecision(nn.Module):
     def __init__(self, file: str | os.PathLike | None = None) -> None:
         super().__init__()
         self._tables = TableStore()
+        self._prepared = TableStore()
         #: What the tables were fitted on; goes into the header of the file.
         self.provenance: dict[str, Any] = {}
         self.file = None if file is None else os.fspath(file)
@@ -166,6 +168,34 @@ class TeacherDecision(nn.Module):
         """Probabilities (N, K, H, W) for pooled teacher features (N, D, H, W)."""
         raise NotImplementedError
 
+    def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> RowTargets:
+        """The same probabilities, for a loss that asks for some positions at a time.
+
+        Args:
+            feature: Pooled teacher features (N, D, H, W), in float32 or better.
+            gt_label: As :meth:`check_label` gives it.
+        """
+
+        def target(images: slice) -> Tensor:
+            return self.target(feature[images], None if gt_label is None else gt_label[images])
+
+        return DenseTargets(target, feature.size(2) * feature.size(3))
+
+    def prepare(self, tables: dict[str, Tensor]) -> dict[str, Any]:
+        """What :meth:`row_targets` needs, computed once from the tables: tensors by name."""
+        return {}
+
+    def prepared_for(self, like: Tensor) -> dict[str, Any]:
+        """What :meth:`prepare` gives, on the device of a tensor and at least in float32."""
+        self.require_fitted()
+        key = (like.device, torch.promote_types(like.dtype, torch.float32))
+        if key not in self._prepared:
+            tables = {name: table.to(key[1]) for name, table in self._tables.items()}
+            found = self.prepare(tables)
+            self._prepared.clear()
+            self._prepared[key] = {name: value.to(*key) for name, value in found.items()}
+        return self._prepared[key]
+
     @property
     def is_fitted(self) -> bool:
         """Whether the decision has its tables."""
@@ -195,7 +225,7 @@ class TeacherDecision(nn.Module):
                 table = table.to_sparse_coo()
             kept[name] = table
         self.check_tables(kept)
-        self._tables = TableStore(kept)
+        self._tables, self._prepared = TableStore(kept), TableStore()
 
     def take(self, fitted: TeacherDecision) -> None:
         """Take the tables and the provenance of another decision of the same kind and sizes."""

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.layout import rows_of
 from mmkdlayer.registry import MODELS
 
 from .base import Table, TeacherDecision
+from .row_targets import SoftmaxTargets
 
 
 @MODELS.register_module()
@@ -106,13 +108,27 @@ class CentroidDecision(TeacherDecision):
         Distances are taken from the code book's mean, because the expanded square loses precision
         when the features are far from the origin. ``|f|^2`` cancels in the softmax.
         """
-        centroids = self.tables_for(feature)['centroids']
+        prepared = self.prepared_for(feature)
+        rows = feature.permute(0, 2, 3, 1) - prepared['mean']
+        logits = torch.matmul(rows, prepared['weight'].t()) + prepared['bias']
+        return logits.softmax(3).permute(0, 3, 1, 2)
+
+    def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> SoftmaxTargets:
+        """The same for a loss that asks for some positions at a time."""
+        prepared = self.prepared_for(feature)
+        rows = rows_of(feature) - prepared['mean']
+        return SoftmaxTargets(rows, prepared['weight'], prepared['bias'])
+
+    def prepare(self, tables: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The code book's mean, and what makes logits of rows from which it was subtracted."""
+        centroids = tables['centroids']
         mean = centroids.mean(0)
         centred = centroids - mean
-        rows = feature.permute(0, 2, 3, 1) - mean
-        logits = torch.matmul(rows, (centred * (2 * self.temperature)).t())
-        logits -= self.temperature * centred.square().sum(1)
-        return logits.softmax(3).permute(0, 3, 1, 2)
+        return dict(
+            mean=mean,
+            weight=centred * (2 * self.temperature),
+            bias=-self.temperature * centred.square().sum(1),
+        )
 
     def extra_repr(self) -> str:
         """Sizes and state, for ``print(model)``."""

@@ -12,6 +12,10 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
 
 from .base import Table, TeacherDecision, require
+from .row_targets import LookedUpTargets, RowTargets, SparseRows, SparseTargets
+
+#: Rows are looked up entry by entry where the longest has at most this share of the templates.
+SPARSE_SHARE = 1 / 8
 
 
 @MODELS.register_module()
@@ -280,6 +284,29 @@ class SubclassDecision(TeacherDecision):
             picked = picked.to_dense() if picked.is_sparse else picked
             target = picked.unflatten(0, rows.shape).transpose(1, 2)
         return target.unflatten(2, feature.shape[2:])
+
+    def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> RowTargets:
+        """The same for a loss that asks for some positions at a time; hard labels are looked up."""
+        assert gt_label is not None  # check_label has seen to it
+        if gt_label.is_floating_point():
+            return super().row_targets(feature, gt_label)
+        index = self.nearest_subclasses(feature, gt_label).flatten()
+        prepared = self.prepared_for(feature)
+        table, entropies = prepared['table'], prepared['entropies']
+        looked_up = SparseTargets if isinstance(table, SparseRows) else LookedUpTargets
+        return looked_up(table, entropies, index)
+
+    def prepare(self, tables: dict[str, Tensor]) -> dict[str, Any]:
+        """The table in the form in which its rows are looked up fastest, and their entropies."""
+        table = tables['decisions']
+        rows = SparseRows.of(table)
+        powers = torch.special.xlogy(rows.values, rows.values)
+        entropies = powers.new_zeros(table.size(0))
+        entropies.index_add_(0, rows.owners(), powers)
+        if rows.longest > self.num_templates * SPARSE_SHARE:
+            dense = table.to_dense() if table.is_sparse else table
+            return dict(table=dense, entropies=entropies)
+        return dict(table=rows, entropies=entropies)
 
     def _mixture(self, feature: Tensor, label: Tensor, table: Tensor) -> Tensor:
         """Soft labels (N, C): weights on the nearest sub-class of every class, times the table.

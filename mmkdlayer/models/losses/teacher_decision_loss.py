@@ -8,58 +8,67 @@ import torch
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.autograd import refuse_second_derivative
+from mmkdlayer.models.autograd import check_implementation, refuse_second_derivative
 from mmkdlayer.models.decisions import TeacherDecision
 from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.decisions.row_targets import RowTargets
+from mmkdlayer.models.layout import maps_of, rows_of
 from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
-#: Numbers in one chunk of targets (positions times templates): 16 MiB in float32.
-CHUNK = 1 << 22
+#: Scores that are worked on together: 2 MiB in float32 on a CPU, whose cache they stay in.
+CHUNK = 1 << 19
+DEVICE_CHUNK = 1 << 24
+
+
+def _chunks(rows: Tensor) -> list[slice]:
+    """The positions in runs that are worked on together."""
+    chunk = CHUNK if rows.device.type == 'cpu' else DEVICE_CHUNK
+    step, count = max(1, chunk // rows.size(1)), rows.size(0)
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 class _DecisionDivergence(torch.autograd.Function):
-    """``mean_i KL(p_T(i) || softmax(score(i)))``, image by image in chunks.
+    """``mean_i KL(p(i) || softmax(score(i)))``, chunk by chunk over the positions.
 
     Since sum_k p_k = 1 the divergence of a position is
-    ``sum_k p_k log p_k - sum_k p_k score_k + logsumexp_k(score)``: neither a dense target nor a
-    log-softmax copy outlives its chunk. The gradient, ``(softmax(score) - p) / positions``, is
-    formed in the same pass and kept, because the target would have to be computed again.
+    ``sum_k p_k (log p_k - score_k) + logsumexp_k(score)``. Kept are the scores and what the targets are
+    made of; the backward pass makes softmax(score) - p from them, the one tensor of the scores' size
+    that the loss ever forms.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        scores: Tensor,
-        feature: Tensor,
-        gt_label: Tensor | None,
-        decision: TeacherDecision,
-    ) -> Tensor:
-        dtype = torch.promote_types(scores.dtype, torch.float32)
-        images = scores.size(0)
-        positions = images * scores[0, 0].numel()
-        step = max(1, CHUNK // max(1, scores[0].numel()))
-        total = scores.new_zeros((), dtype=dtype)
-        grad = torch.empty_like(scores) if ctx.needs_input_grad[0] else None
+    def forward(ctx: Any, scores: Tensor, targets: RowTargets) -> Tensor:
+        rows = rows_of(scores)
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        total = rows.new_zeros((), dtype=dtype)
         with full_precision(scores):
-            for start in range(0, images, step):
-                part = slice(start, start + step)
-                score = scores[part].to(dtype)
-                label = None if gt_label is None else gt_label[part]
-                target = decision.target(feature[part].to(dtype), label)
-                partition = score.logsumexp(1, keepdim=True)
-                total += partition.sum() - (target * score).sum()
-                total += torch.special.xlogy(target, target).sum()
-                if grad is not None:
-                    grad[part] = (score - partition).exp_().sub_(target).div_(positions)
-        ctx.grad = grad
-        return total / positions
+            for part in _chunks(rows):
+                score = rows[part].to(dtype)
+                total += score.logsumexp(1).sum()
+                total += targets.divergence(part, score)
+        ctx.targets = targets
+        ctx.save_for_backward(scores)
+        return total / rows.size(0)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple:
-        refuse_second_derivative('TeacherDecisionLoss')
-        grad = ctx.grad
-        return grad * grad_outputs[0].to(grad.dtype), None, None, None
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        refuse_second_derivative("TeacherDecisionLoss (implementation='lean')")
+        (scores,) = ctx.saved_tensors
+        rows = rows_of(scores)
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        d_rows = torch.empty_like(rows)
+        with full_precision(scores):
+            factor = grad_outputs[0].to(dtype) / rows.size(0)
+            for part in _chunks(rows):
+                # In place where the scores have full precision.
+                grad = d_rows[part] if rows.dtype == dtype else rows[part].to(dtype)
+                torch.softmax(rows[part].to(dtype), 1, out=grad)
+                ctx.targets.subtract_from(part, grad)
+                torch.mul(grad, factor, out=grad)
+                if rows.dtype != dtype:
+                    d_rows[part] = grad
+        return maps_of(d_rows, scores), None
 
 
 @MODELS.register_module()
@@ -72,10 +81,23 @@ class TeacherDecisionLoss(nn.Module):
     Args:
         decision: A :class:`TeacherDecision` or its config.
         loss_weight: Weight of the loss.
+        implementation: 'lean' keeps the scores alone for the backward pass and forms one tensor of
+            their size there; 'reference' is the plain formula, with dense targets. Both give the same
+            numbers.
+
+    Raises:
+        ConfigError: The decision is none, or the implementation is not known.
     """
 
-    def __init__(self, decision: dict | TeacherDecision, loss_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        decision: dict | TeacherDecision,
+        loss_weight: float = 1.0,
+        implementation: str = 'lean',
+    ) -> None:
         super().__init__()
+        check_implementation(type(self).__name__, implementation)
+        self.implementation = implementation
         if isinstance(decision, dict):
             decision = MODELS.build(decision)
         if not isinstance(decision, TeacherDecision):
@@ -116,8 +138,23 @@ class TeacherDecisionLoss(nn.Module):
             )
         self.decision.check_features(feature)
         gt_label = self.decision.check_label(gt_label, scores.size(0))
-        loss = _DecisionDivergence.apply(scores, feature, gt_label, self.decision)
+        with full_precision(feature):
+            feature = feature.to(torch.promote_types(feature.dtype, scores.dtype))
+            feature = feature.detach().to(torch.promote_types(feature.dtype, torch.float32))
+            if self.implementation == 'lean':
+                with torch.no_grad():
+                    targets = self.decision.row_targets(feature, gt_label)
+                loss = _DecisionDivergence.apply(scores, targets)
+            else:
+                loss = self._by_formula(scores, self.decision.target(feature, gt_label))
         return self.loss_weight * loss
+
+    @staticmethod
+    def _by_formula(scores: Tensor, target: Tensor) -> Tensor:
+        """The divergence with dense targets (N, K, H, W)."""
+        log_probability = scores.to(target.dtype).log_softmax(1)
+        divergence = torch.special.xlogy(target, target) - target * log_probability
+        return divergence.sum(1).mean()
 
     def check_scores(self, scores: Tensor) -> None:
         """Check the shape (N, K, H, W) against the decision, before anything is computed."""

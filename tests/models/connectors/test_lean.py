@@ -81,7 +81,7 @@ def test_other_norms_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None
     def refuse(*args: object) -> None:
         raise AssertionError('the lean way was taken')
 
-    monkeypatch.setattr('mmkdlayer.models.connectors.kd_layer_connector.explain_matches', refuse)
+    monkeypatch.setattr(lean.LeanMatch, '__call__', refuse)
     x = torch.randn(2, 4, 3, 3)
     layer = KDLayerConnector(4, 8)
     with pytest.raises(AssertionError, match='lean way'):
