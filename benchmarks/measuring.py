@@ -57,15 +57,52 @@ def interleaved(
     for _ in range(warmup):
         for case in cases.values():
             case()
+    timed = _timed_on_cuda if torch.device(device).type == 'cuda' else _timed
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(repeats):
         for name, case in cases.items():
-            synchronize(device)
-            start = time.perf_counter()
-            case()
-            synchronize(device)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(timed(case))
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _timed(case: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    case()
+    return time.perf_counter() - start
+
+
+def _timed_on_cuda(case: Callable[[], Any]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    case()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def peak_allocated(case: Callable[[], Any], device: torch.device | str = 'cpu') -> int:
+    """Most bytes of tensors that were allocated at a time while a case ran, above those before it.
+
+    On a CPU they are counted from the profiler's record of every allocation.
+    """
+    if torch.device(device).type == 'cuda':
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        case()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        case()
+    events = profile.kineto_results.events()
+    begin = 'start_ns' if hasattr(events[0], 'start_ns') else 'start_us'
+    now = peak = 0
+    for event in sorted(events, key=lambda event: getattr(event, begin)()):
+        if event.name() == '[memory]':
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak
 
 
 def resident(field: str = 'VmRSS') -> int:
