@@ -13,16 +13,20 @@ from mmkdlayer.models.precision import full_precision
 
 from .unit_conv import EPS, UnitConv2d, inverse_norm
 
-#: Templates in one tile: its temporaries stay in a CPU's cache. On other devices fewer, larger
-#: kernels are started.
-TILE = 256
-DEVICE_TILE = 2048
+#: Scores in one tile: 2 MiB in float32 on a CPU, whose cache its temporaries stay in. On other devices
+#: fewer, larger kernels are started.
+TILE = 1 << 19
+DEVICE_TILE = 1 << 24
+#: Templates in one tile at least, and what their number is a multiple of.
+LEAST = 64
 
 
 def _tiles(rows: Tensor) -> list[slice]:
     """The templates in runs that are worked on together."""
-    width = TILE if rows.device.type == 'cpu' else DEVICE_TILE
-    return [slice(start, start + width) for start in range(0, rows.size(1), width)]
+    count, templates = rows.shape
+    tile = TILE if rows.device.type == 'cpu' else DEVICE_TILE
+    width = LEAST * max(1, tile // (count * LEAST))
+    return [slice(start, min(start + width, templates)) for start in range(0, templates, width)]
 
 
 class _MatchAndExplain(torch.autograd.Function):

@@ -16,8 +16,8 @@ from mmkdlayer.models.layout import maps_of, rows_of
 from mmkdlayer.models.precision import full_precision
 from mmkdlayer.registry import MODELS
 
-#: Scores that are worked on together: 2 MiB in float32 on a CPU, whose cache they stay in.
-CHUNK = 1 << 19
+#: Scores that are worked on together: 1 MiB in float32 on a CPU, whose cache they stay in.
+CHUNK = 1 << 18
 DEVICE_CHUNK = 1 << 24
 
 
