@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmkdlayer.models.autograd import refuse_second_derivative
 from mmkdlayer.models.layout import maps_of, rows_of
 from mmkdlayer.models.precision import full_precision
+from mmkdlayer.models.products import product, product_gradients
 
 from .unit_conv import EPS, UnitConv2d, inverse_norm
 
@@ -80,21 +81,19 @@ class _MatchAndExplain(torch.autograd.Function):
         centre = x_rows.mean(0)
         values = x.new_zeros(len(rows), semantics.size(0))
         squares = x.new_zeros(len(rows))
-        assigned = x.new_empty(0)
         for tile in _tiles(rows):
-            part, unit = rows[:, tile], kernel[tile] * (scale * per_template[tile])[:, None]
-            torch.mm(x_rows, unit.t(), out=part)
-            assigned = _scratch(assigned, part)
+            unit = kernel[tile] * (scale * per_template[tile])[:, None]
+            part = product(x_rows, unit)
+            rows[:, tile] = part
             if ctx.batch_statistics:
                 mean[tile] = unit @ centre
-                torch.sub(part, mean[tile], out=assigned)
+            assigned = part.sub_(mean[tile])
+            if ctx.batch_statistics:
                 variance[tile] = torch.linalg.vector_norm(assigned, dim=0).square_() / len(rows)
-            else:
-                torch.sub(part, mean[tile], out=assigned)
             slope = gain[tile] * (variance[tile] + eps).rsqrt_()
             torch.addcmul(shift[tile], assigned, slope, out=assigned).clamp_(min=0)
             squares += torch.linalg.vector_norm(assigned, dim=1).square_()
-            values.addmm_(assigned, semantics[:, tile].t())
+            values += product(assigned, semantics[:, tile])
         norms = squares.sqrt_()
         inverse = torch.where(norms > 0, norms.clamp_min(EPS).reciprocal(), 0.0)
         values *= inverse[:, None]
@@ -112,11 +111,6 @@ class _MatchAndExplain(torch.autograd.Function):
         saved = ctx.saved_tensors
         with full_precision(saved[0]):  # it may be called under autocast too
             return _backward(saved, grads[0], grads[1], ctx.eps, ctx.batch_statistics)
-
-
-def _scratch(buffer: Tensor, like: Tensor) -> Tensor:
-    """A contiguous tensor of a tile's shape, the last one where it fits."""
-    return buffer if buffer.shape == like.shape else like.new_empty(like.shape)
 
 
 def _backward(
@@ -144,8 +138,8 @@ def _backward(
         else:
             return (None,) * 10
         unit = kernel[tile] * per_template[tile, None]
-        d_unit = grad.t() @ x_rows
-        d_rows.addmm_(grad, unit)
+        d_part, d_unit = product_gradients(grad, x_rows, unit)
+        d_rows += d_part
         lengths[tile] = (unit * d_unit).sum(1)
         d_unit.sub_(unit.mul_(lengths[tile, None]))
         torch.mul(d_unit, (scale * per_template[tile])[:, None], out=d_kernel[tile])
@@ -173,10 +167,9 @@ class _Explaining:
         self.batch_statistics = batch_statistics
         self.d_gain, self.d_shift = torch.empty_like(self.gain), torch.empty_like(self.shift)
         self.d_semantics = torch.empty_like(self.semantics)
-        self.assigned = self.grad = upstream.new_empty(0)
 
     def score_gradient(self, part: Tensor, more: Tensor | None, tile: slice) -> Tensor:
-        """dL/ds of a tile, in a buffer that the next tile uses again.
+        """dL/ds of a tile.
 
         Args:
             part: Scores of the tile, (M, tile).
@@ -185,12 +178,9 @@ class _Explaining:
         """
         mean, spread, semantics = self.mean[tile], self.spread[tile], self.semantics[:, tile]
         slope = self.gain[tile] * spread
-        self.assigned, self.grad = _scratch(self.assigned, part), _scratch(self.grad, part)
-        assigned, grad = self.assigned, self.grad
-        torch.addcmul(self.shift[tile] - mean * slope, part, slope, out=assigned).clamp_(min=0)
-        torch.mm(self.outer, semantics, out=grad)
-        d_semantics = self.d_semantics[:, tile]
-        torch.addmm(semantics * -self.retract, self.outer.t(), assigned, out=d_semantics)
+        assigned = torch.addcmul(self.shift[tile] - mean * slope, part, slope).clamp_(min=0)
+        grad, d_semantics = product_gradients(self.outer, assigned, semantics)
+        torch.addcmul(d_semantics, semantics, self.retract, value=-1, out=self.d_semantics[:, tile])
         grad.addcmul_(assigned, self.pull, value=-1).mul_(assigned.sign_())
         d_shift = self.d_shift[tile] = grad.sum(0)
         torch.mul(part, grad, out=assigned)

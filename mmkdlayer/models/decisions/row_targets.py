@@ -7,6 +7,8 @@ from typing import Callable, NamedTuple
 import torch
 from torch import Tensor
 
+from mmkdlayer.models.products import product
+
 
 class RowTargets:
     """Distributions p over K templates for M positions, of which a run of rows is asked at a time.
@@ -73,7 +75,7 @@ class SoftmaxTargets(RowTargets):
         self.rows, self.weight, self.bias = rows, weight, bias
 
     def _logits(self, rows: slice) -> Tensor:
-        return torch.addmm(self.bias, self.rows[rows], self.weight.t())
+        return product(self.rows[rows], self.weight, self.bias)
 
     def divergence(self, rows: slice, scores: Tensor) -> Tensor:
         """See :class:`RowTargets`."""

@@ -14,10 +14,11 @@ from mmkdlayer.models.decisions.base import pool_to
 from mmkdlayer.models.decisions.row_targets import RowTargets
 from mmkdlayer.models.layout import maps_of, rows_of
 from mmkdlayer.models.precision import full_precision
+from mmkdlayer.models.products import IMAGES
 from mmkdlayer.registry import MODELS
 
-#: Scores that are worked on together: 1 MiB in float32 on a CPU, whose cache they stay in.
-CHUNK = 1 << 18
+#: Scores that are worked on together: 2 MiB in float32 on a CPU, whose cache they stay in.
+CHUNK = 1 << 19
 DEVICE_CHUNK = 1 << 24
 
 
@@ -25,6 +26,7 @@ def _chunks(rows: Tensor) -> list[slice]:
     """The positions in runs that are worked on together."""
     chunk = CHUNK if rows.device.type == 'cpu' else DEVICE_CHUNK
     step, count = max(1, chunk // rows.size(1)), rows.size(0)
+    step = step if step < IMAGES else step // IMAGES * IMAGES
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
