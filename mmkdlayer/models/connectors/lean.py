@@ -14,9 +14,9 @@ from mmkdlayer.models.products import product, product_gradients
 
 from .unit_conv import EPS, UnitConv2d, inverse_norm
 
-#: Scores in one tile: 2 MiB in float32 on a CPU, whose cache its temporaries stay in. On other devices
+#: Scores in one tile: 1.5 MiB in float32 on a CPU, whose cache its temporaries stay in. On other devices
 #: fewer, larger kernels are started.
-TILE = 1 << 19
+TILE = 3 << 17
 DEVICE_TILE = 1 << 24
 #: Templates in one tile at least, and what their number is a multiple of.
 LEAST = 64
