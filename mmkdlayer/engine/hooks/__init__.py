@@ -3,6 +3,7 @@
 from .check_weights_hook import CheckWeightsHook
 from .distill_loss_schedule_hook import DistillLossScheduleHook
 from .fit_decisions_hook import FitDecisionsHook
+from .kd_metrics_hook import KDMetricsHook
 from .preemption_hook import PreemptionHook
 from .release_records_hook import ReleaseRecordsHook
 
@@ -10,6 +11,7 @@ __all__ = [
     'CheckWeightsHook',
     'DistillLossScheduleHook',
     'FitDecisionsHook',
+    'KDMetricsHook',
     'PreemptionHook',
     'ReleaseRecordsHook',
 ]

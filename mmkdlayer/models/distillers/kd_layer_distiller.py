@@ -18,6 +18,7 @@ from mmkdlayer.models.losses import TeacherDecisionLoss
 from mmkdlayer.models.splicing import Place, attach_kd_layers, find_module, parse_place
 from mmkdlayer.registry import MODELS
 
+from .brief_teacher import BriefForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
 from .records import release_records
 
@@ -40,6 +41,11 @@ class KDLayerDistiller(ConfigurableDistiller):
             ``dict(inter='backbone.layer4.0', penult='backbone.layer4')``. A module that returns a
             tuple is given as ``dict(module='backbone', output_index=0)``.
         save_teacher: Whether checkpoints carry the teacher's weights.
+        stop_teacher_early: End a frozen teacher's forward pass in training after the last module that
+            is recorded, which leaves out its head and its loss where nothing reads them. Only done
+            where modules alone are recorded and nothing is delivered between the networks.
+        teacher_dtype: 'bfloat16' or 'float16' runs a frozen teacher in training under autocast; the
+            decisions are fitted, and the losses computed, in float32 all the same.
         **kwargs: As for mmrazor's ConfigurableDistiller.
 
     Raises:
@@ -50,6 +56,8 @@ class KDLayerDistiller(ConfigurableDistiller):
         self,
         kd_layers: Mapping[str, Place] | None = None,
         save_teacher: bool = False,
+        stop_teacher_early: bool = True,
+        teacher_dtype: str | None = None,
         **kwargs: Any,
     ) -> None:
         for key in ('student_recorders', 'teacher_recorders'):
@@ -57,6 +65,8 @@ class KDLayerDistiller(ConfigurableDistiller):
         super().__init__(**kwargs)
         self.kd_layers = dict(kd_layers or {})
         self.save_teacher = save_teacher
+        self.stop_teacher_early = stop_teacher_early
+        self.teacher_dtype = parse_dtype(teacher_dtype)
         for name, place in self.kd_layers.items():
             parse_place(name, place)
             if name not in self.connectors:
@@ -127,6 +137,12 @@ class KDLayerDistiller(ConfigurableDistiller):
             if not self.save_teacher:
                 leave_out_of_state_dict(model)
         super().prepare_from_teacher(model)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            stops = self.stop_teacher_early and not self.deliveries.deliveries
+            read = read_modules(self.teacher_recorders.recorders.values()) if stops else None
+            if read is not None or self.teacher_dtype is not None:
+                # After the recorders, whose hooks must run first.
+                model.forward = BriefForward(model, read, self.teacher_dtype)
 
     def compute_distill_losses(self) -> dict:
         """Compute the losses; what was recorded for them is released at once.

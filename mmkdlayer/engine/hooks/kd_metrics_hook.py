@@ -1,0 +1,148 @@
+"""Logs how the student's templates are used, and how well they agree with the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from mmkdlayer.models.connectors import KDLayerConnector
+from mmkdlayer.models.layout import rows_of
+from mmkdlayer.models.losses import TeacherDecisionLoss
+from mmkdlayer.registry import HOOKS
+
+#: Scores that are worked on together.
+CHUNK = 1 << 22
+
+
+def _perplexity(total: Tensor) -> Tensor:
+    """Exp of the entropy of a distribution that is given up to a factor."""
+    share = total / total.sum()
+    return torch.special.entr(share).sum().exp()
+
+
+@torch.no_grad()
+def assignment_metrics(
+    loss: TeacherDecisionLoss,
+    scores: Tensor,
+    teacher_feature: Tensor,
+    gt_label: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """How student and teacher assign the positions of one batch to the templates.
+
+    Args:
+        loss: Whose decision the teacher's assignments are.
+        scores: Raw scores (N, K, H, W).
+        teacher_feature: As for the loss.
+        gt_label: As for the loss.
+
+    Returns:
+        Scalars: ``agreement``, the share of positions whose most probable template is the same for
+        both; ``student_perplexity`` and ``teacher_perplexity``, exp of the entropy of the assignments'
+        mean over the positions (1 to K: how many templates are in use).
+    """
+    size = (scores.size(2), scores.size(3))
+    step = max(1, CHUNK // max(1, scores[0].numel()))
+    agreeing = scores.new_zeros((), dtype=torch.float32)
+    totals = scores.new_zeros(2, scores.size(1), dtype=torch.float32)
+    for start in range(0, scores.size(0), step):
+        part = slice(start, start + step)
+        label = None if gt_label is None else gt_label[part]
+        target = loss.decision.decide(teacher_feature[part], label, size)
+        student = scores[part].float()
+        agreeing += (student.argmax(1) == target.argmax(1)).sum()
+        totals[0] += student.softmax(1).sum((0, 2, 3))
+        totals[1] += target.sum((0, 2, 3))
+    return dict(
+        agreement=agreeing / (scores.size(0) * size[0] * size[1]),
+        student_perplexity=_perplexity(totals[0]),
+        teacher_perplexity=_perplexity(totals[1]),
+    )
+
+
+@torch.no_grad()
+def layer_metrics(layer: KDLayerConnector, scores: Tensor) -> dict[str, Tensor]:
+    """Of one batch's scores: the share of dead templates, and the layer's two scales.
+
+    A template is dead in a batch where ``ReLU(BN(score))`` is 0 at every position.
+    """
+    variance, mean = torch.var_mean(rows_of(scores), 0, correction=0)
+    reach = torch.where(layer.bn.weight > 0, scores.amax((0, 2, 3)), scores.amin((0, 2, 3)))
+    best = (reach - mean) * (variance + layer.bn.eps).rsqrt() * layer.bn.weight + layer.bn.bias
+    return dict(
+        dead_templates=(best <= 0).float().mean(),
+        template_scale=layer.templates.scale.squeeze(),
+        semantic_scale=layer.semantics.scale.squeeze(),
+    )
+
+
+class _Watch:
+    """Forward pre-hook of a loss: computes the metrics of what it is called with."""
+
+    def __init__(self, layer: nn.Module | None) -> None:
+        self.layer = layer
+        self.found: dict[str, Tensor] = {}
+
+    def __call__(self, loss: TeacherDecisionLoss, args: tuple, kwargs: dict) -> None:
+        names = ('scores', 'teacher_feature', 'gt_label')
+        inputs = {**dict(zip(names, args)), **kwargs}
+        self.found = assignment_metrics(loss, **inputs)
+        if isinstance(self.layer, KDLayerConnector):
+            self.found.update(layer_metrics(self.layer, inputs['scores']))
+
+
+@HOOKS.register_module()
+class KDMetricsHook(Hook):
+    """Logs metrics of each TeacherDecisionLoss, computed in every ``interval``-th iteration alone.
+
+    They appear in the log as ``kd/<loss>/<metric>``: see :func:`assignment_metrics` and
+    :func:`layer_metrics`. With several processes they are those of the main process's batch. An
+    iteration in which they are computed waits for the device and forms dense targets, some images at a
+    time; the others cost nothing.
+
+    Args:
+        interval: Iterations between two that are measured.
+    """
+
+    # Before LoggerHook (BELOW_NORMAL), which prints what is found in the same iteration.
+    priority = 'NORMAL'
+
+    def __init__(self, interval: int = 100) -> None:
+        self.interval = interval
+        self._watching: list[tuple[str, _Watch, Any]] = []
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Watch the losses in an iteration that is to be measured."""
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        for name, loss, layer in _supervised(runner.model):
+            watch = _Watch(layer)
+            handle = loss.register_forward_pre_hook(watch, with_kwargs=True)
+            self._watching.append((name, watch, handle))
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Hand what was found to the log."""
+        for name, watch, handle in self._watching:
+            handle.remove()
+            for metric, value in watch.found.items():
+                runner.message_hub.update_scalar(f'train/kd/{name}/{metric}', value.item())
+        self._watching = []
+
+
+def _supervised(model: Any) -> Iterator[tuple[str, TeacherDecisionLoss, nn.Module | None]]:
+    """The losses of a distillation model by name, each with the KD layer whose scores it reads."""
+    model = model.module if is_model_wrapper(model) else model
+    distiller = getattr(model, 'distiller', None)
+    for name, loss in getattr(distiller, 'distill_losses', {}).items():
+        if isinstance(loss, TeacherDecisionLoss):
+            record = distiller.loss_forward_mappings.get(name, {}).get('scores', {})
+            source = distiller.student_recorders.get_recorder(record['recorder']).source
+            layers = dict(model.student.named_modules())
+            yield name, loss, layers.get(source.rpartition('.')[0])

@@ -1,0 +1,116 @@
+"""A frozen teacher that computes what is read of it and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError
+
+#: Recorders of mmrazor that read a module as it runs, or need no forward pass at all.
+MODULE_RECORDERS = ('ModuleOutputsRecorder', 'ModuleInputsRecorder')
+PASSIVE_RECORDERS = ('ParameterRecorder',)
+
+
+class _EnoughReadError(Exception):
+    """Leaves the teacher's forward pass; never seen outside of it."""
+
+
+def _is_compiling() -> bool:
+    found = getattr(torch.compiler, 'is_compiling', None)
+    return bool(found()) if found is not None else False
+
+
+class BriefForward:
+    """Stands in for a teacher's ``forward``: with ``mode='loss'`` it ends after the last module read.
+
+    How often modules that are read run is counted in the first forward pass with inputs of a shape,
+    which is complete. A pass that was ended gives no losses: mmrazor ignores those of a frozen
+    teacher. Other modes are left alone.
+
+    A plain object, so that a deep copy of the teacher refers to the copy and the teacher pickles.
+
+    Args:
+        teacher: The network; forward hooks are registered on its modules that are read.
+        read: Names of those modules; with None every pass is complete.
+        dtype: Run under autocast with this dtype; None for the precision around it.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, read: Iterable[str] | None, dtype: torch.dtype | None = None
+    ) -> None:
+        self.teacher = teacher
+        self.dtype = dtype
+        self.calls_by_shape: dict[Any, int] = {}
+        self.calls, self.stop_at, self.armed = 0, 0, False
+        self.stops = read is not None
+        for name in sorted(set(read or ())):
+            # After the recorder's own hook, so the recorder has what it wants.
+            teacher.get_submodule(name).register_forward_hook(self.count)
+
+    def count(self, module: nn.Module, args: Any, output: Any) -> None:
+        """A module that is read has run."""
+        if self.armed:
+            self.calls += 1
+            if self.calls == self.stop_at:
+                raise _EnoughReadError
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The teacher's forward pass, or an empty dict in place of the losses that nobody reads."""
+        forward = type(self.teacher).forward
+        mode = kwargs.get('mode', args[2] if len(args) > 2 else None)
+        if mode != 'loss':
+            return forward(self.teacher, *args, **kwargs)
+        with self._precision(args):
+            if not self.stops or _is_compiling():
+                return forward(self.teacher, *args, **kwargs)
+            shape = getattr(args[0] if args else kwargs.get('inputs'), 'shape', None)
+            self.calls, self.stop_at = 0, self.calls_by_shape.get(shape, 0)
+            self.armed = True
+            try:
+                losses = forward(self.teacher, *args, **kwargs)
+            except _EnoughReadError:
+                return {}
+            finally:
+                self.armed = False
+            self.calls_by_shape[shape] = self.calls
+            return losses
+
+    def _precision(self, args: tuple) -> AbstractContextManager:
+        if self.dtype is None:
+            return nullcontext()
+        device = args[0].device.type if args and isinstance(args[0], Tensor) else 'cpu'
+        return torch.autocast(device, self.dtype)
+
+
+def read_modules(recorders: Iterable[Any]) -> list[str] | None:
+    """Names of the modules that mmrazor's recorders read; None where they read other things too."""
+    names = []
+    for recorder in recorders:
+        kind = type(recorder).__name__
+        if kind in MODULE_RECORDERS:
+            names.append(recorder.source)
+        elif kind not in PASSIVE_RECORDERS:
+            return None
+    return names or None
+
+
+def parse_dtype(name: str | None) -> torch.dtype | None:
+    """The dtype of a config's ``teacher_dtype``.
+
+    Raises:
+        ConfigError: It is not one that autocast knows.
+    """
+    dtypes = dict(bfloat16=torch.bfloat16, float16=torch.float16)
+    if name is None:
+        return None
+    if name not in dtypes:
+        raise ConfigError(
+            f'KDLayerDistiller: teacher_dtype must be one of {", ".join(dtypes)}, or None for the '
+            f"student's precision, but got {name!r}."
+        )
+    return dtypes[name]
