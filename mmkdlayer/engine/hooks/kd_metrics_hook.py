@@ -100,10 +100,10 @@ class _Watch:
 class KDMetricsHook(Hook):
     """Logs metrics of each TeacherDecisionLoss, computed in every ``interval``-th iteration alone.
 
-    They appear in the log as ``kd/<loss>/<metric>``: see :func:`assignment_metrics` and
-    :func:`layer_metrics`. With several processes they are those of the main process's batch. An
-    iteration in which they are computed waits for the device and forms dense targets, some images at a
-    time; the others cost nothing.
+    They appear in the log as ``kd/<loss's name without "loss_">/<metric>``: see
+    :func:`assignment_metrics` and :func:`layer_metrics`. With several processes they are those of the
+    main process's batch. An iteration in which they are computed waits for the device and forms dense
+    targets, some images at a time; the others cost nothing.
 
     Args:
         interval: Iterations between two that are measured.
@@ -139,10 +139,11 @@ class KDMetricsHook(Hook):
 def _supervised(model: Any) -> Iterator[tuple[str, TeacherDecisionLoss, nn.Module | None]]:
     """The losses of a distillation model by name, each with the KD layer whose scores it reads."""
     model = model.module if is_model_wrapper(model) else model
-    distiller = getattr(model, 'distiller', None)
+    distiller: Any = getattr(model, 'distiller', None)
     for name, loss in getattr(distiller, 'distill_losses', {}).items():
         if isinstance(loss, TeacherDecisionLoss):
             record = distiller.loss_forward_mappings.get(name, {}).get('scores', {})
             source = distiller.student_recorders.get_recorder(record['recorder']).source
             layers = dict(model.student.named_modules())
-            yield name, loss, layers.get(source.rpartition('.')[0])
+            # A log averages what is called a loss.
+            yield name.removeprefix('loss_'), loss, layers.get(source.rpartition('.')[0])

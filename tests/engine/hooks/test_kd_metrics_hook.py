@@ -1,0 +1,74 @@
+"""Metrics of the templates against plain loops, and when they are computed."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from mmkdlayer.engine.hooks import KDMetricsHook
+from mmkdlayer.engine.hooks import kd_metrics_hook as module
+from mmkdlayer.models import CentroidDecision, KDLayerConnector, TeacherDecisionLoss
+
+
+@pytest.mark.parametrize('chunk', [1, 1 << 20])
+def test_assignments_against_loops(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, 'CHUNK', chunk)
+    decision = CentroidDecision.from_tables(torch.randn(6, 3))
+    scores, feature = 2 * torch.randn(4, 6, 2, 2), torch.randn(4, 3, 4, 4)
+    found = module.assignment_metrics(TeacherDecisionLoss(decision), scores, feature)
+    target = decision.decide(feature, size=(2, 2)).permute(0, 2, 3, 1).reshape(-1, 6).tolist()
+    rows = scores.permute(0, 2, 3, 1).reshape(-1, 6).tolist()
+    agreeing = sum(p.index(max(p)) == s.index(max(s)) for p, s in zip(target, rows)) / len(rows)
+    student = [[math.exp(x) / math.fsum(map(math.exp, s)) for x in s] for s in rows]
+
+    def perplexity(distributions: list) -> float:
+        mean = [math.fsum(column) / len(rows) for column in zip(*distributions)]
+        return math.exp(-math.fsum(m * math.log(m) for m in mean if m > 0))
+
+    assert float(found['agreement']) == pytest.approx(agreeing)
+    assert float(found['student_perplexity']) == pytest.approx(perplexity(student), rel=1e-4)
+    assert float(found['teacher_perplexity']) == pytest.approx(perplexity(target), rel=1e-4)
+
+
+def test_dead_templates_are_those_that_the_layer_never_assigns() -> None:
+    layer = KDLayerConnector(4, 50, template_scale=2.0, semantic_scale=0.5)
+    torch.nn.init.normal_(layer.bn.weight)
+    torch.nn.init.normal_(layer.bn.bias, mean=-2.0)
+    scores = layer.templates(torch.randn(3, 4, 2, 2))
+    assigned = layer.bn(scores).relu().amax((0, 2, 3))
+    found = module.layer_metrics(layer, scores)
+    assert 0 < float((assigned == 0).float().mean()) < 1
+    assert float(found['dead_templates']) == pytest.approx(float((assigned == 0).float().mean()))
+    assert [found[f'{name}_scale'].item() for name in ('template', 'semantic')] == [2.0, 0.5]
+
+
+def test_they_are_computed_in_logged_iterations_alone(
+    make_distillation: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    compute = module.assignment_metrics
+    monkeypatch.setattr(
+        module, 'assignment_metrics', lambda *a, **k: calls.append(runner.iter) or compute(*a, **k)
+    )
+    logged: dict[str, list[int]] = {}
+    hub = SimpleNamespace(
+        update_scalar=lambda name, value: logged.setdefault(name, []).append(runner.iter)
+    )
+    runner: Any = SimpleNamespace(iter=0, model=make_distillation(), message_hub=hub)
+    hook = KDMetricsHook(interval=3)
+    for runner.iter in range(7):
+        hook.before_train_iter(runner, runner.iter)
+        runner.model(*make_batch(), mode='loss')
+        hook.after_train_iter(runner, runner.iter)
+    assert calls == [2, 2, 5, 5]  # two losses
+    metrics = ('agreement', 'student_perplexity', 'teacher_perplexity')
+    metrics += ('dead_templates', 'template_scale', 'semantic_scale')
+    assert logged == {
+        f'train/kd/{layer}/{metric}': [2, 5] for layer in ('inter', 'penult') for metric in metrics
+    }
+    for loss in runner.model.distiller.distill_losses.values():
+        assert not loss._forward_pre_hooks

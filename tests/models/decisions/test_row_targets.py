@@ -1,0 +1,86 @@
+"""Targets that are asked for by rows against the dense ones."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmkdlayer.models import CentroidDecision, SubclassDecision, TeacherDecision
+from mmkdlayer.models.decisions.row_targets import (
+    DenseTargets,
+    LookedUpTargets,
+    SoftmaxTargets,
+    SparseRows,
+    SparseTargets,
+)
+
+CLASSES, SIZE, CHANNELS = 8, 32, 4
+
+
+def make(kind: str) -> TeacherDecision:
+    if kind == 'centroid':
+        return CentroidDecision.from_tables(torch.randn(9, CHANNELS).double(), 0.4)
+    table = torch.rand(SIZE, SIZE, dtype=torch.float64)
+    if kind.startswith('sparse'):  # rows of one to four entries
+        kept = torch.arange(SIZE) % 4 + 1
+        threshold = table.sort(1, descending=True).values.gather(1, kept[:, None] - 1)
+        table = table * (table >= threshold)
+    table = table / table.sum(1, keepdim=True)
+    return SubclassDecision.from_tables(
+        torch.randn(3, CHANNELS).double(),
+        torch.randn(3).double(),
+        torch.randn(SIZE, 3).double(),
+        table.to_sparse() if kind == 'sparse, stored sparse' else table,
+        CLASSES,
+    )
+
+
+@pytest.mark.parametrize(
+    ('kind', 'expected'),
+    [
+        ('centroid', SoftmaxTargets),
+        ('dense', LookedUpTargets),
+        ('soft label', DenseTargets),
+        ('sparse', SparseTargets),
+        ('sparse, stored sparse', SparseTargets),
+    ],
+)
+@pytest.mark.parametrize('rows', [slice(0, 30), slice(4, 7), slice(5, 23), slice(29, 30)])
+def test_rows_are_those_of_the_dense_target(kind: str, expected: type, rows: slice) -> None:
+    decision = make(kind)
+    feature = torch.randn(5, CHANNELS, 2, 3, dtype=torch.float64)
+    label = torch.arange(5) % CLASSES
+    if kind == 'soft label':
+        label = torch.rand(5, CLASSES, dtype=torch.float64).softmax(1)
+    dense = decision.decide(feature, label).permute(0, 2, 3, 1).flatten(0, 2)[rows]
+    targets = decision.row_targets(feature, label)
+    assert type(targets) is expected
+    scores = torch.randn_like(dense)
+    divergence = (torch.special.xlogy(dense, dense) - dense * scores).sum()
+    torch.testing.assert_close(targets.divergence(rows, scores.clone()), divergence)
+    grad = scores.clone()
+    targets.subtract_from(rows, grad)
+    torch.testing.assert_close(grad, scores - dense)
+
+
+def test_sparse_rows() -> None:
+    table = torch.tensor([[0.0, 2, 3], [0, 0, 0], [4, 0, 0]])
+    for rows in (SparseRows.of(table), SparseRows.of(table.to_sparse())):
+        assert rows.starts.tolist() == [0, 2, 2, 3]
+        assert rows.columns.tolist() == [1, 2, 0]
+        assert rows.values.tolist() == [2, 3, 4]
+        assert rows.longest == 2
+        assert rows.owners().tolist() == [0, 0, 2]
+        assert rows.to(torch.device('cpu'), torch.float64).values.dtype == torch.float64
+
+
+def test_tables_are_prepared_once_and_anew_for_new_tables() -> None:
+    decision = make('dense')
+    feature = torch.randn(2, CHANNELS, 1, 1)
+    first = decision.prepared_for(feature)
+    assert decision.prepared_for(feature) is first
+    assert decision.prepared_for(feature.double())['table'].dtype == torch.float64
+    tables = dict(decision._tables)
+    tables['decisions'] = torch.eye(SIZE)
+    decision.set_tables(**tables)
+    assert isinstance(decision.prepared_for(feature)['table'], SparseRows)

@@ -1,0 +1,225 @@
+"""Layer and loss: lean against reference, in all that may surround them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models import (
+    CentroidDecision,
+    KDLayerConnector,
+    SubclassDecision,
+    TeacherDecision,
+    TeacherDecisionLoss,
+)
+
+CHANNELS, CLASSES, SUBCLASSES = 4, 3, 8
+KINDS = ['centroid', 'subclass', 'sparse', 'soft']
+
+
+def make_decision(kind: str, device: str = 'cpu') -> TeacherDecision:
+    size = CLASSES * SUBCLASSES
+    if kind == 'centroid':
+        return CentroidDecision.from_tables(torch.randn(size, CHANNELS), 0.5)
+    table = torch.rand(size, size, dtype=torch.float64)  # rows sum to 1 in float64 too
+    if kind == 'sparse':
+        table = table * (table >= table.topk(3).values[:, 2:])
+    table /= table.sum(1, keepdim=True)
+    return SubclassDecision.from_tables(
+        torch.randn(2, CHANNELS), torch.randn(2), torch.randn(size, 2), table, CLASSES
+    )
+
+
+def make_label(kind: str, images: int) -> Tensor:
+    label = torch.arange(images) % CLASSES
+    return torch.rand(images, CLASSES, dtype=torch.float64).softmax(1) if kind == 'soft' else label
+
+
+class Step(nn.Module):
+    """A convolution, a KD layer whose scores are recorded, and the loss of both."""
+
+    def __init__(self, decision: TeacherDecision, implementation: str, **loss: Any) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, CHANNELS, 1)
+        self.layer = KDLayerConnector(
+            CHANNELS, decision.num_templates, alpha=0.7, implementation=implementation
+        )
+        self.loss = TeacherDecisionLoss(decision, implementation=implementation, **loss)
+        self.recorded: list[Tensor] = []
+        self.layer.templates.register_forward_hook(lambda m, args, out: self.recorded.append(out))
+
+    def forward(self, x: Tensor, feature: Tensor, label: Tensor) -> Tensor:
+        output = self.layer(self.stem(x))
+        return self.loss(self.recorded.pop(), feature, label) + output.square().mean()
+
+
+def make_steps(kind: str, **loss: Any) -> tuple[Step, Step]:
+    decision = make_decision(kind)
+    lean = Step(decision, 'lean', **loss)
+    reference = Step(decision, 'reference', **loss)
+    reference.load_state_dict(copy.deepcopy(lean.state_dict()))
+    return lean, reference
+
+
+def run(step: Step, *inputs: Tensor) -> dict[str, Tensor]:
+    step.zero_grad()
+    value = step(*inputs)
+    value.backward()
+    return {'': value.detach(), **{name: p.grad for name, p in step.named_parameters()}}
+
+
+def agree(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        scale = max(float(expected[name].abs().max()), 1e-2)
+        torch.testing.assert_close(value, expected[name], atol=tolerance * scale, rtol=0)
+
+
+@pytest.mark.parametrize('size', [(5, 3, 4), (16, 2, 2), (1, 7, 1)])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('kind', KINDS)
+def test_lean_equals_reference(kind: str, dtype: torch.dtype, size: tuple) -> None:
+    images, *area = size
+    lean, reference = (step.to(dtype) for step in make_steps(kind, loss_weight=0.3))
+    inputs = (
+        torch.randn(images, 3, *area, dtype=dtype),
+        torch.randn(images, CHANNELS, *area, dtype=dtype),
+        make_label(kind, images),
+    )
+    tolerance = 2e-5 if dtype == torch.float32 else 1e-10
+    agree(run(lean, *inputs), run(reference, *inputs), tolerance)
+
+
+def inputs_of(kind: str, images: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    feature = torch.randn(images, CHANNELS, 3, 3)
+    return torch.randn(images, 3, 3, 3), feature, make_label(kind, images)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_under_autocast_in_bfloat16(kind: str) -> None:
+    lean, reference = make_steps(kind)
+    inputs = inputs_of(kind)
+    with torch.autocast('cpu', torch.bfloat16):
+        found, expected = run(lean, *inputs), run(reference, *inputs)
+    agree(found, expected, 1e-2)
+
+
+def test_under_activation_checkpointing() -> None:
+    lean, _ = make_steps('subclass')
+    x, feature, label = inputs_of('subclass')
+    expected = run(lean, x, feature, label)
+    lean.zero_grad()
+    lean.layer.bn.reset_running_stats()
+    output = checkpoint(lambda x: lean.layer(lean.stem(x)), x, use_reentrant=False)
+    value = lean.loss(lean.recorded.pop(), feature, label) + output.square().mean()
+    value.backward()
+    found = {'': value.detach(), **{name: p.grad for name, p in lean.named_parameters()}}
+    agree(found, expected, 1e-6)
+
+
+def test_compiled() -> None:
+    lean, _ = make_steps('subclass')
+    inputs = inputs_of('subclass')
+    expected = run(lean, *inputs)
+    torch._dynamo.reset()
+    compiled = torch.compile(lean, backend='eager')
+    lean.zero_grad()
+    value = compiled(*inputs)
+    value.backward()
+    found = {'': value.detach(), **{name: p.grad for name, p in lean.named_parameters()}}
+    agree(found, expected, 1e-6)
+
+
+def test_scores_may_be_used_by_others_too_and_the_graph_twice() -> None:
+    lean, reference = make_steps('centroid')
+    x, feature, label = inputs_of('centroid')
+    gradients = []
+    for step in (lean, reference):
+        output = step.layer(step.stem(x))
+        scores = step.recorded.pop()
+        value = output.sum() + step.loss(scores, feature, label) + (0.1 * scores).exp().mean()
+        parameters = list(step.stem.parameters()) + list(step.layer.parameters())
+        first = torch.autograd.grad(value, parameters, retain_graph=True)
+        second = torch.autograd.grad(value, parameters)
+        assert all(torch.equal(a, b) for a, b in zip(first, second))
+        gradients.append(dict(enumerate(first)))
+    agree(*gradients, 1e-4)
+
+
+def test_scores_or_values_alone_leave_the_rest_without_gradients() -> None:
+    lean, reference = make_steps('centroid')
+    x, feature, label = inputs_of('centroid')
+    for use in ('scores', 'values'):
+        found = []
+        for step in (lean, reference):
+            step.zero_grad()
+            output = step.layer(step.stem(x))
+            scores = step.recorded.pop()
+            (step.loss(scores, feature, label) if use == 'scores' else output.sum()).backward()
+            found.append({n: p.grad for n, p in step.named_parameters() if p.grad is not None})
+        agree(*found, 1e-4)
+
+
+def test_a_hook_that_changes_the_scores_changes_the_values() -> None:
+    lean, reference = make_steps('centroid')
+    x = torch.randn(2, CHANNELS, 3, 3)
+    outputs = []
+    for step in (lean, reference):
+        step.layer.templates.register_forward_hook(lambda m, args, out: out * out)
+        outputs.append(step.layer(x))
+    torch.testing.assert_close(*outputs)
+    buffers = zip(lean.layer.buffers(), reference.layer.buffers())
+    assert all(torch.allclose(a, b) for a, b in buffers)
+
+
+class _NoWaiting(TorchDispatchMode):
+    """Raises where a step would wait for its device."""
+
+    WAITING = ('_local_scalar_dense', 'nonzero', 'is_nonzero', 'equal', 'masked_select', 'unique')
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        assert name not in self.WAITING and '_unique' not in name, f'{name} waits for the device'
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize('implementation', ['lean', 'reference'])
+@pytest.mark.parametrize('kind', KINDS)
+def test_nothing_waits_for_the_device(kind: str, implementation: str) -> None:
+    """On the meta device, on which no value can be read."""
+    step = Step(make_decision(kind), implementation).to('meta')
+    inputs = [value.to('meta') for value in inputs_of(kind)]
+    step.loss.decision.prepared_for(inputs[0])  # once, before the first step
+    with _NoWaiting():
+        step(*inputs).backward()
+    with _NoWaiting(), pytest.raises(AssertionError, match='_local_scalar_dense waits'):
+        torch.ones(1).item()
+
+
+def test_nothing_of_the_scores_size_is_kept_but_the_scores() -> None:
+    lean, _ = make_steps('centroid')
+    size = 4 * 9 * CLASSES * SUBCLASSES
+    kept: set[int] = set()
+
+    def pack(tensor: Tensor) -> Tensor:
+        if tensor.numel() >= size:
+            kept.add(tensor.untyped_storage().data_ptr())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        lean(*inputs_of('centroid'))
+    assert len(kept) == 1
+
+
+def test_unknown_implementation() -> None:
+    with pytest.raises(ConfigError, match="'lean' or 'reference', but got 'fast'"):
+        TeacherDecisionLoss(make_decision('centroid'), implementation='fast')

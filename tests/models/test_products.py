@@ -1,0 +1,39 @@
+"""Products by convolution are products."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmkdlayer.models.products import IMAGES, _by_convolution, product, product_gradients
+
+
+@pytest.mark.parametrize('count', [1, 7, IMAGES, 4 * IMAGES, 4 * IMAGES + 3])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('strided', [False, True])
+def test_against_float64(count: int, dtype: torch.dtype, strided: bool) -> None:
+    rows, upstream = torch.randn(count, 5, dtype=dtype), torch.randn(count, 9, dtype=dtype)
+    weight, bias = torch.randn(9, 5, dtype=dtype), torch.randn(9, dtype=dtype)
+    if strided:  # tiles of larger matrices
+        rows = torch.cat([rows, rows], 1)[:, :5]
+        upstream = torch.cat([upstream, upstream], 1)[:, 9:]
+        weight = torch.cat([weight, weight], 1)[:, 5:]
+    found = (product(rows, weight, bias), product(rows, weight))
+    found += product_gradients(upstream, rows, weight)
+    plain = rows.double() @ weight.double().t()
+    expected = (
+        plain + bias,
+        plain,
+        upstream.double() @ weight.double(),
+        upstream.double().t() @ rows.double(),
+    )
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    for value, other in zip(found, expected):
+        assert value.dtype == dtype and value.is_contiguous()
+        torch.testing.assert_close(value.double(), other.double(), atol=tolerance, rtol=tolerance)
+
+
+def test_convolutions_are_used_where_they_are_faster() -> None:
+    rows = torch.randn(4 * IMAGES, 5)
+    assert _by_convolution(rows) == torch.backends.mkldnn.is_available()
+    assert not _by_convolution(rows.double()) and not _by_convolution(rows.to('meta'))
