@@ -232,13 +232,20 @@ class TeacherDecision(nn.Module):
         self.set_tables(**fitted._tables)
         self.provenance = fitted.provenance
 
-    def tables_for(self, like: Tensor) -> dict[str, Tensor]:
-        """The tables on the device of a tensor (they stay there) and at least in float32."""
+    def tables_for(self, like: Tensor, *names: str) -> dict[str, Tensor]:
+        """Tables on the device of a tensor (they stay there) and at least in float32.
+
+        Args:
+            like: The tensor.
+            names: Which tables; all without.
+        """
         self.require_fitted()
-        if any(table.device != like.device for table in self._tables.values()):
-            self._tables = TableStore({k: v.to(like.device) for k, v in self._tables.items()})
+        asked = {name: self._tables[name] for name in names or self._tables}
+        if any(table.device != like.device for table in asked.values()):
+            asked = {name: table.to(like.device) for name, table in asked.items()}
+            self._tables = TableStore(self._tables, **asked)
         dtype = torch.promote_types(like.dtype, torch.float32)
-        return {name: table.to(dtype) for name, table in self._tables.items()}
+        return {name: table.to(dtype) for name, table in asked.items()}
 
     def check_features(self, feature: Tensor) -> None:
         """Raise a ConfigError where the features have other channels than the tables."""

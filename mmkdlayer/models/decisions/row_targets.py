@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from collections.abc import Sequence
+from typing import Callable
 
 import torch
 from torch import Tensor
 
 from mmkdlayer.models.products import product
+
+from .table_rows import SparseRows
 
 
 class RowTargets:
@@ -112,43 +115,9 @@ class LookedUpTargets(RowTargets):
         """See :class:`RowTargets`."""
         grad.sub_(self.table.index_select(0, self.index[rows]))
 
-
-class SparseRows(NamedTuple):
-    """A table whose rows are mostly zero, row after row (as in CSR).
-
-    Attributes:
-        starts: Where each row begins, and the end of the last, shape (K + 1,), int64.
-        columns: Shape (entries,), int64.
-        values: Shape (entries,).
-        longest: Entries of the longest row.
-    """
-
-    starts: Tensor
-    columns: Tensor
-    values: Tensor
-    longest: int
-
-    @classmethod
-    def of(cls, table: Tensor) -> SparseRows:
-        """Those of a matrix, dense or torch-sparse."""
-        table = (table if table.is_sparse else table.to_sparse_coo()).coalesce()
-        row, columns = table.indices()
-        counts = torch.bincount(row, minlength=table.size(0))
-        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return cls(starts, columns.contiguous(), table.values(), int(counts.max()))
-
-    def owners(self) -> Tensor:
-        """The row of each entry, shape (entries,)."""
-        return torch.repeat_interleave(self.starts.diff())
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> SparseRows:
-        """The same on a device, with values of a dtype."""
-        return SparseRows(
-            self.starts.to(device),
-            self.columns.to(device),
-            self.values.to(device, dtype),
-            self.longest,
-        )
+    def add_to(self, rows: slice, total: Tensor, share: Tensor) -> None:
+        """Add p times the share of each row (rows,) to a tensor (rows, K), in place."""
+        total.addcmul_(self.table.index_select(0, self.index[rows]), share[:, None])
 
 
 class SparseTargets(RowTargets):
@@ -187,3 +156,36 @@ class SparseTargets(RowTargets):
         """See :class:`RowTargets`."""
         columns, values = self._entries(self.index[rows])
         grad.scatter_add_(1, columns, values.neg_())
+
+    def add_to(self, rows: slice, total: Tensor, share: Tensor) -> None:
+        """Add p times the share of each row (rows,) to a tensor (rows, K), in place."""
+        columns, values = self._entries(self.index[rows])
+        total.scatter_add_(1, columns, values.mul_(share[:, None]))
+
+
+class MixedTargets(RowTargets):
+    """Sums of rows that were looked up, each with its share; dense for the rows asked for.
+
+    Args:
+        parts: The rows of each part of the mixture.
+        shares: Their shares, shape (parts, M).
+    """
+
+    def __init__(self, parts: Sequence[LookedUpTargets | SparseTargets], shares: Tensor) -> None:
+        self.parts, self.shares = parts, shares
+
+    def _rows(self, rows: slice, like: Tensor) -> Tensor:
+        target = torch.zeros_like(like)
+        for part, share in zip(self.parts, self.shares[:, rows]):
+            part.add_to(rows, target, share)
+        return target
+
+    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
+        """See :class:`RowTargets`; 0 log 0 is 0."""
+        target = self._rows(rows, scores)
+        return torch.special.xlogy(target, target).sub_(target * scores).sum()
+
+    def subtract_from(self, rows: slice, grad: Tensor) -> None:
+        """See :class:`RowTargets`."""
+        for part, share in zip(self.parts, self.shares[:, rows]):
+            part.add_to(rows, grad, -share)

@@ -12,10 +12,16 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
 
 from .base import Table, TeacherDecision, require
-from .row_targets import LookedUpTargets, RowTargets, SparseRows, SparseTargets
+from .row_targets import (
+    LookedUpTargets,
+    MixedTargets,
+    RowTargets,
+    SparseTargets,
+)
+from .table_rows import SparseRows, look_up_form
 
-#: Rows are looked up entry by entry where the longest has at most this share of the templates.
-SPARSE_SHARE = 1 / 8
+#: Classes in a soft label up to which their rows are looked up instead of multiplied with the table.
+MOST_LOOK_UPS = 8
 
 
 @MODELS.register_module()
@@ -36,8 +42,10 @@ class SubclassDecision(TeacherDecision):
         p_T(i) = sum_y q_y S[a*_y(i)],    a*_y(i) = nearest to z_i among the M centers of class y
 
     Soft labels are those that reach the loss (``gt_score``, batch augmentation); mmpretrain's
-    LabelSmoothLoss smooths inside itself, so there the label stays hard. A mixture costs one product
-    with the table, (positions, C*M) x (C*M, C*M), where a hard label costs a look-up.
+    LabelSmoothLoss smooths inside itself, so there the label stays hard. Where it is known how few
+    classes are mixed (on a CPU it is looked at; elsewhere that would wait for the device, so
+    ``mixed_classes`` says it) each costs a look-up; else a mixture costs a product with the table,
+    (positions, C*M) x (C*M, C*M), in the forward and in the backward pass.
 
     Args:
         num_classes: C.
@@ -45,6 +53,8 @@ class SubclassDecision(TeacherDecision):
         num_components: L at most, LDA components that are kept; never more than C - 1, D, or the
             rank of the data.
         file: Decision file to load. None builds an unfitted decision.
+        mixed_classes: How many classes a soft label mixes at most (2 for Mixup and CutMix); None
+            where it is not known.
 
     Raises:
         DecisionFileError: The file does not fit (see :meth:`load`).
@@ -63,11 +73,13 @@ class SubclassDecision(TeacherDecision):
         num_subclasses: int = 8,
         num_components: int = 60,
         file: str | os.PathLike | None = None,
+        mixed_classes: int | None = None,
     ) -> None:
         for name, value, least in (
             ('num_classes', num_classes, 2),
             ('num_subclasses', num_subclasses, 1),
             ('num_components', num_components, 1),
+            ('mixed_classes', 1 if mixed_classes is None else mixed_classes, 1),
         ):
             if value < least:
                 raise ConfigError(
@@ -76,6 +88,7 @@ class SubclassDecision(TeacherDecision):
         self.num_classes = num_classes
         self.num_subclasses = num_subclasses
         self.num_components = num_components
+        self.mixed_classes = mixed_classes
         #: False where the tables do not say what was asked for, only what they have.
         self.states_components = True
         super().__init__(file)
@@ -209,7 +222,7 @@ class SubclassDecision(TeacherDecision):
 
     def project(self, feature: Tensor) -> Tensor:
         """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
-        tables = self.tables_for(feature)
+        tables = self.tables_for(feature, 'projection', 'offset')
         z = torch.matmul(tables['projection'], feature.flatten(2))
         return z + tables['offset'][:, None]
 
@@ -223,7 +236,9 @@ class SubclassDecision(TeacherDecision):
         Returns:
             Rows of the decision table, shape (N, H*W), int64.
         """
-        own = self.tables_for(feature)['centers'].unflatten(0, (self.num_classes, -1))[label]
+        own = self.tables_for(feature, 'centers')['centers'].unflatten(0, (self.num_classes, -1))[
+            label
+        ]
         # From the mean of the class's centers: the expanded square, in which |z|^2 is left out because
         # it is the same for all of them, loses precision far from the origin.
         mean = own.mean(1, keepdim=True)
@@ -275,7 +290,7 @@ class SubclassDecision(TeacherDecision):
         """Probabilities (N, K, H, W) for pooled features (N, D, H, W) and labels (N,) or (N, C)."""
         assert gt_label is not None  # check_label has seen to it
         label = gt_label
-        table = self.tables_for(feature)['decisions']
+        table = self.tables_for(feature, 'decisions')['decisions']
         if label.is_floating_point():
             target = self._mixture(feature, label.to(feature.dtype), table)
         else:
@@ -286,34 +301,48 @@ class SubclassDecision(TeacherDecision):
         return target.unflatten(2, feature.shape[2:])
 
     def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> RowTargets:
-        """The same for a loss that asks for some positions at a time; hard labels are looked up."""
+        """The same for a loss that asks for some positions at a time: rows are looked up."""
         assert gt_label is not None  # check_label has seen to it
-        if gt_label.is_floating_point():
+        if not gt_label.is_floating_point():
+            return self._look_up(feature, gt_label)
+        mixed = self.mixed_classes
+        if mixed is None and gt_label.device.type == 'cpu':
+            mixed = int((gt_label > 0).sum(1).max())  # nothing to wait for
+        if mixed is None or mixed > MOST_LOOK_UPS:
             return super().row_targets(feature, gt_label)
-        index = self.nearest_subclasses(feature, gt_label).flatten()
+        shares, classes = gt_label.to(feature.dtype).topk(min(mixed, self.num_classes), dim=1)
+        require(
+            (gt_label.sum(1) - shares.sum(1) < 1e-3).all(),
+            lambda: (
+                f'SubclassDecision: mixed_classes={mixed}, but a soft label has more classes. Set '
+                'mixed_classes to how many classes are mixed at most, or to None.'
+            ),
+        )
+        area = feature.size(2) * feature.size(3)
+        return MixedTargets(
+            [self._look_up(feature, label) for label in classes.t()],
+            shares.t().repeat_interleave(area, dim=1),
+        )
+
+    def _look_up(self, feature: Tensor, label: Tensor) -> LookedUpTargets | SparseTargets:
+        """The rows of the table for one class of each image."""
+        index = self.nearest_subclasses(feature, label).flatten()
         prepared = self.prepared_for(feature)
         table, entropies = prepared['table'], prepared['entropies']
-        looked_up = SparseTargets if isinstance(table, SparseRows) else LookedUpTargets
-        return looked_up(table, entropies, index)
+        if isinstance(table, SparseRows):
+            return SparseTargets(table, entropies, index)
+        return LookedUpTargets(table, entropies, index)
 
     def prepare(self, tables: dict[str, Tensor]) -> dict[str, Any]:
         """The table in the form in which its rows are looked up fastest, and their entropies."""
-        table = tables['decisions']
-        rows = SparseRows.of(table)
-        powers = torch.special.xlogy(rows.values, rows.values)
-        entropies = powers.new_zeros(table.size(0))
-        entropies.index_add_(0, rows.owners(), powers)
-        if rows.longest > self.num_templates * SPARSE_SHARE:
-            dense = table.to_dense() if table.is_sparse else table
-            return dict(table=dense, entropies=entropies)
-        return dict(table=rows, entropies=entropies)
+        return look_up_form(tables['decisions'])
 
     def _mixture(self, feature: Tensor, label: Tensor, table: Tensor) -> Tensor:
         """Soft labels (N, C): weights on the nearest sub-class of every class, times the table.
 
         One product serves any number of classes in the mixture, without asking the device how many.
         """
-        centers = self.tables_for(feature)['centers']
+        centers = self.tables_for(feature, 'centers')['centers']
         origin = centers.mean(0)
         z = self.project(feature) - origin[:, None]
         # Each class's centers from their mean, as for hard labels.

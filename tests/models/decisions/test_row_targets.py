@@ -5,16 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
+from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models import CentroidDecision, SubclassDecision, TeacherDecision
 from mmkdlayer.models.decisions.row_targets import (
     DenseTargets,
     LookedUpTargets,
+    MixedTargets,
     SoftmaxTargets,
-    SparseRows,
     SparseTargets,
 )
+from mmkdlayer.models.decisions.table_rows import SparseRows
 
-CLASSES, SIZE, CHANNELS = 8, 32, 4
+CLASSES, SIZE, CHANNELS = 16, 32, 4
 
 
 def make(kind: str) -> TeacherDecision:
@@ -41,6 +43,8 @@ def make(kind: str) -> TeacherDecision:
         ('centroid', SoftmaxTargets),
         ('dense', LookedUpTargets),
         ('soft label', DenseTargets),
+        ('mixed', MixedTargets),
+        ('sparse, mixed', MixedTargets),
         ('sparse', SparseTargets),
         ('sparse, stored sparse', SparseTargets),
     ],
@@ -52,6 +56,11 @@ def test_rows_are_those_of_the_dense_target(kind: str, expected: type, rows: sli
     label = torch.arange(5) % CLASSES
     if kind == 'soft label':
         label = torch.rand(5, CLASSES, dtype=torch.float64).softmax(1)
+    if 'mixed' in kind:  # one to three classes
+        label = torch.rand(5, CLASSES, dtype=torch.float64)
+        counts = (torch.arange(5) % 3 + 1)[:, None]
+        label *= torch.arange(CLASSES) < counts
+        label = label / label.sum(1, keepdim=True)
     dense = decision.decide(feature, label).permute(0, 2, 3, 1).flatten(0, 2)[rows]
     targets = decision.row_targets(feature, label)
     assert type(targets) is expected
@@ -84,3 +93,17 @@ def test_tables_are_prepared_once_and_anew_for_new_tables() -> None:
     tables['decisions'] = torch.eye(SIZE)
     decision.set_tables(**tables)
     assert isinstance(decision.prepared_for(feature)['table'], SparseRows)
+
+
+def test_a_mixture_of_more_classes_than_stated_is_an_error() -> None:
+    decision = make('dense')
+    feature = torch.randn(2, CHANNELS, 1, 1, dtype=torch.float64)
+    label = torch.zeros(2, CLASSES, dtype=torch.float64)
+    label[0, :2], label[1, :3] = 1 / 2, 1 / 3
+    decision.mixed_classes = 3
+    decision.row_targets(feature, label)
+    decision.mixed_classes = 2
+    with pytest.raises(DataError, match='mixed_classes=2, but a soft label has more classes'):
+        decision.row_targets(feature, label)
+    with pytest.raises(ConfigError, match='mixed_classes must be at least 1, but got 0'):
+        SubclassDecision(3, mixed_classes=0)
