@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.models import KDLayerConnector, attach_kd_layers
+from mmkdlayer.models.connectors import lean
 
 
 class Network(BaseModule):
@@ -82,6 +83,12 @@ def by_hand(network: Plain, x: Tensor) -> Tensor:
 
 def attach(network: nn.Module, **places: Any) -> None:
     attach_kd_layers(network, {name: KDLayerConnector(4, 6) for name in places}, places)
+
+
+@pytest.fixture(autouse=True)
+def lean_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lean way is taken for maps of any size, where the plain one would be faster."""
+    monkeypatch.setattr(lean, 'FEWEST', 0)
 
 
 @pytest.fixture

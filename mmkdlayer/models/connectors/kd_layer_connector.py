@@ -11,6 +11,7 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.autograd import check_implementation
 from mmkdlayer.registry import MODELS
 
+from . import lean
 from .lean import LeanMatch
 from .unit_conv import UnitConv2d
 
@@ -39,7 +40,7 @@ class KDLayerConnector(BaseModule):
         implementation: 'lean' stores no K-channel tensor but the scores for the backward pass (the
             children ``bn`` and ``semantics`` are not called then, so record ``templates`` or the
             layer itself); 'reference' is the plain formula. Both give the same numbers. In eval mode,
-            without gradients and with SyncBN, the plain formula runs.
+            without gradients, with SyncBN and for small batches of small maps, the plain formula runs.
         init_cfg: Initialisation as in mmengine; None for the method's own.
 
     Raises:
@@ -111,7 +112,7 @@ class KDLayerConnector(BaseModule):
         return self.semantics(F.relu(self.bn(scores), inplace=True))
 
     def _can_be_lean(self, x: Tensor) -> bool:
-        """In training, with a plain norm and more than one position; never in a trace (export)."""
+        """In training, with a plain norm and enough positions; never in a trace (export)."""
         dtype = self.templates.weight.dtype
         return (
             self.implementation == 'lean'
@@ -124,6 +125,7 @@ class KDLayerConnector(BaseModule):
             and dtype in (torch.float32, torch.float64)
             and dtype == self.bn.weight.dtype == torch.promote_types(dtype, x.dtype)
             and x.numel() > x.size(1)
+            and x.numel() // x.size(1) * self.num_templates >= lean.FEWEST
         )
 
     def extra_repr(self) -> str:

@@ -18,6 +18,8 @@ from .unit_conv import EPS, UnitConv2d, inverse_norm
 #: fewer, larger kernels are started.
 TILE = 3 << 17
 DEVICE_TILE = 1 << 24
+#: Scores of a batch below which the plain formula is faster and its memory does not matter.
+FEWEST = 1 << 17
 #: Templates in one tile at least, and what their number is a multiple of.
 LEAST = 64
 

@@ -96,6 +96,18 @@ def test_other_norms_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None
     KDLayerConnector(4, 8, implementation='reference')(x)
 
 
+def test_small_batches_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    compute = lean.LeanMatch.__call__
+    monkeypatch.setattr(
+        lean.LeanMatch, '__call__', lambda *args: taken.append(len(args[2])) or compute(*args)
+    )
+    monkeypatch.setattr(lean, 'FEWEST', 2 * 9 * 8)
+    for images in (1, 2, 3):
+        KDLayerConnector(4, 8)(torch.randn(images, 4, 3, 3))
+    assert taken == [2, 3]
+
+
 def test_second_derivative_is_refused() -> None:
     x = torch.randn(2, 4, 3, 3, requires_grad=True)
     with pytest.raises(RuntimeError, match='no second derivative'):
