@@ -25,6 +25,13 @@ def _is_compiling() -> bool:
     return bool(found()) if found is not None else False
 
 
+def _channels_last(value: Any) -> Any:
+    """Images (N, 3, H, W) in channels-last order; anything else as it is."""
+    if isinstance(value, Tensor) and value.dim() == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
+
+
 class BriefForward:
     """Stands in for a teacher's ``forward``: with ``mode='loss'`` it ends after the last module read.
 
@@ -38,12 +45,18 @@ class BriefForward:
         teacher: The network; forward hooks are registered on its modules that are read.
         read: Names of those modules; with None every pass is complete.
         dtype: Run under autocast with this dtype; None for the precision around it.
+        channels_last: Put the images in channels-last order.
     """
 
     def __init__(
-        self, teacher: nn.Module, read: Iterable[str] | None, dtype: torch.dtype | None = None
+        self,
+        teacher: nn.Module,
+        read: Iterable[str] | None,
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
     ) -> None:
         self.teacher = teacher
+        self.channels_last = channels_last
         self.dtype = dtype
         self.calls_by_shape: dict[Any, int] = {}
         self.calls, self.stop_at, self.armed = 0, 0, False
@@ -65,6 +78,8 @@ class BriefForward:
         mode = kwargs.get('mode', args[2] if len(args) > 2 else None)
         if mode != 'loss':
             return forward(self.teacher, *args, **kwargs)
+        if self.channels_last:
+            args = tuple(_channels_last(value) for value in args)
         with self._precision(args):
             if not self.stops or _is_compiling():
                 return forward(self.teacher, *args, **kwargs)

@@ -46,6 +46,9 @@ class KDLayerDistiller(ConfigurableDistiller):
             where modules alone are recorded and nothing is delivered between the networks.
         teacher_dtype: 'bfloat16' or 'float16' runs a frozen teacher in training under autocast; the
             decisions are fitted, and the losses computed, in float32 all the same.
+        teacher_channels_last: Give a frozen teacher its images in channels-last order in training. It
+            is faster for most convolutions, but losses and networks that ``view`` a map, as some of
+            mmrazor's do, fail on what comes out.
         **kwargs: As for mmrazor's ConfigurableDistiller.
 
     Raises:
@@ -58,6 +61,7 @@ class KDLayerDistiller(ConfigurableDistiller):
         save_teacher: bool = False,
         stop_teacher_early: bool = True,
         teacher_dtype: str | None = None,
+        teacher_channels_last: bool = False,
         **kwargs: Any,
     ) -> None:
         for key in ('student_recorders', 'teacher_recorders'):
@@ -67,6 +71,7 @@ class KDLayerDistiller(ConfigurableDistiller):
         self.save_teacher = save_teacher
         self.stop_teacher_early = stop_teacher_early
         self.teacher_dtype = parse_dtype(teacher_dtype)
+        self.teacher_channels_last = teacher_channels_last
         for name, place in self.kd_layers.items():
             parse_place(name, place)
             if name not in self.connectors:
@@ -140,9 +145,10 @@ class KDLayerDistiller(ConfigurableDistiller):
         if not any(parameter.requires_grad for parameter in model.parameters()):
             stops = self.stop_teacher_early and not self.deliveries.deliveries
             read = read_modules(self.teacher_recorders.recorders.values()) if stops else None
-            if read is not None or self.teacher_dtype is not None:
-                # After the recorders, whose hooks must run first.
-                model.forward = BriefForward(model, read, self.teacher_dtype)
+            # After the recorders, whose hooks must run first.
+            model.forward = BriefForward(
+                model, read, self.teacher_dtype, self.teacher_channels_last
+            )
 
     def compute_distill_losses(self) -> dict:
         """Compute the losses; what was recorded for them is released at once.

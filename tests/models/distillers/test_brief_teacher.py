@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.distillers.brief_teacher import BriefForward
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -88,6 +87,21 @@ def test_copies_run_their_own_teacher(twin_of, make_distillation, make_batch):
     assert all(torch.allclose(a, b) for a, b in zip(found, expected))
 
 
+@pytest.mark.parametrize('asked', [False, True])
+def test_images_in_channels_last_order(asked, make_distillation, distillation_config, make_batch):
+    config = distillation_config()
+    expected = make_distillation(config)(*make_batch(), mode='loss')
+    config['distiller']['teacher_channels_last'] = asked
+    model, batch = make_distillation(config), make_batch()
+    seen = []
+    model.teacher.backbone.conv1.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    losses = model(*batch, mode='loss')
+    assert seen[0].is_contiguous(memory_format=torch.channels_last) == asked
+    assert torch.equal(seen[0], batch[0])
+    for name, value in losses.items():
+        torch.testing.assert_close(value, expected[name])
+
+
 def test_an_error_inside_the_teacher_is_its_own(make_distillation, make_batch):
     model, batch = make_distillation(), make_batch()
     model(*batch, mode='loss')
@@ -117,7 +131,7 @@ def test_what_is_recorded_in_other_ways_needs_the_whole_pass(
     config = distillation_config()
     source = 'mmpretrain.models.ImageClassifier.extract_feat'
     config['distiller']['teacher_recorders']['method'] = dict(type='MethodOutputs', source=source)
-    assert not isinstance(make_distillation(config).teacher.forward, BriefForward)
+    assert not make_distillation(config).teacher.forward.stops
 
 
 def test_a_teacher_in_bfloat16(make_distillation, distillation_config, make_batch):
