@@ -12,8 +12,8 @@ out (--kept), to show what that is worth.
 from __future__ import annotations
 
 import argparse
-import functools
 import copy
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
