@@ -7,6 +7,7 @@ custom_hooks = [
     dict(type='mmkdlayer.CheckWeightsHook'),  # stops on weights of another network
     dict(type='mmkdlayer.FitDecisionsHook'),  # fits the decisions before training
     dict(type='mmkdlayer.ReleaseRecordsHook'),  # drops what was recorded after each step
+    dict(type='mmkdlayer.KDMetricsHook', interval=100),  # logs how the templates are used
 ]
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='auto'))
 

@@ -6,6 +6,7 @@ from .hooks import (
     CheckWeightsHook,
     DistillLossScheduleHook,
     FitDecisionsHook,
+    KDMetricsHook,
     PreemptionHook,
     ReleaseRecordsHook,
 )
@@ -17,6 +18,7 @@ __all__ = [
     'CpuDistributedDataParallel',
     'DistillLossScheduleHook',
     'FitDecisionsHook',
+    'KDMetricsHook',
     'PreemptionHook',
     'ReleaseRecordsHook',
     'ResumableEpochLoop',

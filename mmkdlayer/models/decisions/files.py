@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
@@ -58,8 +59,18 @@ def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
         # The format has no tensors that share memory.
         tensors[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
+    metadata['sha256'] = _checksum(metadata['header'], tensors)
     with replacing(path) as partial:
         save_file(tensors, partial, metadata=metadata)
+
+
+def _checksum(header: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of a file's content: safetensors itself does not notice a changed number."""
+    digest = hashlib.sha256(header.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
 
 
 def read_decision_file(path: str | os.PathLike, tables: bool = True) -> DecisionFile:
@@ -98,6 +109,12 @@ def read_decision_file(path: str | os.PathLike, tables: bool = True) -> Decision
             f'Decision file {path}: expected format version {FORMAT_VERSION}, but found '
             f'{metadata.get("format_version")}. Use the mmkdlayer that wrote it, or fit it again. '
             f'{advice}'
+        )
+    written = metadata.get('sha256')  # a file made by other means may have none
+    if tables and written and written != _checksum(metadata.get('header', ''), tensors):
+        raise DecisionFileError(
+            f'Decision file {path}: its content is not what was written (the SHA-256 in its header '
+            f'is of something else); it was changed or damaged. {advice}'
         )
     try:
         header = json.loads(metadata['header'])

@@ -160,6 +160,19 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize('make', MAKERS)
+@pytest.mark.parametrize('place', ['header', 'numbers'])
+def test_a_file_with_one_bit_flipped(make, place, tmp_path):
+    path = tmp_path / 'file'
+    make().save(path)
+    content = bytearray(path.read_bytes())
+    # A letter of the header's JSON, or the least bit of the last number.
+    content[-4 if place == 'numbers' else content.index(b'provenance') + 3] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(DecisionFileError, match='not what was written.*fit_decisions'):
+        type(make()).load(path)
+
+
+@pytest.mark.parametrize('make', MAKERS)
 @pytest.mark.parametrize('share', [0, 0.05, 0.5, 0.99])
 def test_a_truncated_file(make, share, tmp_path):
     path = tmp_path / 'file'
