@@ -13,4 +13,4 @@ def rows_of(maps: Tensor) -> Tensor:
 def maps_of(rows: Tensor, like: Tensor) -> Tensor:
     """(N*H*W, K) as (N, K, H, W) in channels-last order, for the N, H, W of another map."""
     images, _, height, width = like.shape
-    return rows.view(images, height, width, -1).permute(0, 3, 1, 2)
+    return rows.view(images, height, width, rows.size(1)).permute(0, 3, 1, 2)
