@@ -16,6 +16,18 @@ from .lean import LeanMatch
 from .unit_conv import UnitConv2d
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether something is to happen when a module is called."""
+    return any(
+        (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._backward_hooks,
+            module._backward_pre_hooks,
+        )
+    )
+
+
 @MODELS.register_module()
 class KDLayerConnector(BaseModule):
     """A learnable knowledge distillation layer, part of the student in training and at inference.
@@ -37,10 +49,12 @@ class KDLayerConnector(BaseModule):
         alpha: Weight of what the layer adds. 0 supervises without feeding forward.
         template_scale: First value of the learned scale s1.
         semantic_scale: First value of the learned scale s2.
-        implementation: 'lean' stores no K-channel tensor but the scores for the backward pass (the
-            children ``bn`` and ``semantics`` are not called then, so record ``templates`` or the
-            layer itself); 'reference' is the plain formula. Both give the same numbers. In eval mode,
-            without gradients, with SyncBN and for small batches of small maps, the plain formula runs.
+        implementation: 'lean' stores no K-channel tensor but the scores for the backward pass;
+            'reference' is the plain formula. Both give the same numbers, but for a hook on the scores
+            (or their ``retain_grad``): with 'lean' it sees the gradient from their losses, without
+            the part that comes through ``bn``. In eval mode, without gradients, with SyncBN, with
+            hooks on the children ``bn`` or ``semantics`` (as recorders have) and for small batches of
+            small maps, the plain formula runs.
         init_cfg: Initialisation as in mmengine; None for the method's own.
 
     Raises:
@@ -97,13 +111,15 @@ class KDLayerConnector(BaseModule):
                 f'{tuple(x.shape)}. Set in_channels to the channels of the module that the layer is '
                 'placed after.'
             )
-        if self._can_be_lean(x):
-            match = LeanMatch(self.bn, self.semantics)
-            scores = self.templates(x, by=match)
-            values = match.values() if scores is match.scores else self._explain(scores)
-        else:
-            values = self._explain(self.templates(x))
+        values = self._lean(x) if self._can_be_lean(x) else self._explain(self.templates(x))
         return x + self.alpha * values.to(x.dtype)
+
+    @torch.compiler.disable  # it is in tiles already; not every torch can trace it
+    def _lean(self, x: Tensor) -> Tensor:
+        """The values by the lean implementation."""
+        match = LeanMatch(self.bn, self.semantics)
+        scores = self.templates(x, by=match)
+        return match.values() if scores is match.scores else self._explain(scores)
 
     def _explain(self, scores: Tensor) -> Tensor:
         """The values of scores by the plain formula."""
@@ -112,7 +128,10 @@ class KDLayerConnector(BaseModule):
         return self.semantics(F.relu(self.bn(scores), inplace=True))
 
     def _can_be_lean(self, x: Tensor) -> bool:
-        """In training, with a plain norm and enough positions; never in a trace (export)."""
+        """In training, with a plain norm and enough positions; never in a trace (export).
+
+        Nor with hooks on the children that would not be called.
+        """
         dtype = self.templates.weight.dtype
         return (
             self.implementation == 'lean'
@@ -120,6 +139,8 @@ class KDLayerConnector(BaseModule):
             and torch.is_grad_enabled()
             and not torch.jit.is_tracing()
             and type(self.bn) is nn.BatchNorm2d
+            and type(self.semantics) is UnitConv2d
+            and not any(map(_has_hooks, (self.bn, self.semantics)))
             and self.bn.affine
             and self.bn.momentum is not None
             and dtype in (torch.float32, torch.float64)

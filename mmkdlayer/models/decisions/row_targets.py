@@ -82,10 +82,10 @@ class SoftmaxTargets(RowTargets):
 
     def divergence(self, rows: slice, scores: Tensor) -> Tensor:
         """See :class:`RowTargets`."""
-        logits = self._logits(rows)
-        target = logits.softmax(1)
-        partition = logits.logsumexp(1)
-        return torch.dot(target.flatten(), logits.sub_(scores).flatten()) - partition.sum()
+        # The logits themselves may be of thousands, their sum over all rows beyond float32.
+        log_target = self._logits(rows).log_softmax(1)
+        target = log_target.exp()
+        return torch.dot(target.flatten(), log_target.sub_(scores).flatten())
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""

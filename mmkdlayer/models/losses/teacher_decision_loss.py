@@ -33,10 +33,8 @@ def _chunks(rows: Tensor) -> list[slice]:
 class _DecisionDivergence(torch.autograd.Function):
     """``mean_i KL(p(i) || softmax(score(i)))``, chunk by chunk over the positions.
 
-    Since sum_k p_k = 1 the divergence of a position is
-    ``sum_k p_k (log p_k - score_k) + logsumexp_k(score)``. Kept are the scores and what the targets are
-    made of; the backward pass makes softmax(score) - p from them, the one tensor of the scores' size
-    that the loss ever forms.
+    Kept are the scores and what the targets are made of; the backward pass makes softmax(score) - p
+    from them, the one tensor of the scores' size that the loss ever forms.
     """
 
     @staticmethod
@@ -46,9 +44,7 @@ class _DecisionDivergence(torch.autograd.Function):
         total = rows.new_zeros((), dtype=dtype)
         with full_precision(scores):
             for part in _chunks(rows):
-                score = rows[part].to(dtype)
-                total += score.logsumexp(1).sum()
-                total += targets.divergence(part, score)
+                total += targets.divergence(part, rows[part].to(dtype).log_softmax(1))
         ctx.targets = targets
         ctx.save_for_backward(scores)
         return total / rows.size(0)
@@ -144,12 +140,20 @@ class TeacherDecisionLoss(nn.Module):
             feature = feature.to(torch.promote_types(feature.dtype, scores.dtype))
             feature = feature.detach().to(torch.promote_types(feature.dtype, torch.float32))
             if self.implementation == 'lean':
-                with torch.no_grad():
-                    targets = self.decision.row_targets(feature, gt_label)
-                loss = _DecisionDivergence.apply(scores, targets)
+                loss = self._lean(scores, feature, gt_label)
             else:
                 loss = self._by_formula(scores, self.decision.target(feature, gt_label))
         return self.loss_weight * loss
+
+    @torch.compiler.disable  # it is in chunks already; not every torch can trace it
+    def _lean(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
+        """The divergence by the lean implementation."""
+        with torch.no_grad():
+            targets = self.decision.row_targets(feature, gt_label)
+        # In the wider of the two precisions, as the plain formula.
+        return _DecisionDivergence.apply(
+            scores.double() if feature.dtype == torch.float64 else scores, targets
+        )
 
     @staticmethod
     def _by_formula(scores: Tensor, target: Tensor) -> Tensor:

@@ -96,6 +96,21 @@ def test_other_norms_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None
     KDLayerConnector(4, 8, implementation='reference')(x)
 
 
+def test_hooks_on_the_children_are_called() -> None:
+    x = torch.randn(2, 4, 3, 3)
+    layer = KDLayerConnector(4, 8)
+    for child, channels in ((layer.bn, 8), (layer.semantics, 4)):
+        found: list[Tensor] = []
+        handle = child.register_forward_hook(lambda m, args, out: found.append(out))
+        layer(x)
+        handle.remove()
+        assert [tuple(value.shape) for value in found] == [(2, channels, 3, 3)]
+
+
+def test_an_empty_batch() -> None:
+    assert KDLayerConnector(4, 8).eval()(torch.randn(0, 4, 3, 3)).shape == (0, 4, 3, 3)
+
+
 def test_small_batches_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     compute = lean.LeanMatch.__call__

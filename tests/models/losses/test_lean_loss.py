@@ -124,9 +124,10 @@ def test_under_activation_checkpointing() -> None:
     agree(found, expected, 1e-6)
 
 
-def test_compiled() -> None:
-    lean, _ = make_steps('subclass')
-    inputs = inputs_of('subclass')
+@pytest.mark.parametrize('kind', KINDS)
+def test_compiled(kind: str) -> None:
+    lean, _ = make_steps(kind)
+    inputs = inputs_of(kind)
     expected = run(lean, *inputs)
     torch._dynamo.reset()
     compiled = torch.compile(lean, backend='eager')
@@ -135,6 +136,23 @@ def test_compiled() -> None:
     value.backward()
     found = {'': value.detach(), **{name: p.grad for name, p in lean.named_parameters()}}
     agree(found, expected, 1e-6)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_features_in_float64_with_scores_in_float32(kind: str) -> None:
+    lean, reference = make_steps(kind)
+    x, feature, label = inputs_of(kind)
+    inputs = x, feature.double(), label
+    agree(run(lean, *inputs), run(reference, *inputs), 1e-4)
+
+
+def test_value_for_distances_of_thousands() -> None:
+    centroids = 10 * torch.rand(64, 512)
+    loss = TeacherDecisionLoss(CentroidDecision.from_tables(centroids))
+    feature = centroids[torch.randperm(64)].t().reshape(1, 512, 8, 8)
+    scores = torch.randn(1, 64, 8, 8)
+    expected = loss(scores.double(), feature.double())
+    torch.testing.assert_close(loss(scores, feature).double(), expected, rtol=3e-6, atol=0)
 
 
 def test_scores_may_be_used_by_others_too_and_the_graph_twice() -> None:
