@@ -78,12 +78,17 @@ class BriefForward:
         mode = kwargs.get('mode', args[2] if len(args) > 2 else None)
         if mode != 'loss':
             return forward(self.teacher, *args, **kwargs)
+        if args:
+            inputs, *others = args
+        else:
+            inputs, others = kwargs.pop('inputs'), []
         if self.channels_last:
-            args = tuple(_channels_last(value) for value in args)
-        with self._precision(args):
+            inputs = _channels_last(inputs)
+        args = (inputs, *others)
+        with self._precision(inputs):
             if not self.stops or _is_compiling():
                 return forward(self.teacher, *args, **kwargs)
-            shape = getattr(args[0] if args else kwargs.get('inputs'), 'shape', None)
+            shape = getattr(inputs, 'shape', None)
             self.calls, self.stop_at = 0, self.calls_by_shape.get(shape, 0)
             self.armed = True
             try:
@@ -95,10 +100,10 @@ class BriefForward:
             self.calls_by_shape[shape] = self.calls
             return losses
 
-    def _precision(self, args: tuple) -> AbstractContextManager:
+    def _precision(self, inputs: Any) -> AbstractContextManager:
         if self.dtype is None:
             return nullcontext()
-        device = args[0].device.type if args and isinstance(args[0], Tensor) else 'cpu'
+        device = inputs.device.type if isinstance(inputs, Tensor) else 'cpu'
         return torch.autocast(device, self.dtype)
 
 
@@ -107,7 +112,7 @@ def read_modules(recorders: Iterable[Any]) -> list[str] | None:
     names = []
     for recorder in recorders:
         kind = type(recorder).__name__
-        if kind in MODULE_RECORDERS:
+        if kind in MODULE_RECORDERS and recorder.source:  # an empty source is the whole model
             names.append(recorder.source)
         elif kind not in PASSIVE_RECORDERS:
             return None

@@ -102,6 +102,25 @@ def test_images_in_channels_last_order(asked, make_distillation, distillation_co
         torch.testing.assert_close(value, expected[name])
 
 
+def test_inputs_by_keyword(make_distillation, distillation_config, make_batch):
+    config = distillation_config()
+    config['distiller']['teacher_channels_last'] = True
+    model, (inputs, samples) = make_distillation(config), make_batch()
+    seen = []
+    model.teacher.backbone.conv1.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    assert 'loss' in model.teacher(inputs=inputs, data_samples=samples, mode='loss')
+    assert model.teacher(inputs=inputs, data_samples=samples, mode='loss') == {}
+    assert all(value.is_contiguous(memory_format=torch.channels_last) for value in seen)
+
+
+def test_what_the_teacher_itself_returns_needs_the_whole_pass(
+    make_distillation, distillation_config
+):
+    config = distillation_config()
+    config['distiller']['teacher_recorders']['losses'] = dict(type='ModuleOutputs', source='')
+    assert not make_distillation(config).teacher.forward.stops
+
+
 def test_an_error_inside_the_teacher_is_its_own(make_distillation, make_batch):
     model, batch = make_distillation(), make_batch()
     model(*batch, mode='loss')
