@@ -71,7 +71,9 @@ def layer_metrics(layer: KDLayerConnector, scores: Tensor) -> dict[str, Tensor]:
 
     A template is dead in a batch where ``ReLU(BN(score))`` is 0 at every position.
     """
-    variance, mean = torch.var_mean(rows_of(scores), 0, correction=0)
+    variance, mean = layer.bn.running_var, layer.bn.running_mean
+    if layer.bn.training or variance is None or mean is None:
+        variance, mean = torch.var_mean(rows_of(scores), 0, correction=0)
     reach = torch.where(layer.bn.weight > 0, scores.amax((0, 2, 3)), scores.amin((0, 2, 3)))
     best = (reach - mean) * (variance + layer.bn.eps).rsqrt() * layer.bn.weight + layer.bn.bias
     return dict(

@@ -34,8 +34,11 @@ def test_assignments_against_loops(chunk: int, monkeypatch: pytest.MonkeyPatch) 
     assert float(found['teacher_perplexity']) == pytest.approx(perplexity(target), rel=1e-4)
 
 
-def test_dead_templates_are_those_that_the_layer_never_assigns() -> None:
+@pytest.mark.parametrize('frozen', [False, True])
+def test_dead_templates_are_those_that_the_layer_never_assigns(frozen: bool) -> None:
     layer = KDLayerConnector(4, 50, template_scale=2.0, semantic_scale=0.5)
+    layer.bn.train(not frozen)
+    torch.nn.init.normal_(layer.bn.running_mean)
     torch.nn.init.normal_(layer.bn.weight)
     torch.nn.init.normal_(layer.bn.bias, mean=-2.0)
     scores = layer.templates(torch.randn(3, 4, 2, 2))
