@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.state_dicts import describe_misfits
 
-from .restricted_pickle import load_restricted
+from .restricted_pickle import load_restricted, refuse_programs
 
 STUDENT_PREFIX = 'architecture.'
 EMA_PREFIX = 'module.'
@@ -37,6 +37,7 @@ def load_checkpoint_file(path: str | os.PathLike) -> Any:
         if '://' in str(path):
             return CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
         if hasattr(torch.serialization, 'add_safe_globals'):
+            refuse_programs(path)
             return torch.load(path, map_location='cpu', weights_only=True)
         return load_restricted(path)
     except URLError:

@@ -13,6 +13,7 @@ from mmpretrain import get_model
 from mmkdlayer.errors import ConfigError
 
 from .checkpoints import hash_file, load_weights
+from .restricted_pickle import refuse_programs
 
 
 def check_weights_file(cfg: Config, weights: str | os.PathLike) -> None:
@@ -67,6 +68,7 @@ def load_student(
     cfg = Config.fromfile(folder / 'student.py')
     check_weights_file(cfg, weights)
     try:
+        refuse_programs(weights)
         content = torch.load(weights, map_location='cpu', weights_only=True)
         state, meta = content['state_dict'], content['meta']
     except Exception as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import _compat_pickle
 import os
 import pickle
-from types import SimpleNamespace
+import tarfile
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -32,8 +33,25 @@ def allowed_globals() -> dict[str, Any]:
     return names
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Python's unpickler, with the names of :func:`allowed_globals` alone."""
+class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    """Python's unpickler (the one in Python), with the names of :func:`allowed_globals` alone."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+
+    def load_build(self) -> None:
+        """Give an object its state; functions and classes have none, they are not the file's.
+
+        Raises:
+            UnpicklingError: The file would change a function or a class of this process.
+        """
+        target = self.stack[-2]
+        if isinstance(target, (type, FunctionType)):
+            raise pickle.UnpicklingError(
+                f'it asks for a change of {target.__qualname__}, which is not allowed'
+            )
+        super().load_build()
+
+    dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module_name: str, global_name: str) -> Any:
         """What a name stands for.
@@ -53,12 +71,32 @@ class RestrictedUnpickler(pickle.Unpickler):
         return allowed[name]
 
 
+def refuse_programs(path: str | os.PathLike) -> None:
+    """Refuse files that ``torch.load`` does not read by unpickling, whatever ``weights_only`` says.
+
+    Before torch 2.6 it hands TorchScript, which may run as it is read, to ``torch.jit.load``, and unpacks
+    tar archives.
+
+    Raises:
+        UnpicklingError: It is TorchScript or a tar archive.
+    """
+    with open(path, 'rb') as file:
+        is_zip = torch.serialization._is_zipfile(file)
+    if is_zip:
+        with torch.serialization._open_zipfile_reader(os.fspath(path)) as reader:
+            if torch.serialization._is_torchscript_zip(reader):
+                raise pickle.UnpicklingError('it is a TorchScript program, not a checkpoint')
+    elif tarfile.is_tarfile(path):
+        raise pickle.UnpicklingError('it is a tar archive, which is not allowed')
+
+
 def load_restricted(path: str | os.PathLike) -> Any:
     """Load a file that torch saved, onto the CPU.
 
     Raises:
         UnpicklingError: It asks for something that is not allowed.
     """
+    refuse_programs(path)
     module = SimpleNamespace(
         __name__=__name__,
         Unpickler=RestrictedUnpickler,

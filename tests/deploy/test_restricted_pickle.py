@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import pickle
+import tarfile
 from collections import OrderedDict
 
 import numpy as np
@@ -12,7 +14,9 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from mmkdlayer.deploy.restricted_pickle import load_restricted
+from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.deploy.restricted_pickle import RestrictedUnpickler, load_restricted
+from mmkdlayer.errors import ConfigError
 
 
 def test_what_mmengine_saves(tmp_path):
@@ -69,3 +73,49 @@ def test_code_is_refused(attack, new_format, tmp_path):
     torch.save(dict(attack=attack), path, _use_new_zipfile_serialization=new_format)
     with pytest.raises(pickle.UnpicklingError, match='asks for'):
         load_restricted(path)
+
+
+@pytest.mark.parametrize('state', [b'}\x8c\x07meaningK*s', b'N}\x8c\x07meaningK*s\x86'])
+@pytest.mark.parametrize(
+    'target', [b'torch._utils\n_rebuild_tensor_v2\n', b'collections\nOrderedDict\n']
+)
+def test_functions_and_classes_stay_as_they_are(target, state):
+    payload = b'\x80\x04c' + target + state + b'b.'
+    with pytest.raises(pickle.UnpicklingError, match='asks for a change of'):
+        RestrictedUnpickler(io.BytesIO(payload)).load()
+    assert not hasattr(torch._utils._rebuild_tensor_v2, 'meaning')
+
+
+class Program(torch.nn.Module):
+    """Stops whoever reads it as TorchScript."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    @torch.jit.export
+    def __getstate__(self) -> int:
+        return 1
+
+    @torch.jit.export
+    def __setstate__(self, state: int) -> None:
+        raise ValueError('it ran')
+
+
+def test_torchscript_is_not_run(tmp_path):
+    path = tmp_path / 'program.pth'
+    torch.jit.save(torch.jit.script(Program()), str(path))
+    with pytest.raises(Exception, match='it ran'):
+        torch.jit.load(str(path))
+    with pytest.raises(pickle.UnpicklingError, match='TorchScript program'):
+        load_restricted(path)
+    with pytest.raises(ConfigError, match='TorchScript program'):
+        load_checkpoint_file(path)
+
+
+def test_tar_archives_are_not_unpacked(tmp_path):
+    path = tmp_path / 'archive.pth'
+    with tarfile.open(path, 'w') as archive:
+        for name in ('storages', 'tensors', 'pickle'):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ConfigError, match='tar archive'):
+        load_checkpoint_file(path)
