@@ -18,7 +18,7 @@ from mmkdlayer.state_dicts import describe_misfits
 from .restricted_pickle import load_restricted, refuse_programs
 
 STUDENT_PREFIX = 'architecture.'
-EMA_PREFIX = 'module.'
+EMA_PREFIX = WRAPPER_PREFIX = 'module.'
 
 
 def load_checkpoint_file(path: str | os.PathLike) -> Any:
@@ -87,6 +87,8 @@ def read_student_weights(
             f'Checkpoint {path}: expected averaged weights, but it has none (no ema_state_dict). Train '
             "with custom_hooks=[dict(type='EMAHook')], or ask for no averaged weights."
         )
+    if state and all(key.startswith(WRAPPER_PREFIX) for key in state):  # saved from within DDP
+        state = {key[len(WRAPPER_PREFIX) :]: value for key, value in state.items()}
     inside = [key for key in state if key.startswith(STUDENT_PREFIX)]
     if inside:
         state = {key[len(STUDENT_PREFIX) :]: state[key] for key in inside}

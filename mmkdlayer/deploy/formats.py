@@ -113,7 +113,7 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
     Args:
         name: 'onnx', 'torchscript' or 'torch_export'.
         student: In eval mode.
-        images: To compare on, (N, 3, H, W), at least 2.
+        images: To compare on, (N, 3, H, W).
         folder: Where to.
 
     Returns:
@@ -124,6 +124,8 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
             so.
     """
     model = Logits(student).eval()
+    while len(images) <= TRACED_BATCH:
+        images = torch.cat([images, images.flip(-1)])
     # Parameters that need no gradient; but with gradients enabled, the folded layer runs in one piece.
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -135,10 +137,11 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
             warnings.simplefilter('ignore')
             run = WRITERS[name](model, images[:TRACED_BATCH], folder / FILES[name])
             with torch.no_grad():
-                return max(
-                    float((run(part) - model(part)).abs().max())
+                differences = [
+                    (run(part) - model(part)).abs().max()
                     for part in (images, images[:1], images[: TRACED_BATCH + 1])
-                )
+                ]
+                return float(torch.stack(differences).max())  # NaN, if any is
     except ConfigError:
         raise
     except Exception as error:

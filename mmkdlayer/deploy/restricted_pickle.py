@@ -33,10 +33,13 @@ def allowed_globals() -> dict[str, Any]:
     return names
 
 
-class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
-    """Python's unpickler (the one in Python), with the names of :func:`allowed_globals` alone."""
+_PythonUnpickler: Any = pickle._Unpickler  # the one in C has no parts
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+
+class RestrictedUnpickler(_PythonUnpickler):
+    """Python's unpickler, with the names of :func:`allowed_globals` alone."""
+
+    dispatch = dict(_PythonUnpickler.dispatch)
 
     def load_build(self) -> None:
         """Give an object its state; functions and classes have none, they are not the file's.
@@ -74,8 +77,8 @@ class RestrictedUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
 def refuse_programs(path: str | os.PathLike) -> None:
     """Refuse files that ``torch.load`` does not read by unpickling, whatever ``weights_only`` says.
 
-    Before torch 2.6 it hands TorchScript, which may run as it is read, to ``torch.jit.load``, and unpacks
-    tar archives.
+    Before torch 2.6 it hands TorchScript, which may run as it is read, to ``torch.jit.load``, and
+    unpacks tar archives.
 
     Raises:
         UnpicklingError: It is TorchScript or a tar archive.

@@ -60,6 +60,28 @@ def test_torchscript(export, training, tmp_path):
         torch.testing.assert_close(module(images(count)), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
+@pytest.mark.parametrize(
+    'name', ['torchscript', pytest.param('torch_export', marks=needs_torch_export)]
+)
+def test_one_image_to_compare_on(name, training, tmp_path):
+    export_student(training.cfg, training.checkpoint, tmp_path / 'out')
+    student = load_student(tmp_path / 'out')
+    assert formats.write_format(name, student, images(1), tmp_path) <= 1e-5
+
+
+def test_a_difference_that_is_not_a_number_counts(training, tmp_path, monkeypatch):
+    export_student(training.cfg, training.checkpoint, tmp_path / 'out')
+    student = load_student(tmp_path / 'out')
+
+    def fails_on_one(model, images, path):
+        return lambda x: model(x) * (float('nan') if len(x) == 1 else 1)
+
+    monkeypatch.setitem(formats.WRITERS, 'torchscript', fails_on_one)
+    difference = formats.write_format('torchscript', student, images(4), tmp_path)
+    assert not difference <= 1e-4
+
+
 @needs_torch_export
 def test_torch_export(export, training, tmp_path):
     export('torch_export')

@@ -231,6 +231,16 @@ class TestStoredThings:
         )
         refused(main, work, line, 'start from', '(8, 16, 1, 1)', '(9, 16, 1, 1)')
 
+    def test_latest_checkpoint_is_truncated(
+        self, main: Main, images: Path, earlier: Path, work: Path
+    ) -> None:
+        work.mkdir()
+        file = work / 'truncated'
+        file.write_bytes((earlier / 'epoch_1.pth').read_bytes()[:5000])
+        (work / 'last_checkpoint').write_text(str(file))
+        line = arguments(CONFIG, '--work-dir', work, '--resume', data=images)
+        refused(main, work, line, str(file), 'may be truncated')
+
     @pytest.mark.parametrize('tool', ['test.py', 'export_student.py'])
     def test_checkpoint_of_another_network(
         self, main: Main, images: Path, earlier: Path, work: Path, tool: str

@@ -40,7 +40,7 @@ def test_goes_on_within_the_epoch(data: Path, tmp_path: Path) -> None:
     assert saved in [[(str(work / 'interrupted.pth'), str(done))] for done in (6, 8)]
     done = int(saved[0][1])
     checkpoint = load_checkpoint_file(work / 'interrupted.pth')
-    assert checkpoint['meta']['interrupted'] == dict(done=done, batches=12)
+    assert checkpoint['meta']['interrupted'] == dict(done=done, batches=12, seed=0)
     assert len((work / 'losses.0.jsonl').read_text().splitlines()) == done
 
     output = run('train.py', line)

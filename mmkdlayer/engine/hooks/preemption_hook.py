@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.dist import all_gather_object, barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
 
 from mmkdlayer.atomic import replacing
 from mmkdlayer.engine.launch import timeout_of
@@ -75,8 +78,8 @@ class PreemptionHook(Hook):
 
     While it trains, all ranks finish the same iteration, the first saves ``interrupted.pth`` in the work
     dir and all end. It is an iteration that updated the weights and is not the last one of its epoch,
-    so validation and the epoch's own checkpoint are not left out. Before training (fitting) the process
-    ends at once.
+    nor, in a loop by iterations, one that validation follows (unless each one is): so validation and
+    the epoch's own checkpoint are not left out. Before training (fitting) the process ends at once.
 
     Args:
         signals: Their names. None at all switches this off; resuming still works.
@@ -89,6 +92,7 @@ class PreemptionHook(Hook):
         self.numbers = [signal.Signals[name] for name in signals]
         self.watch = WATCH
         self.wanted = False
+        self.put_off = False
 
     def before_run(self, runner: Runner) -> None:
         """Begin to watch."""
@@ -104,9 +108,9 @@ class PreemptionHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Find the place within the epoch, where the checkpoint was saved within one."""
         place = checkpoint.get('meta', {}).get('interrupted')
-        loop = runner.train_loop
         if not runner._resume or not place:
             return
+        loop = runner.train_loop
         epoch = checkpoint['meta']['epoch'] + 1
         where = f'epoch {epoch} after {place["done"]} of {place["batches"]} iterations'
         if not isinstance(loop, ResumableEpochLoop):
@@ -115,6 +119,9 @@ class PreemptionHook(Hook):
             reason = f'an epoch has {len(loop.dataloader)} iterations now'
         else:
             loop.batches_done = place['done']
+            sampler: Any = getattr(loop.dataloader, 'sampler', None)
+            if place.get('seed') is not None and hasattr(sampler, 'seed'):
+                sampler.seed = place['seed']  # a config without a seed draws another one each time
             runner.logger.info(f'Going on in {where}.')
             return
         runner.logger.warning(
@@ -137,10 +144,14 @@ class PreemptionHook(Hook):
         if not self.numbers:
             return
         loops = [runner.train_loop, runner.val_loop]
-        for loader in [loop.dataloader for loop in loops if loop is not None]:
+        loaders = [loop.dataloader for loop in loops if loop is not None]
+        for loader in [loader for loader in loaders if isinstance(loader, DataLoader)]:
             loader.worker_init_fn = ShieldedWorkerInit(loader.worker_init_fn, self.numbers)
         if isinstance(runner.train_loop, IterBasedTrainLoop):  # has its workers already
             iterator = runner.train_loop.dataloader_iterator
+            sampler = getattr(iterator._dataloader, 'sampler', None)
+            if isinstance(sampler, InfiniteSampler):  # gave its first items to those workers
+                sampler.indices = sampler._indices_of_rank()
             runner.train_loop.dataloader_iterator = type(iterator)(iterator._dataloader)
         self.votes = Votes(timeout_of(runner.cfg))
         self.watch.deferring = True
@@ -156,17 +167,35 @@ class PreemptionHook(Hook):
         if not self.watch.deferring:
             return
         self.wanted = self.votes.cast(self.watch.received is not None) or self.wanted
-        if not self.wanted or not runner.optim_wrapper.should_update():
+        if not self.wanted or not self._updated(runner.optim_wrapper):
             return  # gradients that are being accumulated would be lost
         loop = runner.train_loop
+        if not self.put_off and self._validation_follows(runner):
+            self.put_off = True  # once: it may follow each iteration
+            return
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         batches = len(loop.dataloader) if by_epoch else runner.max_iters
         done = batch_idx + 1 if by_epoch else runner.iter + 1
         if done < batches:
-            self._save(
-                runner, dict(interrupted=dict(done=done, batches=batches)) if by_epoch else {}
-            )
+            seed = getattr(getattr(loop.dataloader, 'sampler', None), 'seed', None)
+            place = dict(done=done, batches=batches, seed=seed)
+            self._save(runner, dict(interrupted=place) if by_epoch else {})
             self._end(runner)
+
+    @staticmethod
+    def _updated(wrapper: Any) -> bool:
+        """Whether the iteration updated all weights."""
+        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
+        return all(one.should_update() for one in wrappers)
+
+    @staticmethod
+    def _validation_follows(runner: Runner) -> bool:
+        """Whether a loop by iterations validates between this one and the next."""
+        loop = runner.train_loop
+        if not isinstance(loop, IterBasedTrainLoop) or runner.val_loop is None:
+            return False
+        done = runner.iter + 1
+        return done >= loop.val_begin and done % loop.val_interval == 0
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Remove the checkpoint that a later one replaces."""

@@ -1,0 +1,173 @@
+"""Trainings by mmengine's Runner with configs that are not ours, ended by PreemptionHook."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import BaseLoop, Runner
+from torch.utils.data import Dataset
+
+from mmkdlayer.engine.hooks import PreemptionHook
+from mmkdlayer.engine.loops import ResumableEpochLoop  # noqa: F401  (registers it)
+from mmkdlayer.engine.signals import WATCH
+
+
+class Numbers(Dataset):
+    """0, 1, 2, ... as images."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return torch.tensor([float(index)])
+
+
+class Line(BaseModel):
+    """Notes the numbers of each iteration; trained by one optimiser, or by two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(1, 1)
+        self.second = torch.nn.Linear(1, 1)
+        self.seen: list[list[int]] = []
+
+    def forward(self, inputs: torch.Tensor, mode: str = 'tensor') -> Any:
+        return dict(loss=self.second(self.first(inputs)).mean())
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict:
+        inputs = torch.stack(list(data))
+        self.seen.append(inputs.flatten().int().tolist())
+        if not isinstance(optim_wrapper, OptimWrapperDict):
+            optim_wrapper.update_params(self(inputs)['loss'])
+        else:
+            for wrapper in optim_wrapper.values():
+                wrapper.update_params(self(inputs)['loss'])
+        return dict(loss=torch.tensor(0.0))
+
+    def val_step(self, data: Any) -> list:
+        return [None]
+
+
+class Ask(Hook):
+    """Asks for the end in an iteration (from 0), as a signal would; notes validations."""
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+        self.validated: list[int] = []
+
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+        if runner.iter == self.iteration:
+            WATCH.received = signal.SIGUSR1
+
+    def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
+        self.validated.append(runner.iter)
+
+
+def train(work: Path, ask: int, hook: bool = True, **changes: Any) -> tuple[Runner, Ask]:
+    model, asking = Line(), Ask(ask)
+    loader = dict(
+        batch_size=2,
+        num_workers=0,
+        dataset=Numbers(),
+        sampler=dict(type='DefaultSampler', shuffle=True),
+        collate_fn=dict(type='pseudo_collate'),
+    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    settings: dict[str, Any] = dict(
+        model=model,
+        work_dir=str(work),
+        train_dataloader=dict(loader, **changes.pop('loader', {})),
+        train_cfg=dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=1),
+        optim_wrapper=OptimWrapper(optimizer),
+        custom_hooks=[asking, *([PreemptionHook()] if hook else [])],
+        default_hooks=dict(checkpoint=None, logger=None),
+        default_scope='mmpretrain',
+        log_level='ERROR',
+        experiment_name=work.name,
+    )
+    if changes.pop('val', False):
+        settings.update(val_dataloader=loader, val_cfg=dict(), val_evaluator=Evaluator([]))
+    settings.update(changes)
+    runner = Runner(**settings)
+    try:
+        runner.train()
+    except SystemExit as end:
+        assert end.code == 75
+    else:
+        assert ask < 0
+    finally:
+        WATCH.stop()
+        WATCH.deferring, WATCH.received = False, None
+    return runner, asking
+
+
+def test_a_config_without_a_seed_goes_on_in_the_same_order(tmp_path: Path) -> None:
+    before, _ = train(tmp_path, ask=2)
+    assert len(before.model.seen) == 3
+    after, _ = train(tmp_path, ask=-1, resume=True)
+    seen = [number for batch in before.model.seen + after.model.seen for number in batch]
+    assert sorted(seen) == list(range(16))
+
+
+def test_two_optimisers(tmp_path: Path) -> None:
+    model = Line()
+    wrappers = {
+        name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=0.0))
+        for name, part in (('first', model.first), ('second', model.second))
+    }
+    runner, _ = train(tmp_path, ask=2, model=model, optim_wrapper=OptimWrapperDict(**wrappers))
+    assert len(runner.model.seen) == 3
+    assert (tmp_path / 'interrupted.pth').exists()
+
+
+@pytest.mark.parametrize(
+    ('every', 'done', 'validated'), [(3, 4, [3]), (4, 3, []), (1, 4, [1, 2, 3])]
+)
+def test_a_loop_by_iterations_validates_before_it_ends(
+    every: int, done: int, validated: list[int], tmp_path: Path
+) -> None:
+    cfg = dict(by_epoch=False, max_iters=8, val_interval=every)
+    runner, asking = train(tmp_path, ask=2, train_cfg=cfg, val=True)
+    assert len(runner.model.seen) == done
+    assert asking.validated == validated
+
+
+def test_workers_of_a_loop_by_iterations_skip_no_image(tmp_path: Path) -> None:
+    changes: dict[str, Any] = dict(
+        loader=dict(num_workers=1, sampler=dict(type='InfiniteSampler', shuffle=False)),
+        train_cfg=dict(by_epoch=False, max_iters=3),
+    )
+    for hook in (False, True):
+        runner, _ = train(tmp_path / str(hook), ask=-1, hook=hook, **changes)
+        assert runner.model.seen == [[0, 1], [2, 3], [4, 5]]
+
+
+class OwnLoop(BaseLoop):
+    """Has batches, but no DataLoader."""
+
+    iter = epoch = 0
+    max_iters = max_epochs = 1
+
+    def __init__(self, runner: Runner, **settings: Any) -> None:
+        self._runner = runner
+        self.dataloader = SimpleNamespace(dataset=Numbers())  # type: ignore[assignment]
+
+    def run(self) -> None:
+        self.runner.call_hook('before_train')
+        self.runner.model.train_step([torch.zeros(1)], self.runner.optim_wrapper)
+        self.runner.call_hook('after_train')
+
+
+def test_a_loop_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runner, 'build_train_loop', lambda runner, _: OwnLoop(runner))
+    runner, _ = train(tmp_path, ask=-1)
+    assert runner.model.seen == [[0]]
