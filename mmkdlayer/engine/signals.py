@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Sequence
+from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 #: The signals by which Slurm, and other launchers, ask a process to end.
@@ -112,6 +114,10 @@ class ShieldedWorkerInit:
     def __init__(self, init: Any, numbers: Sequence[signal.Signals]) -> None:
         self.init = init
         self.numbers = tuple(numbers)
+        # Shared with the workers: multiprocessing ends those that are left at exit with SIGTERM, and
+        # waits for them. atexit runs this before, since it is registered later.
+        self.ending = RawValue('b', 0)
+        atexit.register(setattr, self.ending, 'value', 1)
 
     def __call__(self, worker: int) -> None:
         """Ignore the signals, then do what the loader's own function does."""
@@ -120,7 +126,8 @@ class ShieldedWorkerInit:
         if self.init is not None:
             self.init(worker)
 
-    @staticmethod
-    def _ignore_once(number: int, frame: Any) -> None:
-        # The loader and multiprocessing end workers that hang with SIGTERM, too.
+    def _ignore_once(self, number: int, frame: Any) -> None:
+        if self.ending.value:
+            os._exit(0)  # as torch's own handler in workers does
+        # The loader ends workers that hang with SIGTERM, too.
         signal.signal(number, signal.SIG_DFL)

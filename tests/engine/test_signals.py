@@ -77,3 +77,21 @@ print(seen)
 def test_data_worker_outlives_one_signal() -> None:
     done = run(WORKER)
     assert done.stdout == '[7]\n', done.stderr
+
+
+LEFT_WORKERS = """
+import signal
+from torch.utils.data import DataLoader
+from mmkdlayer.engine.signals import ShieldedWorkerInit
+init = ShieldedWorkerInit(None, [signal.SIGTERM])
+loader = DataLoader(range(100), num_workers=1, worker_init_fn=init, persistent_workers=True)
+batches = iter(loader)
+loader.cycle = next(batches), batches, loader
+"""
+
+
+def test_workers_that_are_left_do_not_keep_the_process() -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', LEFT_WORKERS], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, '')
