@@ -116,19 +116,22 @@ def _add_old_class_names(module: ModuleType) -> None:
 def _add_old_scope(registry_module: ModuleType) -> None:
     """Give each of mmpretrain's registries a twin in the scope ``mmcls`` with the same modules."""
     for registry in list(vars(registry_module).values()):
-        if not isinstance(registry, Registry) or registry.parent is None:
+        if not isinstance(registry, Registry) or registry.scope != NEW_NAME:
             continue
-        if registry.scope != NEW_NAME or OLD_NAME in registry.parent.children:
+        # A registry of mmpretrain's own (of batch augments) has no parent: it has the twin itself.
+        parent = registry if registry.parent is None else registry.parent
+        if OLD_NAME in parent.children:
             continue
         twin = OldNamesRegistry(
             registry.name,
             build_func=registry.build_func,
-            parent=registry.parent,
+            parent=parent,
             scope=OLD_NAME,
             locations=registry._locations,
         )
         twin._module_dict = registry._module_dict
-        twin._children = registry._children
+        if parent is not registry:
+            twin._children = registry._children
 
 
 def _share_default_preprocessor(models: ModuleType) -> None:

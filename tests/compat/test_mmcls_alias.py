@@ -118,6 +118,19 @@ def test_scope_mmcls_builds_from_mmpretrain() -> None:
         assert type(MODELS.build(dict(SMALL_CLASSIFIER))) is ImageClassifier
 
 
+@pytest.mark.parametrize(
+    'augment', [dict(type='mmcls.Mixup', alpha=1.0), dict(type='Mixup', alpha=1.0, _scope_='mmcls')]
+)
+def test_scope_mmcls_has_batch_augments(augment: dict, capfd: pytest.CaptureFixture) -> None:
+    from mmcls.models.utils import RandomBatchAugment
+    from mmpretrain.models import Mixup
+    from mmpretrain.registry import BATCH_AUGMENTS
+
+    assert type(RandomBatchAugment(dict(augment)).augments[0]) is Mixup
+    assert 'Failed to search registry' not in ''.join(capfd.readouterr())
+    assert BATCH_AUGMENTS.get('mmcls.NoSuchAugment') is None
+
+
 def test_old_class_names_are_known_in_the_old_scope_only() -> None:
     from mmpretrain.datasets import PackInputs
     from mmpretrain.visualization import UniversalVisualizer
