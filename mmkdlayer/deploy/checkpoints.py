@@ -18,7 +18,7 @@ from mmkdlayer.state_dicts import describe_misfits
 from .restricted_pickle import load_restricted, refuse_programs
 
 STUDENT_PREFIX = 'architecture.'
-EMA_PREFIX = WRAPPER_PREFIX = 'module.'
+WRAPPER_PREFIX = 'module.'
 
 
 def load_checkpoint_file(path: str | os.PathLike) -> Any:
@@ -80,19 +80,26 @@ def read_student_weights(
     if isinstance(other, dict):
         meta['averaged'] = ema is not False
         if ema is False:
-            inside = [key for key in other if key.startswith(EMA_PREFIX)]
-            state = {key[len(EMA_PREFIX) :]: other[key] for key in inside}
+            inside = [key for key in other if key.startswith(WRAPPER_PREFIX)]
+            state = {key[len(WRAPPER_PREFIX) :]: other[key] for key in inside}
     elif ema:
         raise ConfigError(
             f'Checkpoint {path}: expected averaged weights, but it has none (no ema_state_dict). Train '
             "with custom_hooks=[dict(type='EMAHook')], or ask for no averaged weights."
         )
-    if state and all(key.startswith(WRAPPER_PREFIX) for key in state):  # saved from within DDP
-        state = {key[len(WRAPPER_PREFIX) :]: value for key, value in state.items()}
+    state = _unwrapped(state)  # saved from within DDP
     inside = [key for key in state if key.startswith(STUDENT_PREFIX)]
     if inside:
-        state = {key[len(STUDENT_PREFIX) :]: state[key] for key in inside}
+        # A data-free training under a launcher wraps the student itself.
+        state = _unwrapped({key[len(STUDENT_PREFIX) :]: state[key] for key in inside})
     return OrderedDict(state), meta
+
+
+def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the prefix that a wrapper puts before every entry."""
+    if not all(key.startswith(WRAPPER_PREFIX) for key in state):
+        return state
+    return {key[len(WRAPPER_PREFIX) :]: value for key, value in state.items()}
 
 
 def hash_file(path: str | os.PathLike) -> str:

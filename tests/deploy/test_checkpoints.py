@@ -104,3 +104,14 @@ def test_weights_saved_from_within_a_wrapper(training, tmp_path):
     found, _ = read_student_weights(tmp_path / 'wrapped.pth')
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_student_that_a_launcher_wrapped(training, tmp_path):
+    """mmrazor's data-free recipes wrap student and generator, not the whole model."""
+    student = training.model.student.state_dict()
+    state = {f'architecture.module.{key}': value for key, value in student.items()}
+    path = tmp_path / 'iter_1.pth'
+    torch.save(dict(state_dict={**state, 'generator.module.weight': torch.ones(1)}), path)
+    found, _ = read_student_weights(path)
+    assert list(found) == list(student)
+    assert all(torch.equal(found[key], value) for key, value in student.items())

@@ -138,14 +138,19 @@ class KDMetricsHook(Hook):
         self._watching = []
 
 
+def _unwrapped(model: Any) -> Any:
+    """A model without its distributed wrapper; data-free trainings have one around the student too."""
+    return model.module if is_model_wrapper(model) else model
+
+
 def _supervised(model: Any) -> Iterator[tuple[str, TeacherDecisionLoss, nn.Module | None]]:
     """The losses of a distillation model by name, each with the KD layer whose scores it reads."""
-    model = model.module if is_model_wrapper(model) else model
+    model = _unwrapped(model)
     distiller: Any = getattr(model, 'distiller', None)
     for name, loss in getattr(distiller, 'distill_losses', {}).items():
         if isinstance(loss, TeacherDecisionLoss):
             record = distiller.loss_forward_mappings.get(name, {}).get('scores', {})
             source = distiller.student_recorders.get_recorder(record['recorder']).source
-            layers = dict(model.student.named_modules())
+            layers = dict(_unwrapped(model.student).named_modules())
             # A log averages what is called a loss.
             yield name.removeprefix('loss_'), loss, layers.get(source.rpartition('.')[0])

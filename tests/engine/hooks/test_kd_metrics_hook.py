@@ -75,3 +75,19 @@ def test_they_are_computed_in_logged_iterations_alone(
     }
     for loss in runner.model.distiller.distill_losses.values():
         assert not loss._forward_pre_hooks
+
+
+def test_layers_of_a_student_that_is_wrapped_itself(
+    make_distillation: Any, make_batch: Any
+) -> None:
+    model = make_distillation()
+    # As MMSeparateDistributedDataParallel does, which mmrazor's data-free recipes use.
+    model.architecture = torch.nn.DataParallel(model.architecture)
+    found: dict[str, float] = {}
+    hub = SimpleNamespace(update_scalar=found.__setitem__)
+    runner: Any = SimpleNamespace(iter=0, model=model, message_hub=hub)
+    hook = KDMetricsHook(interval=1)
+    hook.before_train_iter(runner, 0)
+    model(*make_batch(), mode='loss')
+    hook.after_train_iter(runner, 0)
+    assert {'train/kd/inter/dead_templates', 'train/kd/penult/dead_templates'} <= set(found)
