@@ -15,7 +15,7 @@ from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmkdlayer.models import CentroidDecision
+from mmkdlayer.models import CentroidDecision, TeacherDecisionLoss
 
 IMAGES = 4
 
@@ -98,6 +98,9 @@ def shrink(cfg: Config, classes: int, work: Path) -> None:
     cfg.param_scheduler = None  # its steps are longer than this training
     cfg.default_hooks.pop('checkpoint')
     cfg.work_dir, cfg.experiment_name, cfg.log_level = str(work), work.name, 'ERROR'
+    for hook in cfg.get('custom_hooks', []):
+        if hook.type == 'mmkdlayer.KDMetricsHook':
+            hook.interval = 1
     losses = cfg.model.distiller.distill_losses
     if 'loss_crd' in losses:  # as many images as there are
         losses.loss_crd.update(neg_num=5, sample_n=IMAGES)
@@ -126,6 +129,10 @@ def train_two_steps(cfg: Config, classes: int, work: Path) -> tuple[Runner, set[
     scalars = {key: log.data[0] for key, log in runner.message_hub.log_scalars.items()}
     for loss in model.distiller.loss_forward_mappings:
         assert len(scalars[f'train/distill.{loss}']) == 2
+    for name, loss in model.distiller.distill_losses.items():
+        if isinstance(loss, TeacherDecisionLoss):
+            assert len(scalars[f'train/kd/{name[5:]}/agreement']) == 2
+            assert len(scalars[f'train/kd/{name[5:]}/dead_templates']) == 2
     for key, values in scalars.items():
         assert np.isfinite(values).all() or key.endswith('time'), key
     assert [key for key in scalars if 'accuracy' in key]

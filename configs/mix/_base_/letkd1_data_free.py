@@ -29,4 +29,5 @@ custom_hooks = [
     dict(type='mmkdlayer.CheckWeightsHook'),
     dict(type='mmkdlayer.FitDecisionsHook'),
     dict(type='mmkdlayer.ReleaseRecordsHook'),
+    dict(type='mmkdlayer.KDMetricsHook', interval=100),
 ]

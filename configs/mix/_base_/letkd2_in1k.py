@@ -33,4 +33,5 @@ custom_hooks = [
     dict(type='mmkdlayer.CheckWeightsHook'),
     dict(type='mmkdlayer.FitDecisionsHook'),
     dict(type='mmkdlayer.ReleaseRecordsHook'),
+    dict(type='mmkdlayer.KDMetricsHook', interval=100),
 ]
