@@ -48,7 +48,8 @@ class KDLayerDistiller(ConfigurableDistiller):
             decisions are fitted, and the losses computed, in float32 all the same.
         teacher_channels_last: Give a frozen teacher its images in channels-last order in training. It
             is faster for most convolutions, but losses and networks that ``view`` a map, as some of
-            mmrazor's do, fail on what comes out.
+            mmrazor's do, fail on what comes out. This and the two before act where the algorithm calls
+            the teacher itself; FpnTeacherDistill runs its ``extract_feat`` alone, as it is.
         **kwargs: As for mmrazor's ConfigurableDistiller.
 
     Raises:

@@ -153,6 +153,18 @@ def test_what_is_recorded_in_other_ways_needs_the_whole_pass(
     assert not make_distillation(config).teacher.forward.stops
 
 
+def test_the_output_of_the_teacher_as_a_whole_needs_the_whole_pass(
+    make_distillation, distillation_config, make_batch
+):
+    config = distillation_config()
+    config['distiller']['teacher_recorders']['whole'] = dict(type='ModuleOutputs', source='')
+    model, outputs = make_distillation(config), []
+    model.teacher.register_forward_hook(lambda module, args, output: outputs.append(output))
+    for _ in range(2):
+        model(*make_batch(), mode='loss')
+    assert [set(output) for output in outputs] == [{'loss'}, {'loss'}]
+
+
 def test_a_teacher_in_bfloat16(make_distillation, distillation_config, make_batch):
     config = distillation_config()
     expected = make_distillation(config)(*make_batch(), mode='loss')
