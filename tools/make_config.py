@@ -85,7 +85,8 @@ def main() -> None:
             print('give them with --teacher-ckpt or --cfg-options model.teacher_ckpt=FILE.')
         if wishes.teacher_out:
             print(f'Train the teacher: python tools/train.py {wishes.teacher_out}')
-        print(f'Train the student: python tools/train.py {wishes.out}')
+        option = '' if pair.checkpoint else ' --cfg-options model.teacher_ckpt=FILE'
+        print(f'Train the student: python tools/train.py {wishes.out}{option}')
 
 
 if __name__ == '__main__':

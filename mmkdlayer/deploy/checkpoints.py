@@ -42,6 +42,8 @@ def load_checkpoint_file(path: str | os.PathLike) -> Any:
         return load_restricted(path)
     except URLError:
         raise
+    except FileNotFoundError as error:
+        raise ConfigError(f'Checkpoint {path}: there is no such file. Check the path.') from error
     except Exception as error:
         first_line = ' '.join(str(error).strip().splitlines()[:1])
         raise ConfigError(

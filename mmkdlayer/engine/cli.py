@@ -133,6 +133,8 @@ def _dataset_configs(value: Any, path: str) -> Iterator[tuple[str, dict]]:
 def check_data_roots(cfg: Config, loaders: tuple[str, ...]) -> None:
     """Raise a DataError where a data root is not there (and the data set can't download it).
 
+    Also where a data set of class folders has others than its classes.
+
     Args:
         cfg: The config.
         loaders: Names of the data loaders to check.
@@ -142,7 +144,10 @@ def check_data_roots(cfg: Config, loaders: tuple[str, ...]) -> None:
             root = str(dataset['data_root'])
             prefix = dataset.get('data_prefix')
             folder = os.path.join(root, prefix) if isinstance(prefix, str) else root
-            if '://' in root or os.path.isdir(folder):
+            if '://' in root:
+                continue
+            if os.path.isdir(folder):
+                _check_class_folders(path, dataset, folder)
                 continue
             dataset_class = DATASETS.get(dataset['type'])
             if dataset_class and 'download' in inspect.signature(dataset_class).parameters:
@@ -152,6 +157,25 @@ def check_data_roots(cfg: Config, loaders: tuple[str, ...]) -> None:
                 'the place of all data with --data-root ROOT (of one data set: --cfg-options '
                 f'{path}.data_root=ROOT).'
             )
+
+
+def _check_class_folders(path: str, dataset: Any, folder: str) -> None:
+    """A CustomDataset without a list of files has a folder for each of its classes."""
+    classes = dataset.get('classes')
+    listed = dataset.get('ann_file') or not dataset.get('with_label', True)
+    if classes is None or listed or not str(dataset['type']).endswith('CustomDataset'):
+        return
+    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    found = [name for name in found if not name.startswith('.')]
+    if found and len(found) == len(classes):
+        return
+    missing, others = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
+    raise DataError(
+        f'{path}: expected a folder for each of the {len(classes)} classes in {folder}, but found '
+        f'{len(found)} (missing: {", ".join(missing[:5]) or "none"}; unknown: '
+        f'{", ".join(others[:5]) or "none"}). Put the images of each class into a folder of its own, '
+        'in the same way for training and testing.'
+    )
 
 
 @contextmanager

@@ -83,6 +83,28 @@ def test_data_root_that_is_not_there(main: Main, work: Path, tmp_path: Path) -> 
     refused(main, work, line, str(tmp_path / 'nowhere'), 'data_root')
 
 
+def test_classes_that_differ_between_training_and_testing(
+    main: Main, work: Path, tmp_path: Path
+) -> None:
+    data = write_images(tmp_path / 'data')
+    gone = sorted((data / 'test').iterdir())[0]
+    shutil.rmtree(gone)
+    line = arguments(CONFIG, '--work-dir', work, data=data)
+    refused(main, work, line, 'val_dataloader', f'missing: {gone.name}')
+
+
+def test_images_without_class_folders(main: Main, work: Path, tmp_path: Path) -> None:
+    for part in ('train', 'test'):
+        (tmp_path / 'data' / part).mkdir(parents=True)
+    line = arguments(CONFIG, '--work-dir', work, data=tmp_path / 'data')
+    refused(main, work, line, 'a folder for each of the', 'found 0')
+
+
+def test_teacher_file_that_is_not_there(main: Main, images: Path, work: Path) -> None:
+    line = arguments(CONFIG, '--work-dir', work, data=images, model__teacher_ckpt='nowhere.pth')
+    refused(main, work, line, 'nowhere.pth: there is no such file')
+
+
 def test_work_dir_that_can_not_be_written(main: Main, images: Path, work: Path) -> None:
     work.write_text('a file, so no folder can be made here')
     line = arguments(CONFIG, '--work-dir', work / 'run', data=images)
