@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import circumstances, interleaved, markdown, resident_peak
+from measuring import circumstances, interleaved, markdown, resident
 
 import mmkdlayer  # noqa: F401  (makes mmrazor work here)
 
@@ -112,9 +112,9 @@ def measure(name: str, batch: int, repeats: int) -> tuple[float, float]:
     make_pass(name, 4)()  # what libraries load and keep is not the loss's
     run = make_pass(name, batch)
     Path('/proc/self/clear_refs').write_text('5')  # the peak starts from what is resident now
-    before = resident_peak()
+    before = resident('VmHWM')
     run()
-    added = (resident_peak() - before) / 2**20
+    added = (resident('VmHWM') - before) / 2**20
     return 1000 * interleaved({name: run}, repeats)[name], added
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.sharedctypes import RawValue
 from typing import Any
@@ -100,6 +101,10 @@ class SignalWatch:
 WATCH = SignalWatch()
 
 
+#: Seconds in which a data worker takes several SIGTERM for one.
+TOGETHER = 30.0
+
+
 class ShieldedWorkerInit:
     """A ``worker_init_fn`` whose worker ignores signals: the main process decides when it ends.
 
@@ -117,17 +122,24 @@ class ShieldedWorkerInit:
         # Shared with the workers: multiprocessing ends those that are left at exit with SIGTERM, and
         # waits for them. atexit runs this before, since it is registered later.
         self.ending = RawValue('b', 0)
+        self.first = 0.0
         atexit.register(setattr, self.ending, 'value', 1)
 
     def __call__(self, worker: int) -> None:
         """Ignore the signals, then do what the loader's own function does."""
         for number in self.numbers:
-            signal.signal(number, self._ignore_once if number == signal.SIGTERM else signal.SIG_IGN)
+            signal.signal(
+                number, self._ignore_at_first if number == signal.SIGTERM else signal.SIG_IGN
+            )
         if self.init is not None:
             self.init(worker)
 
-    def _ignore_once(self, number: int, frame: Any) -> None:
+    def _ignore_at_first(self, number: int, frame: Any) -> None:
         if self.ending.value:
             os._exit(0)  # as torch's own handler in workers does
-        # The loader ends workers that hang with SIGTERM, too.
-        signal.signal(number, signal.SIG_DFL)
+        # Scheduler and launcher may both send it. The loader, too, ends workers that hang by it.
+        now = time.monotonic()
+        self.first = self.first or now
+        if now - self.first > TOGETHER:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(signal.Signals(number))
