@@ -6,6 +6,7 @@ import _compat_pickle
 import os
 import pickle
 import tarfile
+from collections import Counter
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -29,7 +30,8 @@ def allowed_globals() -> dict[str, Any]:
     """What a checkpoint may use: torch's own names, and :mod:`mmkdlayer.compat.serialization`'s."""
     names = dict(torch._weights_only_unpickler._get_allowed_globals())
     names.update({f'{entry.__module__}.{entry.__qualname__}': entry for entry in _safe_globals()})
-    names.update({'builtins.set': set, '_codecs.encode': encode})
+    # A Counter holds the milestones of torch's MultiStepLR.
+    names.update({'builtins.set': set, 'collections.Counter': Counter, '_codecs.encode': encode})
     return names
 
 

@@ -7,7 +7,7 @@ import io
 import os
 import pickle
 import tarfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ def test_what_mmengine_saves(tmp_path):
     content = dict(
         state_dict=weights,
         optimizer=dict(state={0: dict(momentum_buffer=torch.ones(2))}, param_groups=[dict(lr=0.1)]),
+        param_schedulers=[dict(milestones=Counter([30, 60, 60]))],
         message_hub=dict(log_scalars={'train/loss': HistoryBuffer([1.5, 2.5], [1, 1])}),
         meta=dict(best=np.float64(0.5), seen=np.array([True]), names=('a', 'b'), steps={1, 2}),
     )
@@ -31,6 +32,7 @@ def test_what_mmengine_saves(tmp_path):
     found = load_restricted(tmp_path / 'epoch_1.pth')
     assert all(torch.equal(found['state_dict'][key], value) for key, value in weights.items())
     assert found['optimizer']['param_groups'] == [dict(lr=0.1)]
+    assert found['param_schedulers'] == content['param_schedulers']
     history = found['message_hub']['log_scalars']['train/loss']
     assert history.mean() == 2.0 and history.data[0].tolist() == [1.5, 2.5]
     assert found['meta']['best'] == 0.5 and found['meta']['steps'] == {1, 2}
