@@ -157,9 +157,8 @@ def test_a_checkpoint_that_can_not_be_read(content, training, tmp_path):
         content = whole[: len(whole) // 2]
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(
-        ConfigError, match=r'damaged\.pth: expected a checkpoint that torch can load'
-    ):
+    wanted = 'expected a checkpoint that torch can load' if content is not None else 'no such file'
+    with pytest.raises(ConfigError, match=rf'damaged\.pth: .*{wanted}'):
         export_student(training.cfg, path, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
