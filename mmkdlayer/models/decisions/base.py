@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError, DataError, DecisionFileError, UnfittedDecisionError
 from mmkdlayer.models.precision import full_precision
 
-from .files import DecisionFile, read_decision_file, write_decision_file
+from .files import (
+    DecisionFile,
+    join_sparse,
+    read_decision_file,
+    split_sparse,
+    write_decision_file,
+)
 from .row_targets import DenseTargets, RowTargets
 
 
@@ -100,18 +106,6 @@ def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
         )
     feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
     return F.adaptive_avg_pool2d(feature, (size[0], size[1]))
-
-
-def _join_sparse(tables: dict[str, Tensor], side: int) -> dict[str, Tensor]:
-    """The tables of a file, in which a sparse one (side, side) is two: its indices and its values."""
-    joined = {name: table for name, table in tables.items() if '.' not in name}
-    for name in {name.split('.')[0] for name in tables if '.' in name}:
-        indices, values = tables[f'{name}.indices'], tables[f'{name}.values']
-        # Unchecked, indices out of range would be memory out of range.
-        joined[name] = torch.sparse_coo_tensor(
-            indices, values, (side, side), check_invariants=True
-        ).coalesce()
-    return joined
 
 
 class TeacherDecision(nn.Module):
@@ -300,16 +294,7 @@ class TeacherDecision(nn.Module):
             OSError: The folder can't be made or written.
         """
         self.require_fitted()
-        tables: dict[str, Tensor] = {}
-        for name, table in self._tables.items():
-            if table.is_sparse:
-                table = table.coalesce()
-                tables[f'{name}.indices'], tables[f'{name}.values'] = (
-                    table.indices(),
-                    table.values(),
-                )
-            else:
-                tables[name] = table
+        tables = split_sparse(self._tables)
         write_decision_file(
             path, DecisionFile(type(self).__name__, self.arguments(), self.provenance, tables)
         )
@@ -345,7 +330,7 @@ class TeacherDecision(nn.Module):
                 'that was fitted for this config, or change the config, or fit again.'
             )
         try:
-            decision.set_tables(**_join_sparse(content.tables, decision.num_templates))
+            decision.set_tables(**join_sparse(content.tables, decision.num_templates))
         except (ConfigError, KeyError, RuntimeError, TypeError) as error:
             raise DecisionFileError(
                 f'Decision file {path}: its tables do not fit. {error}'

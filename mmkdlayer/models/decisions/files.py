@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -126,3 +127,27 @@ def read_decision_file(path: str | os.PathLike, tables: bool = True) -> Decision
         raise DecisionFileError(
             f'Decision file {path}: its header is damaged ({error!r}). {advice}'
         ) from error
+
+
+def split_sparse(tables: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tables as a file has them: a sparse one is two, its indices and its values."""
+    split: dict[str, Tensor] = {}
+    for name, table in tables.items():
+        if table.is_sparse:
+            table = table.coalesce()
+            split[f'{name}.indices'], split[f'{name}.values'] = table.indices(), table.values()
+        else:
+            split[name] = table
+    return split
+
+
+def join_sparse(tables: dict[str, Tensor], side: int) -> dict[str, Tensor]:
+    """The tables of a file, in which a sparse one (side, side) is two: its indices and its values."""
+    joined = {name: table for name, table in tables.items() if '.' not in name}
+    for name in {name.split('.')[0] for name in tables if '.' in name}:
+        indices, values = tables[f'{name}.indices'], tables[f'{name}.values']
+        # Unchecked, indices out of range would be memory out of range.
+        joined[name] = torch.sparse_coo_tensor(
+            indices, values, (side, side), check_invariants=True
+        ).coalesce()
+    return joined

@@ -18,6 +18,7 @@ from .row_targets import (
     RowTargets,
     SparseTargets,
 )
+from .subclass_checks import check_subclass_tables
 from .table_rows import SparseRows, look_up_form
 
 #: Classes in a soft label up to which their rows are looked up instead of multiplied with the table.
@@ -170,55 +171,7 @@ class SubclassDecision(TeacherDecision):
 
     def check_tables(self, tables: dict[str, Tensor]) -> None:
         """Expect the shapes that :meth:`from_tables` names, and rows of S that sum to 1."""
-        needed = {'projection', 'offset', 'centers', 'decisions'}
-        if not needed <= set(tables) <= needed | {'prototypes'}:
-            raise ConfigError(
-                f'SubclassDecision: expected the tables {sorted(needed)}, but found '
-                f'{sorted(tables)}.'
-            )
-        templates = self.num_templates
-        if tables['projection'].dim() != 2:
-            raise ConfigError(
-                'SubclassDecision: expected a projection (L, D), but got '
-                f'{tuple(tables["projection"].shape)}.'
-            )
-        components, channels = tables['projection'].shape
-        expected = dict(
-            projection=(components, channels),
-            offset=(components,),
-            centers=(templates, components),
-            decisions=(templates, templates),
-            prototypes=(templates, components),
-        )
-        for name, table in tables.items():
-            if tuple(table.shape) != expected[name]:
-                raise ConfigError(
-                    f'SubclassDecision: with C={self.num_classes}, M={self.num_subclasses}, '
-                    f'L={components} the table "{name}" must be {expected[name]}, but it is '
-                    f'{tuple(table.shape)}.'
-                )
-            values = table.coalesce().values() if table.is_sparse else table
-            if not bool(torch.isfinite(values).all()):
-                raise ConfigError(
-                    f'SubclassDecision: the table "{name}" holds values that are not finite.'
-                )
-            if name == 'decisions' and bool((values < 0).any()):
-                raise ConfigError(
-                    'SubclassDecision: the table "decisions" holds shares that are negative.'
-                )
-        if components > self.num_components:
-            raise ConfigError(
-                f'SubclassDecision: num_components is {self.num_components}, but the tables have '
-                f'L={components} components.'
-            )
-        sums = tables['decisions'].sum(1)
-        sums = sums.to_dense() if sums.is_sparse else sums
-        worst = int((sums - 1).abs().argmax())
-        if abs(float(sums[worst]) - 1) > 1e-3:
-            raise ConfigError(
-                'SubclassDecision: every row of the decision table must sum to 1, but row '
-                f'{worst} sums to {float(sums[worst]):.6g}.'
-            )
+        check_subclass_tables(tables, **self.settings())
 
     def project(self, feature: Tensor) -> Tensor:
         """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
