@@ -111,7 +111,7 @@ def layer_cases(shape: Shape, device: str) -> dict[str, Callable[[], Any]]:
     return {
         'straightforward': run_straightforward,
         'reference': lambda: run('reference'),
-        'lean': lambda: run('lean'),
+        'memory_efficient': lambda: run('memory_efficient'),
         'floor': matrix_products(shape, device),
     }
 
@@ -176,7 +176,7 @@ def build_model(pair: str, kind: str, decisions: dict[str, TeacherDecision], dev
     model.train()
     for name, loss in getattr(getattr(model, 'distiller', None), 'distill_losses', {}).items():
         if name.removeprefix('loss_') in decisions:
-            loss.decision.take(decisions[name.removeprefix('loss_')])
+            loss.decision.copy_from(decisions[name.removeprefix('loss_')])
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return model, OptimWrapper(torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True))
 

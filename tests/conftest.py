@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
+import numpy as np
 import pytest
 import torch
 from mmengine.registry import DefaultScope
@@ -61,55 +63,33 @@ def tiny_kd_layers(channels: int = 4) -> dict:
     )
 
 
+def tiny_supervised_kd_layers(channels: int = 4) -> dict:
+    """``kd_layers`` of a KDLayerDistiller: the same layers, supervised as in letKD-2."""
+    supervision = dict(
+        inter=dict(
+            type='mmkdlayer.SubclassDecision',
+            num_classes=CLASSES,
+            num_subclasses=SUBCLASSES,
+            num_components=2,
+        ),
+        penult=dict(type='mmkdlayer.CentroidDecision', num_centroids=CENTROIDS),
+    )
+    layers = tiny_kd_layers(channels)
+    for name, decision in supervision.items():
+        del layers[name]['num_templates']
+        layers[name].update(teacher=layers[name]['module'], decision=decision)
+    return layers
+
+
 def tiny_distillation(teacher_channels: int = 6, student_channels: int = 4, **changes: Any) -> dict:
     """Config of letKD-2 between two of these networks; ``changes`` go into the algorithm."""
-    layers = tiny_kd_layers(student_channels)
     config = dict(
         type='mmrazor.SingleTeacherDistill',
         architecture=tiny_classifier(student_channels),
         teacher=tiny_classifier(teacher_channels),
         distiller=dict(
             type='mmkdlayer.KDLayerDistiller',
-            kd_layers={name: layer.pop('module') for name, layer in layers.items()},
-            connectors={
-                name: dict(type='mmkdlayer.KDLayerConnector', **layer)
-                for name, layer in layers.items()
-            },
-            student_recorders=dict(
-                inter_scores=dict(type='ModuleOutputs', source='kd_layers.inter.templates'),
-                penult_scores=dict(type='ModuleOutputs', source='kd_layers.penult.templates'),
-                gt_label=dict(type='ModuleInputs', source='head.loss_module'),
-            ),
-            teacher_recorders=dict(
-                inter=dict(type='ModuleOutputs', source='backbone.layer3.0'),
-                penult=dict(type='ModuleOutputs', source='backbone.layer3'),
-            ),
-            distill_losses=dict(
-                loss_inter=dict(
-                    type='mmkdlayer.TeacherDecisionLoss',
-                    decision=dict(
-                        type='mmkdlayer.SubclassDecision',
-                        num_classes=CLASSES,
-                        num_subclasses=SUBCLASSES,
-                        num_components=2,
-                    ),
-                ),
-                loss_penult=dict(
-                    type='mmkdlayer.TeacherDecisionLoss',
-                    decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=CENTROIDS),
-                ),
-            ),
-            loss_forward_mappings=dict(
-                loss_inter=dict(
-                    scores=dict(recorder='inter_scores', from_student=True),
-                    teacher_feature=dict(recorder='inter', from_student=False),
-                    gt_label=dict(recorder='gt_label', from_student=True, data_idx=1),
-                ),
-                loss_penult=dict(
-                    scores=dict(recorder='penult_scores', from_student=True),
-                    teacher_feature=dict(recorder='penult', from_student=False),
-                ),
-            ),
+            kd_layers=tiny_supervised_kd_layers(student_channels),
         ),
     )
     config.update(changes)
@@ -142,7 +122,7 @@ def build_distillation(config: dict | None = None, seed: int = 0) -> torch.nn.Mo
     losses = model.distiller.distill_losses
     channels = model.teacher.head.fc.in_features
     for name, decision in zip(('loss_inter', 'loss_penult'), random_decisions(channels)):
-        losses[name].decision.take(decision)
+        losses[name].decision.copy_from(decision)
     model.train()  # mmrazor's returns nothing
     return model
 
@@ -156,6 +136,8 @@ def random_batch(images: int = 4, seed: int = 1) -> tuple[Tensor, list[DataSampl
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """The same random numbers in a test, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
     torch.manual_seed(0)
 
 

@@ -132,9 +132,11 @@ def add_loss(distiller: dict, name: str, place: str) -> None:
     """
     entry = MIXED[name]
     student, teacher = SOURCES[place]
-    distiller['student_recorders']['mixed'] = dict(student)
-    distiller['teacher_recorders']['mixed'] = dict(teacher)
-    distiller['distill_losses']['loss_mixed'] = dict(type=f'mmrazor.{name}', **entry['loss'])
+    distiller.setdefault('student_recorders', {})['mixed'] = dict(student)
+    distiller.setdefault('teacher_recorders', {})['mixed'] = dict(teacher)
+    distiller.setdefault('distill_losses', {})['loss_mixed'] = dict(
+        type=f'mmrazor.{name}', **entry['loss']
+    )
     ours: dict = dict(recorder='mixed', from_student=True)
     theirs: dict = dict(recorder='mixed', from_student=False)
     if place == 'before':
@@ -149,14 +151,16 @@ def add_loss(distiller: dict, name: str, place: str) -> None:
             record['connector'] = key
     mapping = {entry['keys'][0]: ours, entry['keys'][1]: theirs}
     if entry['labels']:
-        distiller['student_recorders']['gt_label'] = dict(
+        distiller.setdefault('student_recorders', {})['gt_label'] = dict(
             type='ModuleInputs', source='head.loss_module'
         )
         mapping[entry['labels']] = dict(recorder='gt_label', from_student=True, data_idx=1)
     if entry['samples']:
-        distiller['student_recorders']['samples'] = dict(type='ModuleInputs', source='')
+        distiller.setdefault('student_recorders', {})['samples'] = dict(
+            type='ModuleInputs', source=''
+        )
         mapping[entry['samples']] = dict(recorder='samples', from_student=True, data_idx=1)
-    distiller['loss_forward_mappings']['loss_mixed'] = mapping
+    distiller.setdefault('loss_forward_mappings', {})['loss_mixed'] = mapping
 
 
 def with_kd_layers(classifier: dict, kd_layers: dict) -> dict:
@@ -180,9 +184,37 @@ def stock(config: dict, kd_layers: dict, kind: str = 'ConfigurableDistiller') ->
         config['teacher'] = dict(config['teacher'], _scope_='mmpretrain')
     distiller = config['distiller']
     distiller['type'] = f'mmrazor.{kind}'
-    for name in distiller.pop('kd_layers'):
-        del distiller['connectors'][name]
+    for name, layer in distiller.pop('kd_layers').items():
+        supervise(distiller, name, layer)
     return config
+
+
+def supervise(distiller: dict, name: str, layer: dict) -> None:
+    """Add what supervises a KD layer to one of mmrazor's own distillers, in mmrazor's form.
+
+    Args:
+        distiller: Changed in place.
+        name: The layer's.
+        layer: Its declaration for a KDLayerDistiller.
+    """
+    scores, label = f'{name}_scores', dict(type='ModuleInputs', source='head.loss_module')
+    distiller.setdefault('student_recorders', {}).update(
+        {
+            scores: dict(type='ModuleOutputs', source=f'kd_layers.{name}.templates'),
+            'gt_label': label,
+        }
+    )
+    distiller.setdefault('teacher_recorders', {})[name] = dict(
+        type='ModuleOutputs', source=layer['teacher']
+    )
+    distiller.setdefault('distill_losses', {})[f'loss_{name}'] = dict(
+        type='mmkdlayer.TeacherDecisionLoss', decision=layer['decision']
+    )
+    distiller.setdefault('loss_forward_mappings', {})[f'loss_{name}'] = dict(
+        scores=dict(recorder=scores, from_student=True),
+        teacher_feature=dict(recorder=name, from_student=False),
+        gt_label=dict(recorder='gt_label', from_student=True, data_idx=1),
+    )
 
 
 def to_be_delivered(feature: Any) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import pooling
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.splicing import suggest_names
+from mmkdlayer.models.attach import suggest_names
 
 from .probing import Call, Trace
 

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Subset
 
 from mmkdlayer.engine.feature_stream import evaluating, fitting_dataloader_cfg
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.models.classifiers.kd_layer_classifier import PLACE_KEYS
 from mmkdlayer.models.connectors import KDLayerConnector
 from mmkdlayer.pipelines import find_pipeline
 
@@ -58,12 +57,10 @@ def replace_layer(model_cfg: dict, student: Any, name: str, layer: FoldedKDLayer
         del model_cfg['kd_layers'][name]
         del student.kd_layers[name]
         return
-    place = {key: value for key, value in model_cfg['kd_layers'][name].items() if key in PLACE_KEYS}
+    declared = dict(model_cfg['kd_layers'][name])
+    declared.pop('alpha', None)  # folded into the weights
     model_cfg['kd_layers'][name] = dict(
-        place,
-        type='mmkdlayer.FoldedKDLayer',
-        in_channels=layer.in_channels,
-        num_templates=layer.num_templates,
+        declared, num_templates=layer.num_templates, layer=dict(type='mmkdlayer.FoldedKDLayer')
     )
     student.kd_layers[name] = layer
 

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.splicing import parse_place
+from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 from mmkdlayer.pipelines import find_pipeline
 
 CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
@@ -67,24 +67,6 @@ def architecture_config(model: dict) -> dict:
     return resolved
 
 
-def kd_layer_configs(distiller: dict) -> dict[str, dict]:
-    """The ``kd_layers`` argument of KDLayerClassifier for a KDLayerDistiller's config."""
-    connectors = distiller.get('connectors') or {}
-    layers = {}
-    for name, place in (distiller.get('kd_layers') or {}).items():
-        module, output_index = parse_place(name, place)
-        layer: dict[str, Any] = dict(module=module)
-        if output_index is not None:
-            layer['output_index'] = output_index
-        if not isinstance(connectors.get(name), dict):
-            raise ConfigError(f'KD layer "{name}" has no connector config; found {connectors!r}.')
-        layer.update(connectors[name])
-        if layer.get('type') in ('KDLayerConnector', 'mmkdlayer.KDLayerConnector'):
-            layer.pop('type')
-        layers[name] = layer
-    return layers
-
-
 def student_model_config(cfg: Config) -> dict:
     """The ``model`` of the standalone student: mmpretrain's classifier with its KD layers.
 
@@ -114,7 +96,7 @@ def student_model_config(cfg: Config) -> dict:
     preprocessor.pop('batch_augments', None)
     preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
     layers = dict(architecture.pop('kd_layers', None) or {})
-    layers.update(kd_layer_configs(model.get('distiller', {})))
+    layers.update(standalone_kd_layers(model.get('distiller', {}).get('kd_layers') or {}))
     for key in ('type', 'pretrained', 'train_cfg', 'data_preprocessor'):
         architecture.pop(key, None)
     return _plain(

@@ -112,7 +112,7 @@ def share_stored(supervision: Supervision, path: Path, expected: Mapping[str, An
             found = [supervision.decision]
     broadcast_object_list(found)
     if found[0] is not None and not is_main_process():
-        supervision.decision.take(found[0])
+        supervision.decision.copy_from(found[0])
     return found[0] is not None
 
 
@@ -252,7 +252,7 @@ def prepare_decisions(
     involved = {teacher.name: teacher for teacher in used.values()}
     described, data = describe_origin(algorithm, stream, list(involved.values()), supervisions)
     paths, missing, expected = {}, {}, {}
-    settings = {s.name: s.decision.settings() for s in supervisions}
+    settings = {s.name: s.decision.fit_options() for s in supervisions}
     for supervision in supervisions:
         name = supervision.name
         feature, scores = shapes[name]
@@ -305,7 +305,7 @@ def fit(
         if is_main_process():
             fitted.save(paths[name])
             logger.info(f'Decision "{name}": fitted and stored in {paths[name]}.')
-        missing[name].decision.take(fitted)
+        missing[name].decision.copy_from(fitted)
 
     images = next(iter(expected.values()))['data']['images']
     logger.info(

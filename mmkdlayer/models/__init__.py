@@ -1,12 +1,12 @@
 """KD layers, teacher decisions, losses, distillers and classifiers."""
 
 from . import backbones
+from .attach import attach_kd_layers
 from .classifiers import KDLayerClassifier
 from .connectors import KDLayerConnector
 from .decisions import CentroidDecision, SubclassDecision, TeacherDecision
 from .distillers import KDLayerDistiller, TeacherGroup
 from .losses import TeacherDecisionLoss
-from .splicing import attach_kd_layers
 
 __all__ = [
     'CentroidDecision',

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: Torch leaves oneDNN out for smaller batches.
-IMAGES = 16
+MKLDNN_MIN_BATCH = 16
 
 
 def _by_convolution(rows: Tensor) -> bool:
@@ -20,14 +20,14 @@ def _by_convolution(rows: Tensor) -> bool:
         rows.device.type == 'cpu'
         and rows.dtype == torch.float32
         and torch.backends.mkldnn.is_available()
-        and rows.size(0) % IMAGES == 0
-        and rows.size(0) > IMAGES
+        and rows.size(0) % MKLDNN_MIN_BATCH == 0
+        and rows.size(0) > MKLDNN_MIN_BATCH
     )
 
 
 def _map(rows: Tensor) -> Tensor:
     """Rows (M, C) as a batch (16, C, M / 16, 1); a view where they are contiguous."""
-    return rows.reshape(IMAGES, -1, 1, rows.size(1)).permute(0, 3, 1, 2)
+    return rows.reshape(MKLDNN_MIN_BATCH, -1, 1, rows.size(1)).permute(0, 3, 1, 2)
 
 
 def _rows(maps: Tensor) -> Tensor:

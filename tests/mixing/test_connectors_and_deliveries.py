@@ -60,9 +60,9 @@ def test_connectors(
     config = stock_config() if stock else distillation_config()
     recorder, index = PLACES[place]
     distiller = config['distiller']
-    distiller['student_recorders']['map'] = dict(recorder)
+    distiller.setdefault('student_recorders', {})['map'] = dict(recorder)
     for name, arguments in CONNECTORS.items():
-        distiller['connectors'][name] = dict(type=f'mmrazor.{name}', **arguments)
+        distiller.setdefault('connectors', {})[name] = dict(type=f'mmrazor.{name}', **arguments)
     model, batch = make_distillation(config), make_batch()
     connectors = model.distiller.connectors
     connectors['OFDTeacherConnector'].init_margin(torch.full((1, 16, 1, 1), 0.1))

@@ -106,14 +106,14 @@ def test_stock_and_our_distiller_fit_the_same_decisions(
 
 def add_ofd(distiller: dict) -> None:
     for side in ('student', 'teacher'):
-        distiller[f'{side}_recorders']['bn'] = dict(
+        distiller.setdefault(f'{side}_recorders', {})['bn'] = dict(
             type='ModuleOutputs', source='backbone.layer3.0.bn1'
         )
     distiller.setdefault('connectors', {}).update(
         ofd_student=cases.CONV, ofd_teacher=dict(type='mmrazor.OFDTeacherConnector')
     )
-    distiller['distill_losses']['loss_ofd'] = dict(type='mmrazor.OFDLoss')
-    distiller['loss_forward_mappings']['loss_ofd'] = dict(
+    distiller.setdefault('distill_losses', {})['loss_ofd'] = dict(type='mmrazor.OFDLoss')
+    distiller.setdefault('loss_forward_mappings', {})['loss_ofd'] = dict(
         s_feature=dict(recorder='bn', from_student=True, connector='ofd_student'),
         t_feature=dict(recorder='bn', from_student=False, connector='ofd_teacher'),
     )
@@ -191,15 +191,17 @@ def test_self_distillation_has_no_teacher_that_could_decide(
 ) -> None:
     config = byot(cases.with_kd_layers(classifier_config(), kd_layer_configs()))
     distiller = config['distiller']
-    distiller['student_recorders']['scores'] = dict(
+    distiller.setdefault('student_recorders', {})['scores'] = dict(
         type='ModuleOutputs', source='kd_layers.penult.templates'
     )
-    distiller['teacher_recorders']['map'] = dict(type='ModuleOutputs', source='backbone.layer3')
-    distiller['distill_losses']['loss_penult'] = dict(
+    distiller.setdefault('teacher_recorders', {})['map'] = dict(
+        type='ModuleOutputs', source='backbone.layer3'
+    )
+    distiller.setdefault('distill_losses', {})['loss_penult'] = dict(
         type='mmkdlayer.TeacherDecisionLoss',
         decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=5),
     )
-    distiller['loss_forward_mappings']['loss_penult'] = dict(
+    distiller.setdefault('loss_forward_mappings', {})['loss_penult'] = dict(
         scores=dict(recorder='scores', from_student=True),
         teacher_feature=dict(recorder='map', from_student=False),
     )
@@ -210,7 +212,7 @@ def test_self_distillation_has_no_teacher_that_could_decide(
 def factor_transfer(config: dict) -> dict:
     distiller = config['distiller']
     for side in ('student', 'teacher'):
-        distiller[f'{side}_recorders']['conv'] = dict(
+        distiller.setdefault(f'{side}_recorders', {})['conv'] = dict(
             type='ModuleOutputs', source='backbone.layer3.1.conv2'
         )
     distiller.setdefault('connectors', {}).update(
@@ -219,8 +221,8 @@ def factor_transfer(config: dict) -> dict:
             type='mmrazor.Paraphraser', in_channel=24, out_channel=12, phase='train'
         ),
     )
-    distiller['distill_losses']['loss_factor'] = dict(type='mmrazor.FTLoss')
-    distiller['loss_forward_mappings']['loss_factor'] = dict(
+    distiller.setdefault('distill_losses', {})['loss_factor'] = dict(type='mmrazor.FTLoss')
+    distiller.setdefault('loss_forward_mappings', {})['loss_factor'] = dict(
         s_feature=dict(recorder='conv', from_student=True, connector='factor_student'),
         t_feature=dict(recorder='conv', from_student=False, connector='factor_teacher'),
     )

@@ -128,9 +128,11 @@ def test_a_generators_loss_teaches_no_student(
     """It reads the teacher alone: on real images it is a constant."""
     config, entry = distillation_config(), cases.OF_GENERATORS[name]
     distiller = config['distiller']
-    distiller['teacher_recorders']['mixed'] = dict(type='ModuleOutputs', source=entry['source'])
-    distiller['distill_losses']['loss_mixed'] = dict(type=f'mmrazor.{name}')
-    distiller['loss_forward_mappings']['loss_mixed'] = {
+    distiller.setdefault('teacher_recorders', {})['mixed'] = dict(
+        type='ModuleOutputs', source=entry['source']
+    )
+    distiller.setdefault('distill_losses', {})['loss_mixed'] = dict(type=f'mmrazor.{name}')
+    distiller.setdefault('loss_forward_mappings', {})['loss_mixed'] = {
         entry['key']: dict(recorder='mixed', from_student=False)
     }
     losses = make_distillation(config)(*make_batch(), mode='loss')

@@ -10,8 +10,8 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmkdlayer.models import KDLayerConnector, attach_kd_layers
-from mmkdlayer.models.connectors import lean
+from mmkdlayer.models import attach_kd_layers
+from mmkdlayer.models.connectors import memory_efficient
 
 
 class Network(BaseModule):
@@ -58,13 +58,17 @@ class Plain(Network):
         return self.head(self.stage2(self.stage1(x)).mean((2, 3)))
 
 
-def spliced(seed: int = 0, **layer: Any) -> Plain:
+def attached(seed: int = 0, **layer: Any) -> Plain:
+    """A network with two KD layers."""
     torch.manual_seed(seed)
     network = plain()
-    layers = dict(
-        early=KDLayerConnector(4, 6, **layer), late=KDLayerConnector(4, 5, alpha=0.5, **layer)
+    attach_kd_layers(
+        network,
+        dict(
+            early=dict(module='stage1', in_channels=4, num_templates=6, layer=layer),
+            late=dict(module='stage2', in_channels=4, num_templates=5, alpha=0.5, layer=layer),
+        ),
     )
-    attach_kd_layers(network, layers, dict(early='stage1', late='stage2'))
     return network
 
 
@@ -81,19 +85,26 @@ def by_hand(network: Plain, x: Tensor) -> Tensor:
     return network.head(x.mean((2, 3)))
 
 
-def attach(network: nn.Module, **places: Any) -> None:
-    attach_kd_layers(network, {name: KDLayerConnector(4, 6) for name in places}, places)
+def attach(network: nn.Module, **modules: str) -> None:
+    """Attach KD layers after modules."""
+    attach_kd_layers(
+        network,
+        {
+            name: dict(module=module, in_channels=4, num_templates=6)
+            for name, module in modules.items()
+        },
+    )
 
 
 @pytest.fixture(autouse=True)
-def lean_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lean way is taken for maps of any size, where the plain one would be faster."""
-    monkeypatch.setattr(lean, 'FEWEST', 0)
+def memory_efficient_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory-efficient way is taken for maps of any size, where the plain one would be faster."""
+    monkeypatch.setattr(memory_efficient, 'MIN_SCORES', 0)
 
 
 @pytest.fixture
 def nets() -> SimpleNamespace:
     """The networks, what is done to them, and images ``x`` for them."""
     return SimpleNamespace(
-        Network=Network, plain=plain, spliced=spliced, attach=attach, by_hand=by_hand, x=X
+        Network=Network, plain=plain, attached=attached, attach=attach, by_hand=by_hand, x=X
     )

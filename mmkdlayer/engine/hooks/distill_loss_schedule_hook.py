@@ -12,7 +12,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.splicing import suggest_names
+from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.registry import HOOKS
 
 

@@ -8,11 +8,9 @@ from typing import Any
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
-from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.splicing import attach_kd_layers
+from mmkdlayer.models.attach import attach_kd_layers
+from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.registry import MODELS
-
-PLACE_KEYS = ('module', 'output_index')
 
 
 @MODELS.register_module()
@@ -21,38 +19,26 @@ class KDLayerClassifier(ImageClassifier):
 
     Args:
         *args: As for mmpretrain's ImageClassifier.
-        kd_layers: For each layer its place, ``module`` (and ``output_index`` where the module returns a
-            tuple), and the arguments of its :class:`KDLayerConnector`::
+        kd_layers: As in :class:`KDLayerDistiller`, without the teacher's keys::
 
                 kd_layers=dict(
                     inter=dict(module='backbone.layer4.0', in_channels=512, num_templates=8000),
                     penult=dict(module='backbone.layer4', in_channels=512, num_templates=4096))
 
-            ``type`` chooses another registered layer.
         **kwargs: As for mmpretrain's ImageClassifier.
 
     Raises:
-        ConfigError: A layer's description lacks its module, or does not fit the network.
+        ConfigError: A layer's declaration is wrong, or does not fit the network.
     """
 
     def __init__(
         self, *args: Any, kd_layers: Mapping[str, Mapping[str, Any]] | None = None, **kwargs: Any
     ) -> None:
+        options = parse_kd_layers(kd_layers, type(self).__name__, with_teacher=False)
         if len(args) < 6:
             kwargs['data_preprocessor'] = _preprocessor(kwargs.get('data_preprocessor'))
         super().__init__(*args, **kwargs)
-        layers, places = {}, {}
-        for name, cfg in (kd_layers or {}).items():
-            if not isinstance(cfg, Mapping) or 'module' not in cfg:
-                raise ConfigError(
-                    f'KDLayerClassifier: kd_layers["{name}"] must be a dict with the key "module" '
-                    f'and the arguments of KDLayerConnector, but got {cfg!r}.'
-                )
-            places[name] = {key: cfg[key] for key in PLACE_KEYS if key in cfg}
-            layer_cfg = {key: value for key, value in cfg.items() if key not in PLACE_KEYS}
-            layer_cfg.setdefault('type', 'mmkdlayer.KDLayerConnector')
-            layers[name] = MODELS.build(layer_cfg)
-        attach_kd_layers(self, layers, places)
+        attach_kd_layers(self, options)
 
 
 def _preprocessor(given: Any) -> Any:

@@ -11,8 +11,8 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.autograd import check_implementation
 from mmkdlayer.registry import MODELS
 
-from . import lean
-from .lean import LeanMatch
+from . import memory_efficient
+from .memory_efficient import MemoryEfficientMatch
 from .unit_conv import UnitConv2d
 
 
@@ -49,9 +49,9 @@ class KDLayerConnector(BaseModule):
         alpha: Weight of what the layer adds. 0 supervises without feeding forward.
         template_scale: First value of the learned scale s1.
         semantic_scale: First value of the learned scale s2.
-        implementation: 'lean' stores no K-channel tensor but the scores for the backward pass;
+        implementation: 'memory_efficient' stores no K-channel tensor but the scores for the backward pass;
             'reference' is the plain formula. Both give the same numbers, but for a hook on the scores
-            (or their ``retain_grad``): with 'lean' it sees the gradient from their losses, without
+            (or their ``retain_grad``): with 'memory_efficient' it sees the gradient from their losses, without
             the part that comes through ``bn``. In eval mode, without gradients, with SyncBN, with
             hooks on the children ``bn`` or ``semantics`` (as recorders have) and for small batches of
             small maps, the plain formula runs.
@@ -68,7 +68,7 @@ class KDLayerConnector(BaseModule):
         alpha: float = 1.0,
         template_scale: float = 3.0,
         semantic_scale: float = 1.0,
-        implementation: str = 'lean',
+        implementation: str = 'memory_efficient',
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -111,13 +111,17 @@ class KDLayerConnector(BaseModule):
                 f'{tuple(x.shape)}. Set in_channels to the channels of the module that the layer is '
                 'placed after.'
             )
-        values = self._lean(x) if self._can_be_lean(x) else self._explain(self.templates(x))
+        values = (
+            self._memory_efficient(x)
+            if self._is_memory_efficient(x)
+            else self._explain(self.templates(x))
+        )
         return x + self.alpha * values.to(x.dtype)
 
     @torch.compiler.disable  # it is in tiles already; not every torch can trace it
-    def _lean(self, x: Tensor) -> Tensor:
+    def _memory_efficient(self, x: Tensor) -> Tensor:
         """The values by the lean implementation."""
-        match = LeanMatch(self.bn, self.semantics)
+        match = MemoryEfficientMatch(self.bn, self.semantics)
         scores = self.templates(x, by=match)
         return match.values() if scores is match.scores else self._explain(scores)
 
@@ -127,14 +131,14 @@ class KDLayerConnector(BaseModule):
         scores = scores.to(self.bn.weight.dtype)
         return self.semantics(F.relu(self.bn(scores), inplace=True))
 
-    def _can_be_lean(self, x: Tensor) -> bool:
+    def _is_memory_efficient(self, x: Tensor) -> bool:
         """In training, with a plain norm and enough positions; never in a trace (export).
 
         Nor with hooks on the children that would not be called.
         """
         dtype = self.templates.weight.dtype
         return (
-            self.implementation == 'lean'
+            self.implementation == 'memory_efficient'
             and self.training
             and torch.is_grad_enabled()
             and not torch.jit.is_tracing()
@@ -146,7 +150,7 @@ class KDLayerConnector(BaseModule):
             and dtype in (torch.float32, torch.float64)
             and dtype == self.bn.weight.dtype == torch.promote_types(dtype, x.dtype)
             and x.numel() > x.size(1)
-            and x.numel() // x.size(1) * self.num_templates >= lean.FEWEST
+            and x.numel() // x.size(1) * self.num_templates >= memory_efficient.MIN_SCORES
         )
 
     def extra_repr(self) -> str:

@@ -78,7 +78,7 @@ def require(condition: Tensor, message: Callable[[], str]) -> None:
 
 
 def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """Average-pool a teacher's map to the student's size (method.md, section 2c).
+    """Average-pool a teacher's map to the student's size (docs/method.md, section 2c).
 
     Args:
         feature: Shape (N, D, H, W).
@@ -121,6 +121,8 @@ class TeacherDecision(nn.Module):
 
     #: Names of the tensors, in files and as attributes.
     table_names: ClassVar[tuple[str, ...]] = ()
+    #: Whether the images' labels are needed to decide.
+    needs_labels: ClassVar[bool] = False
 
     def __init__(self, file: str | os.PathLike | None = None) -> None:
         super().__init__()
@@ -134,7 +136,7 @@ class TeacherDecision(nn.Module):
 
     @property
     def num_templates(self) -> int:
-        """K, how many templates the decision speaks of."""
+        """K, the number of templates that it decides over."""
         raise NotImplementedError
 
     @property
@@ -142,13 +144,13 @@ class TeacherDecision(nn.Module):
         """D, channels of the teacher's features that the tables were fitted on."""
         raise NotImplementedError
 
-    def settings(self) -> dict[str, Any]:
+    def fit_options(self) -> dict[str, Any]:
         """The arguments that decide the tables; a file must have been fitted with the same."""
         raise NotImplementedError
 
-    def arguments(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """The arguments that make an equal decision, for the header of its file."""
-        return self.settings()
+        return self.fit_options()
 
     def check_tables(self, tables: dict[str, Tensor]) -> None:
         """Check names and shapes against the settings.
@@ -221,7 +223,7 @@ class TeacherDecision(nn.Module):
         self.check_tables(kept)
         self._tables, self._prepared = TableStore(kept), TableStore()
 
-    def take(self, fitted: TeacherDecision) -> None:
+    def copy_from(self, fitted: TeacherDecision) -> None:
         """Take the tables and the provenance of another decision of the same kind and sizes."""
         self.set_tables(**fitted._tables)
         self.provenance = fitted.provenance
@@ -296,7 +298,7 @@ class TeacherDecision(nn.Module):
         self.require_fitted()
         tables = split_sparse(self._tables)
         write_decision_file(
-            path, DecisionFile(type(self).__name__, self.arguments(), self.provenance, tables)
+            path, DecisionFile(type(self).__name__, self.options(), self.provenance, tables)
         )
 
     def _load(cls, self: Any, path: str | os.PathLike) -> TeacherDecision:  # noqa: N805
@@ -321,7 +323,7 @@ class TeacherDecision(nn.Module):
             ) from error
         differing = [
             f'{name} is {value!r} in the config and {content.settings[name]!r} in the file'
-            for name, value in decision.settings().items()
+            for name, value in decision.fit_options().items()
             if name in content.settings and content.settings[name] != value
         ]
         if differing:

@@ -71,7 +71,7 @@ class CentroidDecision(TeacherDecision):
 
     @property
     def num_templates(self) -> int:
-        """K, how many templates the decision speaks of."""
+        """K, the number of templates that it decides over."""
         return self.num_centroids
 
     @property
@@ -79,13 +79,13 @@ class CentroidDecision(TeacherDecision):
         """D, channels of the teacher's features that the centroids were fitted on."""
         return self.centroids.size(1)
 
-    def settings(self) -> dict[str, Any]:
+    def fit_options(self) -> dict[str, Any]:
         """The arguments that decide the tables; the temperature does not."""
         return dict(num_centroids=self.num_centroids)
 
-    def arguments(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """The arguments that make an equal decision, for the header of its file."""
-        return dict(self.settings(), temperature=self.temperature)
+        return dict(self.fit_options(), temperature=self.temperature)
 
     def check_tables(self, tables: dict[str, Tensor]) -> None:
         """Expect ``centroids`` (K, D), finite."""

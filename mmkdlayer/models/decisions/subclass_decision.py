@@ -61,6 +61,7 @@ class SubclassDecision(TeacherDecision):
         DecisionFileError: The file does not fit (see :meth:`load`).
     """
 
+    needs_labels = True
     table_names = ('projection', 'offset', 'centers', 'decisions', 'prototypes')
 
     projection = Table('(L, D)')
@@ -146,7 +147,7 @@ class SubclassDecision(TeacherDecision):
 
     @property
     def num_templates(self) -> int:
-        """K = C*M, how many templates the decision speaks of."""
+        """K = C*M, the number of templates that it decides over."""
         return self.num_classes * self.num_subclasses
 
     @property
@@ -154,7 +155,7 @@ class SubclassDecision(TeacherDecision):
         """D, channels of the teacher's features that the projection was fitted on."""
         return self.projection.size(1)
 
-    def settings(self) -> dict[str, Any]:
+    def fit_options(self) -> dict[str, Any]:
         """The arguments that decide the tables."""
         return dict(
             num_classes=self.num_classes,
@@ -162,16 +163,16 @@ class SubclassDecision(TeacherDecision):
             num_components=self.num_components,
         )
 
-    def arguments(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """The arguments that make an equal decision, for the header of its file."""
-        stated = self.settings()
+        stated = self.fit_options()
         if not self.states_components:
             del stated['num_components']
         return stated
 
     def check_tables(self, tables: dict[str, Tensor]) -> None:
         """Expect the shapes that :meth:`from_tables` names, and rows of S that sum to 1."""
-        check_subclass_tables(tables, **self.settings())
+        check_subclass_tables(tables, **self.fit_options())
 
     def project(self, feature: Tensor) -> Tensor:
         """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
@@ -205,9 +206,8 @@ class SubclassDecision(TeacherDecision):
         classes = self.num_classes
         if gt_label is None:
             raise ConfigError(
-                "SubclassDecision needs the images' labels: record them with student_recorders="
-                "dict(gt_label=dict(type='ModuleInputs', source='head.loss_module')) and add "
-                'gt_label=dict(recorder="gt_label", from_student=True, data_idx=1) to the loss in '
+                "SubclassDecision needs the images' labels, but got none. A KDLayerDistiller hands them "
+                'over by itself; in another distiller record them and add gt_label to the loss in '
                 'loss_forward_mappings.'
             )
         soft = gt_label.is_floating_point()
@@ -226,7 +226,7 @@ class SubclassDecision(TeacherDecision):
                 lambda: (
                     'SubclassDecision: soft labels must be probabilities that sum to 1, but got '
                     f'sums from {float(sums.min()):.4g} to {float(sums.max()):.4g} and a least value '
-                    f'of {float(label.min()):.4g}.'
+                    f'of {float(label.min()):.4g}. For multi-label data use a CentroidDecision.'
                 ),
             )
         else:

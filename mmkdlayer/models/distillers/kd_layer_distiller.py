@@ -10,16 +10,17 @@ from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules import RecorderManager
 from mmrazor.registry import TASK_UTILS
-from torch import nn
+from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.connectors import KDLayerConnector
-from mmkdlayer.models.losses import TeacherDecisionLoss
-from mmkdlayer.models.splicing import Place, attach_kd_layers, find_module, parse_place
+from mmkdlayer.models.attach import attach_kd_layers, find_module
+from mmkdlayer.models.kd_layer_options import KDLayerOptions, parse_kd_layers
+from mmkdlayer.models.labels import DataSampleRecorder
 from mmkdlayer.registry import MODELS
 
-from .brief_teacher import BriefForward, parse_dtype, read_modules
+from .early_exit import EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
+from .old_form import refuse_old_form
 from .records import release_records
 
 
@@ -27,19 +28,29 @@ from .records import release_records
 class KDLayerDistiller(ConfigurableDistiller):
     """Puts KD layers into the student, then distils like mmrazor's ConfigurableDistiller.
 
-    The connectors that ``kd_layers`` names move into the student, as ``student.kd_layers.<name>``,
-    and replace the output of the named module from then on. All other connectors, recorders,
-    deliveries and losses work as in mmrazor. A recorder of the named module sees the KD layer's
-    output; its input is recorded as the input of ``kd_layers.<name>``, and its raw scores as the
-    output of ``kd_layers.<name>.templates``.
+    Each layer is declared once, in ``kd_layers``. The layers become the student's, as
+    ``student.kd_layers.<name>``, and replace the output of the named module from then on. What
+    supervises a layer is logged as ``distill.loss_<name>``: the scores and the teacher's feature are
+    recorded by mmrazor's recorders, which are added here, and labels are those of the data samples that
+    the student's forward pass is given, where the decision needs labels.
+
+    All other connectors, recorders, deliveries and losses work as in mmrazor. A recorder of the named
+    module sees the KD layer's output; its input is recorded as the input of ``kd_layers.<name>``, and its
+    raw scores as the output of ``kd_layers.<name>.templates``.
 
     A teacher that is not trained stays in eval mode as a whole, and is left out of the state dict:
     its weights are constants that have a file of their own.
 
     Args:
-        kd_layers: For each connector that is a KD layer, the student module after which it is placed:
-            ``dict(inter='backbone.layer4.0', penult='backbone.layer4')``. A module that returns a
-            tuple is given as ``dict(module='backbone', output_index=0)``.
+        kd_layers: For each layer a dict with the keys of
+            :class:`~mmkdlayer.models.kd_layer_options.KDLayerOptions`, such as::
+
+                inter=dict(
+                    module='backbone.layer4.0',
+                    in_channels=512,
+                    teacher='backbone.layer4.0',
+                    decision=dict(type='mmkdlayer.SubclassDecision', num_classes=1000))
+
         save_teacher: Whether checkpoints carry the teacher's weights.
         stop_teacher_early: End a frozen teacher's forward pass in training after the last module that
             is recorded, which leaves out its head and its loss where nothing reads them. Only done
@@ -54,80 +65,41 @@ class KDLayerDistiller(ConfigurableDistiller):
 
     Raises:
         ConfigError: A name or a size does not fit.
+        DecisionFileError: The file of a decision does not fit.
     """
 
     def __init__(
         self,
-        kd_layers: Mapping[str, Place] | None = None,
+        kd_layers: Mapping[str, Mapping[str, Any]] | None = None,
         save_teacher: bool = False,
         stop_teacher_early: bool = True,
         teacher_dtype: str | None = None,
         teacher_channels_last: bool = False,
         **kwargs: Any,
     ) -> None:
+        refuse_old_form(kd_layers or {}, kwargs)
+        options = parse_kd_layers(kd_layers, type(self).__name__)
         for key in ('student_recorders', 'teacher_recorders'):
             kwargs[key] = _mmrazor_recorders(kwargs.get(key) or {})
-        super().__init__(**kwargs)
-        self.kd_layers = dict(kd_layers or {})
+        super().__init__(**_with_supervision(kwargs, options))
+        self.kd_layers = options
         self.save_teacher = save_teacher
         self.stop_teacher_early = stop_teacher_early
         self.teacher_dtype = parse_dtype(teacher_dtype)
         self.teacher_channels_last = teacher_channels_last
-        for name, place in self.kd_layers.items():
-            parse_place(name, place)
-            if name not in self.connectors:
-                raise ConfigError(
-                    f'KDLayerDistiller: kd_layers places a layer "{name}", but there is no such '
-                    f'connector; the connectors are {sorted(self.connectors)}. Add {name}=dict('
-                    'type="mmkdlayer.KDLayerConnector", in_channels=..., num_templates=...).'
-                )
-        self._check_connectors()
-        self._check_templates()
-
-    def _check_connectors(self) -> None:
-        """A KD layer runs in the student: a loss can't run it once more on a record."""
-        for loss_name, mapping in self.loss_forward_mappings.items():
-            for key, record in mapping.items():
-                if record.get('connector') in self.kd_layers:
-                    name = record['connector']
-                    raise ConfigError(
-                        f'loss_forward_mappings["{loss_name}"]["{key}"] runs the connector "{name}", '
-                        'but kd_layers places it in the student. Take the connector out of the '
-                        f'mapping and record "kd_layers.{name}" or "kd_layers.{name}.templates".'
-                    )
-
-    def _check_templates(self) -> None:
-        """Each decision must have as many templates as the layer whose scores it supervises."""
-        for loss_name, mapping in self.loss_forward_mappings.items():
-            loss = self.distill_losses[loss_name]
-            if not isinstance(loss, TeacherDecisionLoss) or 'scores' not in mapping:
-                continue
-            recorder = self.student_recorders.get_recorder(mapping['scores']['recorder'])
-            for name in self.kd_layers:
-                layer = self.connectors[name]
-                if recorder.source != f'kd_layers.{name}.templates':
-                    continue
-                if not isinstance(layer, KDLayerConnector):
-                    continue
-                decision = loss.decision
-                if layer.num_templates != decision.num_templates:
-                    raise ConfigError(
-                        f'KD layer "{name}" has num_templates={layer.num_templates}, but '
-                        f'"{loss_name}" supervises it with a {type(decision).__name__} over '
-                        f'{decision.num_templates} templates ({decision.extra_repr()}). Set '
-                        f'num_templates={decision.num_templates}.'
-                    )
+        self.data_samples = DataSampleRecorder()
 
     def prepare_from_student(self, model: BaseModel) -> None:
-        """Move the KD layers into the student, then let the recorders find their modules.
+        """Attach the KD layers to the student, then let the recorders find their modules.
 
         Raises:
             ConfigError: A KD layer or a recorder names a module that is not there.
         """
-        layers = {name: self.connectors.pop(name) for name in self.kd_layers}
-        attach_kd_layers(model, layers, self.kd_layers)
+        attach_kd_layers(model, self.kd_layers)
         # In a plain dict: they are the student's modules, not the distiller's.
-        self._placed_layers = layers
+        self._layers = {name: model.kd_layers[name] for name in self.kd_layers}
+        if any(self._needs_labels(loss_name) for loss_name in self.loss_forward_mappings):
+            model.register_forward_pre_hook(self.data_samples, with_kwargs=True)
         _check_sources(self.student_recorders, model, 'student')
         super().prepare_from_student(model)
 
@@ -138,35 +110,53 @@ class KDLayerDistiller(ConfigurableDistiller):
             ConfigError: A recorder names a module that is not there.
         """
         _check_sources(self.teacher_recorders, model, 'teacher')
-        if not any(parameter.requires_grad for parameter in model.parameters()):
-            keep_in_eval(model)
-            if not self.save_teacher:
-                leave_out_of_state_dict(model)
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            super().prepare_from_teacher(model)
+            return
+        keep_in_eval(model)
+        if not self.save_teacher:
+            leave_out_of_state_dict(model)
         super().prepare_from_teacher(model)
-        if not any(parameter.requires_grad for parameter in model.parameters()):
-            stops = self.stop_teacher_early and not self.deliveries.deliveries
-            read = read_modules(self.teacher_recorders.recorders.values()) if stops else None
-            # After the recorders, whose hooks must run first.
-            model.forward = BriefForward(
-                model, read, self.teacher_dtype, self.teacher_channels_last
-            )
+        stops = self.stop_teacher_early and not self.deliveries.deliveries
+        read = read_modules(self.teacher_recorders.recorders.values()) if stops else None
+        # After the recorders, whose hooks must run first.
+        model.forward = EarlyExitForward(
+            model, read, self.teacher_dtype, self.teacher_channels_last
+        )
 
-    def compute_distill_losses(self) -> dict:
+    def compute_distill_losses(self) -> dict[str, Tensor]:
         """Compute the losses; what was recorded for them is released at once.
 
         Kept records would hold the whole graph until the next forward pass, and would make a deep
         copy of the model fail.
+
+        Raises:
+            ConfigError: Shapes do not fit, or the scores carry no gradient.
+            DataError: A label is missing or out of range.
+            UnfittedDecisionError: A decision has no tables.
         """
         try:
             self._check_gradients()
-            return super().compute_distill_losses()
+            losses = {}
+            for loss_name, mapping in self.loss_forward_mappings.items():
+                inputs = {key: self.get_record(**record) for key, record in mapping.items()}
+                if self._needs_labels(loss_name):
+                    inputs['gt_label'] = self.data_samples.labels()
+                losses[loss_name] = self.distill_losses[loss_name](**inputs)
+            return losses
         finally:
             self.release_records()
+
+    def _needs_labels(self, loss_name: str) -> bool:
+        """Whether a loss's decision reads labels that no recorder of the config gives."""
+        decision = getattr(self.distill_losses[loss_name], 'decision', None)
+        mapped = 'gt_label' in self.loss_forward_mappings[loss_name]
+        return not mapped and getattr(decision, 'needs_labels', False)
 
     def _check_gradients(self) -> None:
         """Scores without a graph would be supervised in vain."""
         for recorder in self.student_recorders.recorders.values():
-            for name, layer in self._placed_layers.items():
+            for name, layer in self._layers.items():
                 if (
                     torch.is_grad_enabled()
                     and recorder.source == f'kd_layers.{name}.templates'
@@ -174,7 +164,7 @@ class KDLayerDistiller(ConfigurableDistiller):
                     and not all(getattr(r, 'requires_grad', True) for r in recorder.data_buffer)
                 ):
                     raise ConfigError(
-                        f'KD layer "{name}": its recorded scores carry no gradient, so no loss could '
+                        f'kd_layers.{name}: its recorded scores carry no gradient, so no loss could '
                         'train it. Either the student runs without gradients (student_trainable), or '
                         'the module that the layer is placed after lies inside a module with '
                         'activation checkpointing, which runs without gradients first. Checkpoint '
@@ -184,6 +174,51 @@ class KDLayerDistiller(ConfigurableDistiller):
     def release_records(self) -> None:
         """Drop everything that the recorders hold."""
         release_records(self)
+        self.data_samples.release()
+
+
+def _with_supervision(
+    kwargs: dict[str, Any], kd_layers: Mapping[str, KDLayerOptions]
+) -> dict[str, Any]:
+    """Arguments of mmrazor's distiller: those of the config, and what each supervised layer needs.
+
+    Raises:
+        ConfigError: The config has a loss or a connector under a name that a layer needs.
+    """
+    parts: dict[str, dict] = {
+        key: dict(kwargs.get(key) or {})
+        for key in (
+            'student_recorders', 'teacher_recorders', 'distill_losses', 'loss_forward_mappings'
+        )
+    }  # fmt: skip
+    for name, layer in kd_layers.items():
+        loss, scores, feature = (
+            f'loss_{name}',
+            f'kd_layers.{name}.templates',
+            f'kd_layers.{name}.teacher',
+        )
+        if layer.decision is None:
+            continue
+        if loss in parts['distill_losses']:
+            raise ConfigError(
+                f'KDLayerDistiller: distill_losses has "{loss}", which is the name of the loss of '
+                f'kd_layers.{name}. Rename one of them.'
+            )
+        index = {} if layer.teacher_index is None else dict(data_idx=layer.teacher_index)
+        parts['student_recorders'][scores] = dict(type='mmrazor.ModuleOutputs', source=scores)
+        parts['teacher_recorders'][feature] = dict(
+            type='mmrazor.ModuleOutputs', source=layer.teacher
+        )
+        parts['distill_losses'][loss] = dict(
+            type='mmkdlayer.TeacherDecisionLoss',
+            decision=layer.decision,
+            loss_weight=layer.loss_weight,
+        )
+        parts['loss_forward_mappings'][loss] = dict(
+            scores=dict(recorder=scores, from_student=True),
+            teacher_feature=dict(recorder=feature, from_student=False, **index),
+        )
+    return {**kwargs, **parts}
 
 
 def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:

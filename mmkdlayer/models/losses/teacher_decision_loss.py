@@ -14,7 +14,7 @@ from mmkdlayer.models.decisions.base import pool_to
 from mmkdlayer.models.decisions.row_targets import RowTargets
 from mmkdlayer.models.layout import maps_of, rows_of
 from mmkdlayer.models.precision import full_precision
-from mmkdlayer.models.products import IMAGES
+from mmkdlayer.models.products import MKLDNN_MIN_BATCH
 from mmkdlayer.registry import MODELS
 
 #: Scores that are worked on together: 8 MiB in float32 on a CPU, whose cache they stay in.
@@ -26,7 +26,7 @@ def _chunks(rows: Tensor) -> list[slice]:
     """The positions in runs that are worked on together."""
     chunk = CHUNK if rows.device.type == 'cpu' else DEVICE_CHUNK
     step, count = max(1, chunk // rows.size(1)), rows.size(0)
-    step = step if step < IMAGES else step // IMAGES * IMAGES
+    step = step if step < MKLDNN_MIN_BATCH else step // MKLDNN_MIN_BATCH * MKLDNN_MIN_BATCH
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
@@ -51,7 +51,7 @@ class _DecisionDivergence(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        refuse_second_derivative("TeacherDecisionLoss (implementation='lean')")
+        refuse_second_derivative("TeacherDecisionLoss (implementation='memory_efficient')")
         (scores,) = ctx.saved_tensors
         rows = rows_of(scores)
         dtype = torch.promote_types(rows.dtype, torch.float32)
@@ -79,7 +79,7 @@ class TeacherDecisionLoss(nn.Module):
     Args:
         decision: A :class:`TeacherDecision` or its config.
         loss_weight: Weight of the loss.
-        implementation: 'lean' keeps the scores alone for the backward pass and forms one tensor of
+        implementation: 'memory_efficient' keeps the scores alone for the backward pass and forms one tensor of
             their size there; 'reference' is the plain formula, with dense targets. Both give the same
             numbers.
 
@@ -91,7 +91,7 @@ class TeacherDecisionLoss(nn.Module):
         self,
         decision: dict | TeacherDecision,
         loss_weight: float = 1.0,
-        implementation: str = 'lean',
+        implementation: str = 'memory_efficient',
     ) -> None:
         super().__init__()
         check_implementation(type(self).__name__, implementation)
@@ -139,14 +139,14 @@ class TeacherDecisionLoss(nn.Module):
         with full_precision(feature):
             feature = feature.to(torch.promote_types(feature.dtype, scores.dtype))
             feature = feature.detach().to(torch.promote_types(feature.dtype, torch.float32))
-            if self.implementation == 'lean':
-                loss = self._lean(scores, feature, gt_label)
+            if self.implementation == 'memory_efficient':
+                loss = self._memory_efficient(scores, feature, gt_label)
             else:
                 loss = self._by_formula(scores, self.decision.target(feature, gt_label))
         return self.loss_weight * loss
 
     @torch.compiler.disable  # it is in chunks already; not every torch can trace it
-    def _lean(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
+    def _memory_efficient(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
         """The divergence by the lean implementation."""
         with torch.no_grad():
             targets = self.decision.row_targets(feature, gt_label)

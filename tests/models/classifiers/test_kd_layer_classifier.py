@@ -102,14 +102,18 @@ def test_an_output_of_a_backbone_that_returns_several(classifier_config, make_ba
     [
         (
             dict(in_channels=16, num_templates=5),
-            r'kd_layers\["penult"\] must be a dict with the key',
+            r'KDLayerClassifier: kd_layers\.penult lacks "module"',
         ),
-        ('backbone.layer3', r'kd_layers\["penult"\] must be a dict with the key "module"'),
+        ('backbone.layer3', r'kd_layers\.penult must be a dict such as dict\(module='),
         (
             dict(module='backbone.layer4', in_channels=16, num_templates=5),
             r'Near.*backbone\.layer3',
         ),
         (dict(module='backbone.layer3', in_channels=0, num_templates=5), 'positive integer'),
+        (
+            dict(module='backbone.layer3', in_channels=16, teacher='backbone.layer3'),
+            'has "teacher", but there is no teacher here.*state num_templates',
+        ),
     ],
 )
 def test_a_description_that_does_not_fit(layer, message, classifier_config):

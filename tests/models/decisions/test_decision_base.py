@@ -149,7 +149,7 @@ def test_a_deep_copy_shares_tables_and_is_independent(make):
     assert torch.equal(twin.decide(feature, label), expected)
     twin.provenance['seed'] = 2
     assert decision.provenance == dict(seed=1)
-    twin.take(make())
+    twin.copy_from(make())
     assert not torch.equal(twin.decide(feature, label), expected)
     assert torch.equal(decision.decide(feature, label), expected)
 
@@ -172,6 +172,6 @@ def test_tables_in_half_precision_are_kept_in_float32(make):
 
 def test_tables_of_another_decision_do_not_fit():
     with pytest.raises(ConfigError, match='expected the table "centroids"'):
-        make_centroid().take(make_subclass())
+        make_centroid().copy_from(make_subclass())
     with pytest.raises(ConfigError, match='expected the tables'):
-        make_subclass().take(make_centroid())
+        make_subclass().copy_from(make_centroid())

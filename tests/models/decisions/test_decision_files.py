@@ -63,7 +63,7 @@ def test_a_loaded_decision_decides_the_same(make, tmp_path):
 def test_an_instance_takes_a_file(make, tmp_path):
     decision = make()
     decision.save(tmp_path / 'file.safetensors')
-    empty = type(decision)(**decision.arguments())
+    empty = type(decision)(**decision.options())
     assert empty.load(tmp_path / 'file.safetensors') is empty
     assert torch.equal(empty.decide(FEATURE, LABEL), decision.decide(FEATURE, LABEL))
 
@@ -130,7 +130,7 @@ def test_other_settings_are_an_error_that_names_both_values(decision, message, t
         decision.load(path)
     assert not decision.is_fitted
     with pytest.raises(DecisionFileError, match=message):
-        type(decision)(**decision.settings(), file=path)
+        type(decision)(**decision.fit_options(), file=path)
 
 
 def test_tables_made_by_hand_do_not_say_how_many_components_were_asked_for(tmp_path):

@@ -178,8 +178,10 @@ def test_labels_of_another_shape_are_an_error_that_names_both(label):
         make().decide(torch.randn(2, 5, 2, 2), label)
 
 
-def test_without_labels_the_error_says_how_to_record_them():
-    with pytest.raises(ConfigError, match=r"source='head\.loss_module'.*data_idx=1"):
+def test_without_labels_the_error_says_how_to_give_them():
+    with pytest.raises(
+        ConfigError, match='KDLayerDistiller hands them over.*loss_forward_mappings'
+    ):
         make().decide(torch.randn(2, 5, 2, 2))
 
 

@@ -138,9 +138,11 @@ def test_another_distillation_loss_does_not_change_ours(
     config = distillation_config()
     distiller = config['distiller']
     for side in ('student', 'teacher'):
-        distiller[f'{side}_recorders']['fc'] = dict(type='ModuleOutputs', source='head.fc')
-    distiller['distill_losses']['loss_kl'] = dict(type='mmrazor.KLDivergence', tau=2)
-    distiller['loss_forward_mappings']['loss_kl'] = dict(
+        distiller.setdefault(f'{side}_recorders', {})['fc'] = dict(
+            type='ModuleOutputs', source='head.fc'
+        )
+    distiller.setdefault('distill_losses', {})['loss_kl'] = dict(type='mmrazor.KLDivergence', tau=2)
+    distiller.setdefault('loss_forward_mappings', {})['loss_kl'] = dict(
         preds_S=dict(recorder='fc', from_student=True),
         preds_T=dict(recorder='fc', from_student=False),
     )
@@ -158,8 +160,8 @@ def test_alpha_zero_supervises_and_leaves_the_logits(
     from mmengine.registry import MODELS
 
     config = distillation_config()
-    for connector in config['distiller']['connectors'].values():
-        connector['alpha'] = 0
+    for layer in config['distiller']['kd_layers'].values():
+        layer['alpha'] = 0
     model, batch = make_distillation(config), make_batch()
     plain = MODELS.build(classifier_config())
     plain.load_state_dict(
@@ -190,16 +192,16 @@ def test_mixup_trains_with_mixed_decisions(
     assert all(math.isfinite(value.item()) for value in log.values())
 
     record = model.distiller.get_record
-    soft = record('gt_label', from_student=True, data_idx=1)
+    soft = model.distiller.data_samples.labels()
     assert soft.shape == (4, 3) and ((soft > 0.01).sum(1) > 1).any()
     decision = model.distiller.distill_losses['loss_inter'].decision
-    feature = record('inter', from_student=False).double()
+    feature = record('kd_layers.inter.teacher', from_student=False).double()
     target = sum(
         soft[:, y, None, None, None].double()
         * decision.decide(feature, torch.full((4,), y, dtype=torch.long))
         for y in range(3)
     )
-    expected = kl_by_loops(target, record('inter_scores', from_student=True).detach())
+    expected = kl_by_loops(target, record('kd_layers.inter.templates', from_student=True).detach())
     assert log['distill.loss_inter'].item() == pytest.approx(expected, abs=1e-5)
 
 
@@ -274,7 +276,9 @@ def test_activation_checkpointing(modules, make_distillation, make_batch):
     )
     if modules == ['layer3']:
         # The place of "inter" is inside: what is recorded there first has no gradient.
-        with pytest.raises(ConfigError, match='"inter".* no gradient.*activation checkpointing'):
+        with pytest.raises(
+            ConfigError, match=r'kd_layers\.inter.* no gradient.*activation checkpointing'
+        ):
             gradients(checkpointed, batch)
         with torch.no_grad():
             checkpointed(*batch, mode='loss')

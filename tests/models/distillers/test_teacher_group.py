@@ -40,9 +40,9 @@ def two_teachers(
             teachers=dict(wide=classifier_config(6), narrow=classifier_config(3)),
             **group,
         )
-        recorders = config['distiller']['teacher_recorders']
-        recorders['inter']['source'] = 'wide.backbone.layer3.0'
-        recorders['penult']['source'] = 'narrow.backbone.layer3'
+        layers = config['distiller']['kd_layers']
+        layers['inter']['teacher'] = 'wide.backbone.layer3.0'
+        layers['penult']['teacher'] = 'narrow.backbone.layer3'
         return config
 
     return make
@@ -104,8 +104,8 @@ def test_decision_equals_that_of_its_teacher_alone(
         again.distiller.distill_losses['loss_inter'].decision.centers, second.centers
     )
     wrong = two_teachers()
-    wrong['distiller']['teacher_recorders']['inter']['source'] = 'narrow.backbone.layer3.0'
-    wrong['distiller']['distill_losses']['loss_inter']['decision']['file'] = str(path)
+    wrong['distiller']['kd_layers']['inter']['teacher'] = 'narrow.backbone.layer3.0'
+    wrong['distiller']['kd_layers']['inter']['decision']['file'] = str(path)
     with pytest.raises((DecisionFileError, ConfigError), match='channels'):
         prepare_decisions(build(wrong), cfg, tmp_path / 'none')
 
@@ -186,7 +186,7 @@ def test_wrong_groups(two_teachers: Callable[..., dict], group: dict, words: str
 def test_source_that_names_no_teacher(two_teachers: Callable[..., dict], tmp_path: Path) -> None:
     config = two_teachers()
     model = build(config)
-    recorder = model.distiller.teacher_recorders.get_recorder('inter')
+    recorder = model.distiller.teacher_recorders.get_recorder('kd_layers.inter.teacher')
     recorder._source = 'backbone.layer3'
     with pytest.raises(ConfigError, match=r"teachers are \['wide', 'narrow'\]"):
         prepare_decisions(model, Config(dict(make_config(config, tmp_path))), tmp_path)

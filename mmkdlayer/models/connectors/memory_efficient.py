@@ -19,16 +19,16 @@ from .unit_conv import EPS, UnitConv2d, inverse_norm
 TILE = 3 << 17
 DEVICE_TILE = 1 << 24
 #: Scores of a batch below which the plain formula is faster and its memory does not matter.
-FEWEST = 1 << 17
+MIN_SCORES = 1 << 17
 #: Templates in one tile at least, and what their number is a multiple of.
-LEAST = 64
+TILE_MULTIPLE = 64
 
 
 def _tiles(rows: Tensor) -> list[slice]:
     """The templates in runs that are worked on together."""
     count, templates = rows.shape
     tile = TILE if rows.device.type == 'cpu' else DEVICE_TILE
-    width = LEAST * max(1, tile // (count * LEAST))
+    width = TILE_MULTIPLE * max(1, tile // (count * TILE_MULTIPLE))
     return [slice(start, min(start + width, templates)) for start in range(0, templates, width)]
 
 
@@ -109,7 +109,7 @@ class _MatchAndExplain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("KDLayerConnector (implementation='lean')")
+        refuse_second_derivative("KDLayerConnector (implementation='memory_efficient')")
         saved = ctx.saved_tensors
         with full_precision(saved[0]):  # it may be called under autocast too
             return _backward(saved, grads[0], grads[1], ctx.eps, ctx.batch_statistics)
@@ -199,7 +199,7 @@ class _Explaining:
         return self.d_gain, self.d_shift, self.d_semantics, self.d_semantic_scale
 
 
-class LeanMatch:
+class MemoryEfficientMatch:
     """What stands in for the templates' convolution: it gives the scores, and keeps the values.
 
     Args:

@@ -6,13 +6,13 @@ import pytest
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models import KDLayerConnector, attach_kd_layers
+from mmkdlayer.models import attach_kd_layers
 
 
 @pytest.mark.parametrize(
     ('returns', 'place', 'message'),
     [
-        (lambda x, y: (x, y), 'wrapper', 'returns a tuple of 2, not a tensor.*output_index=...'),
+        (lambda x, y: (x, y), 'wrapper', 'returns a tuple of 2, not a tensor.*output_index=0 to 1'),
         (lambda x, y: [x, y], 'wrapper', 'returns a list of 2, not a tensor'),
         (lambda x, y: dict(x=y), 'wrapper', 'returns a dict, .* returns a feature map'),
         (lambda x, y: (x, y), ('wrapper', 2), 'output_index is 2, but .* returns a tuple of 2'),
@@ -23,9 +23,9 @@ from mmkdlayer.models import KDLayerConnector, attach_kd_layers
 )
 def test_an_output_that_is_not_what_the_place_says(nets, returns, place, message):
     network = nets.Network(returns)
-    if not isinstance(place, str):
-        place = dict(module=place[0], output_index=place[1])
-    attach_kd_layers(network, dict(one=KDLayerConnector(4, 6)), dict(one=place))
+    module, index = (place, None) if isinstance(place, str) else place
+    place = dict(module=module, output_index=index)
+    attach_kd_layers(network, dict(one=dict(place, in_channels=4, num_templates=6)))
     with pytest.raises(ConfigError, match=message):
         network(nets.x)
 
@@ -68,7 +68,7 @@ def test_a_module_that_does_not_run_is_an_error(nets):
 
 
 def test_a_forward_pass_that_failed_is_forgotten(nets):
-    network = nets.spliced()
+    network = nets.attached()
     with pytest.raises(ValueError, match='expected 4D input'):
         network(nets.x[:, :, :, 0])
     network.stage1(nets.x)
@@ -77,7 +77,7 @@ def test_a_forward_pass_that_failed_is_forgotten(nets):
 
 
 def test_a_failure_after_the_layers_ran_is_forgotten(nets):
-    network = nets.spliced()
+    network = nets.attached()
     head = network.head
     network.head = nn.Linear(5, 2)
     with pytest.raises(RuntimeError, match='shapes cannot be multiplied'):
@@ -88,7 +88,7 @@ def test_a_failure_after_the_layers_ran_is_forgotten(nets):
 
 
 def test_names_that_are_taken(nets):
-    network = nets.spliced()
+    network = nets.attached()
     with pytest.raises(ConfigError, match='already has a KD layer "early"'):
         nets.attach(network, early='head')
     with pytest.raises(ConfigError, match='"stage1" already carries a KD layer'):
@@ -105,14 +105,24 @@ def test_an_attribute_of_that_name_is_not_overwritten(nets):
         nets.attach(network, one='stage1')
 
 
-def test_layers_and_places_must_have_the_same_names(nets):
-    with pytest.raises(ConfigError, match=r"layers \['a'\] and places for \['b'\]"):
-        attach_kd_layers(nets.plain(), dict(a=KDLayerConnector(4, 6)), dict(b='stage1'))
+@pytest.mark.parametrize(('channels', 'advice'), [(3, 'in_channels=4'), (5, 'in_channels=4')])
+def test_other_channels_than_those_of_the_map(nets, channels, advice):
+    network = nets.plain()
+    attach_kd_layers(
+        network, dict(one=dict(module='stage1', in_channels=channels, num_templates=6))
+    )
+    message = (
+        rf'kd_layers\.one: expected a feature map \(N, C={channels}, H, W\) from module "stage1", '
+        rf'but it returns \(3, 4, 5, 4\)\. Set kd_layers\.one\.{advice}\.'
+    )
+    with pytest.raises(ConfigError, match=message):
+        network(nets.x)
 
 
-@pytest.mark.parametrize(
-    'place', [None, 3, ['stage1'], dict(), dict(module=1), dict(module='stage1', index=1)]
-)
-def test_a_place_that_is_none(nets, place):
-    with pytest.raises(ConfigError, match='KD layer "one": its place must be'):
-        nets.attach(nets.plain(), one=place)
+def test_an_output_that_is_no_map(nets):
+    network = nets.plain()
+    attach_kd_layers(network, dict(one=dict(module='head', in_channels=2, num_templates=6)))
+    with pytest.raises(
+        ConfigError, match=r'returns \(3, 2\)\. Name a module that returns a feature'
+    ):
+        network(nets.x)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import KDLayerConnector
-from mmkdlayer.models.connectors import lean
+from mmkdlayer.models.connectors import memory_efficient
 
 SHAPES = [(2, 6, 5, 3, 4), (1, 4, 9, 1, 7), (3, 5, 40, 2, 2), (2, 16, 3, 3, 3)]
 
@@ -22,7 +22,7 @@ def make_pair(channels: int, templates: int) -> tuple[KDLayerConnector, KDLayerC
     nn.init.uniform_(reference.bn.weight, 0.5, 1.5)
     nn.init.normal_(reference.bn.bias, std=0.5)
     tiled = copy.deepcopy(reference)
-    tiled.implementation = 'lean'
+    tiled.implementation = 'memory_efficient'
     return reference, tiled
 
 
@@ -39,8 +39,8 @@ def gradients(layer: KDLayerConnector, x: Tensor, upstream: Tensor) -> dict[str,
 def test_equals_the_plain_formula(
     shape: tuple, training: bool, tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lean, 'LEAST', tile)
-    monkeypatch.setattr(lean, 'TILE', 1)
+    monkeypatch.setattr(memory_efficient, 'TILE_MULTIPLE', tile)
+    monkeypatch.setattr(memory_efficient, 'TILE', 1)
     images, channels, templates, height, width = shape
     reference, tiled = make_pair(channels, templates)
     for layer in (reference, tiled):
@@ -80,12 +80,12 @@ def test_stores_no_other_tensor_with_k_channels() -> None:
 
 def test_other_norms_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
-        raise AssertionError('the lean way was taken')
+        raise AssertionError('the memory-efficient way was taken')
 
-    monkeypatch.setattr(lean.LeanMatch, '__call__', refuse)
+    monkeypatch.setattr(memory_efficient.MemoryEfficientMatch, '__call__', refuse)
     x = torch.randn(2, 4, 3, 3)
     layer = KDLayerConnector(4, 8)
-    with pytest.raises(AssertionError, match='lean way'):
+    with pytest.raises(AssertionError, match='memory-efficient way'):
         layer(x)
     with torch.no_grad():
         layer(x)
@@ -113,11 +113,13 @@ def test_an_empty_batch() -> None:
 
 def test_small_batches_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    compute = lean.LeanMatch.__call__
+    compute = memory_efficient.MemoryEfficientMatch.__call__
     monkeypatch.setattr(
-        lean.LeanMatch, '__call__', lambda *args: taken.append(len(args[2])) or compute(*args)
+        memory_efficient.MemoryEfficientMatch,
+        '__call__',
+        lambda *args: taken.append(len(args[2])) or compute(*args),
     )
-    monkeypatch.setattr(lean, 'FEWEST', 2 * 9 * 8)
+    monkeypatch.setattr(memory_efficient, 'MIN_SCORES', 2 * 9 * 8)
     for images in (1, 2, 3):
         KDLayerConnector(4, 8)(torch.randn(images, 4, 3, 3))
     assert taken == [2, 3]
@@ -130,5 +132,5 @@ def test_second_derivative_is_refused() -> None:
 
 
 def test_unknown_implementation() -> None:
-    with pytest.raises(ConfigError, match="'lean' or 'reference', but got 'fast'"):
+    with pytest.raises(ConfigError, match="'memory_efficient' or 'reference', but got 'fast'"):
         KDLayerConnector(4, 8, implementation='fast')

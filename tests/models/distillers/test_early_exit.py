@@ -18,9 +18,11 @@ pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 def add_logit_loss(config: dict) -> dict:
     distiller = config['distiller']
     for role in ('student', 'teacher'):
-        distiller[f'{role}_recorders']['fc'] = dict(type='ModuleOutputs', source='head.fc')
-    distiller['distill_losses']['loss_kl'] = dict(type='mmrazor.KLDivergence', tau=2)
-    distiller['loss_forward_mappings']['loss_kl'] = dict(
+        distiller.setdefault(f'{role}_recorders', {})['fc'] = dict(
+            type='ModuleOutputs', source='head.fc'
+        )
+    distiller.setdefault('distill_losses', {})['loss_kl'] = dict(type='mmrazor.KLDivergence', tau=2)
+    distiller.setdefault('loss_forward_mappings', {})['loss_kl'] = dict(
         preds_S=dict(recorder='fc', from_student=True),
         preds_T=dict(recorder='fc', from_student=False),
     )
@@ -117,7 +119,9 @@ def test_what_the_teacher_itself_returns_needs_the_whole_pass(
     make_distillation, distillation_config
 ):
     config = distillation_config()
-    config['distiller']['teacher_recorders']['losses'] = dict(type='ModuleOutputs', source='')
+    config['distiller'].setdefault('teacher_recorders', {})['losses'] = dict(
+        type='ModuleOutputs', source=''
+    )
     assert not make_distillation(config).teacher.forward.stops
 
 
@@ -149,7 +153,9 @@ def test_what_is_recorded_in_other_ways_needs_the_whole_pass(
 ):
     config = distillation_config()
     source = 'mmpretrain.models.ImageClassifier.extract_feat'
-    config['distiller']['teacher_recorders']['method'] = dict(type='MethodOutputs', source=source)
+    config['distiller'].setdefault('teacher_recorders', {})['method'] = dict(
+        type='MethodOutputs', source=source
+    )
     assert not make_distillation(config).teacher.forward.stops
 
 
@@ -157,7 +163,9 @@ def test_the_output_of_the_teacher_as_a_whole_needs_the_whole_pass(
     make_distillation, distillation_config, make_batch
 ):
     config = distillation_config()
-    config['distiller']['teacher_recorders']['whole'] = dict(type='ModuleOutputs', source='')
+    config['distiller'].setdefault('teacher_recorders', {})['whole'] = dict(
+        type='ModuleOutputs', source=''
+    )
     model, outputs = make_distillation(config), []
     model.teacher.register_forward_hook(lambda module, args, output: outputs.append(output))
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Layer and loss: lean against reference, in all that may surround them."""
+"""Layer and loss: efficient against reference, in all that may surround them."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ class Step(nn.Module):
 
 def make_steps(kind: str, **loss: Any) -> tuple[Step, Step]:
     decision = make_decision(kind)
-    lean = Step(decision, 'lean', **loss)
+    efficient = Step(decision, 'memory_efficient', **loss)
     reference = Step(decision, 'reference', **loss)
-    reference.load_state_dict(copy.deepcopy(lean.state_dict()))
-    return lean, reference
+    reference.load_state_dict(copy.deepcopy(efficient.state_dict()))
+    return efficient, reference
 
 
 def run(step: Step, *inputs: Tensor) -> dict[str, Tensor]:
@@ -87,14 +87,14 @@ def agree(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: floa
 @pytest.mark.parametrize('kind', KINDS)
 def test_lean_equals_reference(kind: str, dtype: torch.dtype, size: tuple) -> None:
     images, *area = size
-    lean, reference = (step.to(dtype) for step in make_steps(kind, loss_weight=0.3))
+    efficient, reference = (step.to(dtype) for step in make_steps(kind, loss_weight=0.3))
     inputs = (
         torch.randn(images, 3, *area, dtype=dtype),
         torch.randn(images, CHANNELS, *area, dtype=dtype),
         make_label(kind, images),
     )
     tolerance = 2e-5 if dtype == torch.float32 else 1e-10
-    agree(run(lean, *inputs), run(reference, *inputs), tolerance)
+    agree(run(efficient, *inputs), run(reference, *inputs), tolerance)
 
 
 def inputs_of(kind: str, images: int = 4) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,10 +104,10 @@ def inputs_of(kind: str, images: int = 4) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_under_autocast_in_bfloat16(kind: str) -> None:
-    lean, reference = make_steps(kind)
+    efficient, reference = make_steps(kind)
     inputs = inputs_of(kind)
     with torch.autocast('cpu', torch.bfloat16):
-        found = run(lean, *inputs)  # its backward pass is called under autocast too
+        found = run(efficient, *inputs)  # its backward pass is called under autocast too
         value = reference(*inputs)
     value.backward()
     expected = {'': value.detach(), **{n: p.grad for n, p in reference.named_parameters()}}
@@ -119,38 +119,38 @@ def test_under_autocast_in_bfloat16(kind: str) -> None:
 
 
 def test_under_activation_checkpointing() -> None:
-    lean, _ = make_steps('subclass')
+    efficient, _ = make_steps('subclass')
     x, feature, label = inputs_of('subclass')
-    expected = run(lean, x, feature, label)
-    lean.zero_grad()
-    lean.layer.bn.reset_running_stats()
-    output = checkpoint(lambda x: lean.layer(lean.stem(x)), x, use_reentrant=False)
-    value = lean.loss(lean.recorded.pop(), feature, label) + output.square().mean()
+    expected = run(efficient, x, feature, label)
+    efficient.zero_grad()
+    efficient.layer.bn.reset_running_stats()
+    output = checkpoint(lambda x: efficient.layer(efficient.stem(x)), x, use_reentrant=False)
+    value = efficient.loss(efficient.recorded.pop(), feature, label) + output.square().mean()
     value.backward()
-    found = {'': value.detach(), **{name: p.grad for name, p in lean.named_parameters()}}
+    found = {'': value.detach(), **{name: p.grad for name, p in efficient.named_parameters()}}
     agree(found, expected, 1e-6)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_compiled(kind: str) -> None:
-    lean, _ = make_steps(kind)
+    efficient, _ = make_steps(kind)
     inputs = inputs_of(kind)
-    expected = run(lean, *inputs)
+    expected = run(efficient, *inputs)
     torch._dynamo.reset()
-    compiled = torch.compile(lean, backend='eager')
-    lean.zero_grad()
+    compiled = torch.compile(efficient, backend='eager')
+    efficient.zero_grad()
     value = compiled(*inputs)
     value.backward()
-    found = {'': value.detach(), **{name: p.grad for name, p in lean.named_parameters()}}
+    found = {'': value.detach(), **{name: p.grad for name, p in efficient.named_parameters()}}
     agree(found, expected, 1e-6)
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_features_in_float64_with_scores_in_float32(kind: str) -> None:
-    lean, reference = make_steps(kind)
+    efficient, reference = make_steps(kind)
     x, feature, label = inputs_of(kind)
     inputs = x, feature.double(), label
-    agree(run(lean, *inputs), run(reference, *inputs), 1e-4)
+    agree(run(efficient, *inputs), run(reference, *inputs), 1e-4)
 
 
 def test_value_for_distances_of_thousands() -> None:
@@ -163,10 +163,10 @@ def test_value_for_distances_of_thousands() -> None:
 
 
 def test_scores_may_be_used_by_others_too_and_the_graph_twice() -> None:
-    lean, reference = make_steps('centroid')
+    efficient, reference = make_steps('centroid')
     x, feature, label = inputs_of('centroid')
     gradients = []
-    for step in (lean, reference):
+    for step in (efficient, reference):
         output = step.layer(step.stem(x))
         scores = step.recorded.pop()
         value = output.sum() + step.loss(scores, feature, label) + (0.1 * scores).exp().mean()
@@ -179,11 +179,11 @@ def test_scores_may_be_used_by_others_too_and_the_graph_twice() -> None:
 
 
 def test_scores_or_values_alone_leave_the_rest_without_gradients() -> None:
-    lean, reference = make_steps('centroid')
+    efficient, reference = make_steps('centroid')
     x, feature, label = inputs_of('centroid')
     for use in ('scores', 'values'):
         found = []
-        for step in (lean, reference):
+        for step in (efficient, reference):
             step.zero_grad()
             output = step.layer(step.stem(x))
             scores = step.recorded.pop()
@@ -193,14 +193,14 @@ def test_scores_or_values_alone_leave_the_rest_without_gradients() -> None:
 
 
 def test_a_hook_that_changes_the_scores_changes_the_values() -> None:
-    lean, reference = make_steps('centroid')
+    efficient, reference = make_steps('centroid')
     x = torch.randn(2, CHANNELS, 3, 3)
     outputs = []
-    for step in (lean, reference):
+    for step in (efficient, reference):
         step.layer.templates.register_forward_hook(lambda m, args, out: out * out)
         outputs.append(step.layer(x))
     torch.testing.assert_close(*outputs)
-    buffers = zip(lean.layer.buffers(), reference.layer.buffers())
+    buffers = zip(efficient.layer.buffers(), reference.layer.buffers())
     assert all(torch.allclose(a, b) for a, b in buffers)
 
 
@@ -217,7 +217,7 @@ class _NoWaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize('implementation', ['lean', 'reference'])
+@pytest.mark.parametrize('implementation', ['memory_efficient', 'reference'])
 @pytest.mark.parametrize('kind', KINDS)
 def test_nothing_waits_for_the_device(kind: str, implementation: str) -> None:
     """On the meta device, on which no value can be read."""
@@ -231,7 +231,7 @@ def test_nothing_waits_for_the_device(kind: str, implementation: str) -> None:
 
 
 def test_nothing_of_the_scores_size_is_kept_but_the_scores() -> None:
-    lean, _ = make_steps('centroid')
+    efficient, _ = make_steps('centroid')
     size = 4 * 9 * CLASSES * SUBCLASSES
     kept: set[int] = set()
 
@@ -241,10 +241,10 @@ def test_nothing_of_the_scores_size_is_kept_but_the_scores() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        lean(*inputs_of('centroid'))
+        efficient(*inputs_of('centroid'))
     assert len(kept) == 1
 
 
 def test_unknown_implementation() -> None:
-    with pytest.raises(ConfigError, match="'lean' or 'reference', but got 'fast'"):
+    with pytest.raises(ConfigError, match="'memory_efficient' or 'reference', but got 'fast'"):
         TeacherDecisionLoss(make_decision('centroid'), implementation='fast')

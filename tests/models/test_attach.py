@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models import KDLayerConnector, attach_kd_layers
+from mmkdlayer.models import attach_kd_layers
 
 Pair = collections.namedtuple('Pair', ['first', 'second'])
 
@@ -31,7 +31,7 @@ def train_a_step(nets: Any, network: nn.Module) -> Tensor:
 
 
 def test_the_layers_replace_the_outputs_of_sequential_stages(nets):
-    network = nets.spliced().eval()
+    network = nets.attached().eval()
     assert torch.equal(network(nets.x), nets.by_hand(network, nets.x))
     bare = nets.plain().eval()
     bare.load_state_dict({k: v for k, v in network.state_dict().items() if 'kd_layers' not in k})
@@ -39,7 +39,7 @@ def test_the_layers_replace_the_outputs_of_sequential_stages(nets):
 
 
 def test_layers_live_once_at_the_root(nets):
-    network = nets.spliced()
+    network = nets.attached()
     keys = [key for key in network.state_dict() if 'templates.weight' in key]
     assert keys == ['kd_layers.early.templates.weight', 'kd_layers.late.templates.weight']
     before = set(nets.plain().state_dict())
@@ -51,7 +51,7 @@ def test_layers_live_once_at_the_root(nets):
 
 
 def test_each_layer_runs_once(nets):
-    network, runs = nets.spliced(), []
+    network, runs = nets.attached(), []
     for name, layer in network.kd_layers.items():
         layer.register_forward_hook(lambda *args, name=name: runs.append(name))
     network(nets.x)
@@ -59,7 +59,7 @@ def test_each_layer_runs_once(nets):
 
 
 def test_init_weights_reaches_the_layers(nets):
-    network = nets.spliced()
+    network = nets.attached()
     before = copy.deepcopy(network.state_dict())
     network.init_weights()
     for name in ('early', 'late'):
@@ -69,10 +69,10 @@ def test_init_weights_reaches_the_layers(nets):
 
 @pytest.mark.parametrize('twin_of', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_copy_is_independent(nets, twin_of):
-    network = nets.spliced()
+    network = nets.attached()
     twin = twin_of(network)
-    splices = [hook for hook in twin.stage1._forward_hooks.values() if hasattr(hook, 'layer')]
-    assert [splice.layer for splice in splices] == [twin.kd_layers['early']]
+    hooks = [hook for hook in twin.stage1._forward_hooks.values() if hasattr(hook, 'layers')]
+    assert [hook.layers[hook.name] for hook in hooks] == [twin.kd_layers['early']]
     theirs = {id(parameter) for parameter in network.parameters()}
     assert not theirs & {id(parameter) for parameter in twin.parameters()}
 
@@ -94,7 +94,7 @@ def test_a_copy_is_independent(nets, twin_of):
 
 
 def test_a_whole_saved_model_loads(nets, tmp_path):
-    network = nets.spliced().eval()
+    network = nets.attached().eval()
     expected = network(nets.x)
     torch.save(network, tmp_path / 'network.pth')
     loaded = torch.load(tmp_path / 'network.pth', weights_only=False)
@@ -103,14 +103,14 @@ def test_a_whole_saved_model_loads(nets, tmp_path):
 
 
 def test_an_averaged_model_has_layers_of_its_own(nets):
-    network = nets.spliced()
+    network = nets.attached()
     averaged = ExponentialMovingAverage(network, momentum=0.5)
     for _ in range(2):
         train_a_step(nets, network)
         averaged.update_parameters(network)
     twin = averaged.module
-    splices = [hook for hook in twin.stage2._forward_hooks.values() if hasattr(hook, 'layer')]
-    assert [splice.layer for splice in splices] == [twin.kd_layers['late']]
+    hooks = [hook for hook in twin.stage2._forward_hooks.values() if hasattr(hook, 'layers')]
+    assert [hook.layers[hook.name] for hook in hooks] == [twin.kd_layers['late']]
     assert twin.kd_layers['late'] is not network.kd_layers['late']
     assert not torch.equal(
         twin.kd_layers['late'].templates.weight, network.kd_layers['late'].templates.weight
@@ -121,7 +121,7 @@ def test_an_averaged_model_has_layers_of_its_own(nets):
 @pytest.mark.parametrize('reentrant', [False, True])
 def test_activation_checkpointing_of_a_stage(nets, reentrant):
     def gradients(checkpointed: bool) -> dict[str, Tensor]:
-        network = nets.spliced()
+        network = nets.attached()
         if checkpointed:
             forward = network.stage2.forward
             network.stage2.forward = lambda x: checkpoint(forward, x, use_reentrant=reentrant)
@@ -151,8 +151,7 @@ def test_mmengine_activation_checkpointing(nets, modules):
     def gradients(checkpointed: bool) -> dict[str, Tensor]:
         network = Nested()
         torch.manual_seed(1)
-        layers = dict(early=KDLayerConnector(4, 6), late=KDLayerConnector(4, 5))
-        attach_kd_layers(network, layers, dict(early='body.stage1', late='body.stage2'))
+        nets.attach(network, early='body.stage1', late='body.stage2')
         if checkpointed:
             names = [name if name == 'body' else f'body.{name}' for name in modules]
             turn_on_activation_checkpointing(network, names)
@@ -168,7 +167,7 @@ def test_mmengine_activation_checkpointing(nets, modules):
 
 
 def test_sync_batch_norm_conversion_and_back(nets):
-    network = nets.spliced().eval()
+    network = nets.attached().eval()
     expected = network(nets.x)
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     assert isinstance(converted.kd_layers['early'].bn, nn.SyncBatchNorm)
@@ -186,7 +185,7 @@ def test_a_batch_norm_that_conversion_replaces_is_an_error_and_not_silence(nets)
 
 
 def test_optimiser_settings_by_name_reach_the_layers_once(nets):
-    network = nets.spliced()
+    network = nets.attached()
     constructor = DefaultOptimWrapperConstructor(
         dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.01)),
         dict(custom_keys={'kd_layers': dict(lr_mult=10, decay_mult=0)}),
@@ -208,8 +207,9 @@ def test_optimiser_settings_by_name_reach_the_layers_once(nets):
 def test_a_chosen_output_of_several(nets, returns, index):
     torch.manual_seed(0)
     network = nets.Network(returns).eval()
-    layer = KDLayerConnector(4, 6).eval()
-    attach_kd_layers(network, dict(one=layer), dict(one=dict(module='wrapper', output_index=index)))
+    place = dict(module='wrapper', output_index=index)
+    attach_kd_layers(network, dict(one=dict(place, in_channels=4, num_templates=6)))
+    layer = network.eval().kd_layers['one']
     kept, replaced = outputs = network.wrapper(network.stage1(nets.x))
     assert type(outputs) is type(returns(0, 1))
     assert torch.equal(kept, network.stage1(nets.x))
@@ -218,7 +218,7 @@ def test_a_chosen_output_of_several(nets, returns, index):
 
 
 def test_parts_of_the_network_may_run_alone(nets):
-    network = nets.spliced()
+    network = nets.attached()
     alone = [network.stage1(nets.x) for _ in range(3)]
     network(nets.x)
     alone += [network.stage1(nets.x) for _ in range(2)]
@@ -226,7 +226,7 @@ def test_parts_of_the_network_may_run_alone(nets):
 
 
 def test_layers_can_be_added_later(nets):
-    network = nets.spliced()
+    network = nets.attached()
     nets.attach(network, third='stage1.0')
     network.eval()
     x = network.kd_layers['third'](
@@ -240,7 +240,7 @@ def test_layers_can_be_added_later(nets):
 
 def test_nothing_to_attach_changes_nothing(nets):
     network = nets.plain()
-    attach_kd_layers(network, {}, {})
+    attach_kd_layers(network, {})
     assert not hasattr(network, 'kd_layers')
 
 
@@ -253,3 +253,16 @@ def test_a_hook_that_is_attached_later_sees_the_output_of_the_layer(nets):
     network.kd_layers['one'].register_forward_hook(lambda m, i, out: seen.update(i=i[0], out=out))
     network.eval()(nets.x)
     assert seen['before'] is seen['i'] and seen['after'] is seen['out']
+
+
+def test_a_layer_that_is_replaced_or_deleted_takes_effect_at_once(nets):
+    network = nets.attached().eval()
+    expected = network(nets.x)
+    layers = dict(network.kd_layers)
+    network.kd_layers['early'] = nn.Identity()
+    replaced = network(nets.x)
+    assert not torch.allclose(replaced, expected, atol=1e-2)
+    del network.kd_layers['early']
+    assert torch.equal(network(nets.x), replaced)
+    network.kd_layers['early'] = layers['early']
+    assert torch.equal(network(nets.x), expected)

@@ -32,7 +32,7 @@ def _channels_last(value: Any) -> Any:
     return value
 
 
-class BriefForward:
+class EarlyExitForward:
     """Stands in for a teacher's ``forward``: with ``mode='loss'`` it ends after the last module read.
 
     How often modules that are read run is counted in the first forward pass with inputs of a shape,

@@ -1,0 +1,175 @@
+"""The declaration of a KD layer in a config: one dict that says all there is to say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.decisions import TeacherDecision
+from mmkdlayer.registry import MODELS
+
+#: Keys that say how a teacher supervises the layer: the distiller has them, the student alone does not.
+TEACHER_KEYS = ('teacher', 'teacher_index', 'decision', 'loss_weight')
+
+
+@dataclass(frozen=True)
+class KDLayerOptions:
+    """A KD layer: where it is, what it is, and what supervises it.
+
+    Attributes:
+        module: Name of the student module whose output passes through the layer.
+        in_channels: C, channels of the map there.
+        num_templates: K. It follows from ``decision``, and is stated only where there is none.
+        alpha: Weight of what is fed forward; None for the layer's default, 1.0.
+        output_index: Which output of a module that returns several.
+        layer: Further arguments of the layer (:class:`KDLayerConnector`, or another ``type``).
+        teacher: Name of the teacher module that supervises the layer.
+        teacher_index: Which of its outputs, where it returns several.
+        decision: What supervises the scores, a :class:`TeacherDecision` or its config; None for a layer
+            without supervision.
+        loss_weight: Weight of that loss.
+    """
+
+    module: str
+    in_channels: int
+    num_templates: int = 0
+    alpha: float | None = None
+    output_index: int | None = None
+    layer: Mapping[str, Any] = field(default_factory=dict)
+    teacher: str | None = None
+    teacher_index: int | None = None
+    decision: TeacherDecision | None = None
+    loss_weight: float = 1.0
+
+    def build_layer(self) -> nn.Module:
+        """The layer itself, with weights of its own."""
+        options = dict(in_channels=self.in_channels, num_templates=self.num_templates)
+        alpha = {} if self.alpha is None else dict(alpha=self.alpha)
+        return MODELS.build(
+            {'type': 'mmkdlayer.KDLayerConnector', **options, **alpha, **self.layer}
+        )
+
+
+KEYS = tuple(option.name for option in fields(KDLayerOptions))
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = dict(
+    module=(str, 'the name of a student module, such as "backbone.layer4"'),
+    in_channels=(int, 'a positive integer'),
+    num_templates=(int, 'a positive integer'),
+    alpha=((int, float), 'a number'),
+    output_index=(int, 'an integer'),
+    layer=(Mapping, 'a dict of further arguments of the layer'),
+    teacher=(str, 'the name of a teacher module, such as "backbone.layer4"'),
+    teacher_index=(int, 'an integer'),
+    decision=((Mapping, TeacherDecision), 'a dict such as dict(type="mmkdlayer.CentroidDecision")'),
+    loss_weight=((int, float), 'a number'),
+)
+
+
+def parse_kd_layers(
+    kd_layers: Mapping[str, Any] | None, owner: str, with_teacher: bool = True
+) -> dict[str, KDLayerOptions]:
+    """Read ``kd_layers`` of a config; decisions are built, and K is derived from them.
+
+    Args:
+        kd_layers: For each name, a dict with the keys of :class:`KDLayerOptions`.
+        owner: Whose argument it is, for messages.
+        with_teacher: Whether the owner has a teacher.
+
+    Raises:
+        ConfigError: A key is missing, unknown or of the wrong type, or keys contradict each other.
+        DecisionFileError: The file of a decision does not fit.
+    """
+    return {
+        name: _parse(name, given, owner, with_teacher) for name, given in (kd_layers or {}).items()
+    }
+
+
+def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOptions:
+    key = f'{owner}: kd_layers.{name}'
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ConfigError(f'{key}: a layer must have an identifier as its name, such as "inter".')
+    if not isinstance(given, Mapping):
+        raise ConfigError(
+            f'{key} must be a dict such as dict(module="backbone.layer4", in_channels=512, ...), but '
+            f'got {given!r}.'
+        )
+    given = {option: value for option, value in given.items() if value is not None}
+    for option, value in given.items():
+        _check_option(key, option, value, with_teacher)
+    for option in ('module', 'in_channels'):
+        if option not in given:
+            raise ConfigError(f'{key} lacks "{option}": expected {_TYPES[option][1]}.')
+    if ('decision' in given) != ('teacher' in given):
+        has, lacks = ('decision', 'teacher') if 'decision' in given else ('teacher', 'decision')
+        raise ConfigError(
+            f'{key} has "{has}" but not "{lacks}". A supervised layer needs both: the teacher module '
+            'that supervises it, and the decision that is made of its features. Leave both out for a '
+            'layer without supervision.'
+        )
+    if ('decision' in given) == ('num_templates' in given):
+        raise ConfigError(
+            f'{key}: num_templates follows from the decision. Take num_templates out.'
+            if 'decision' in given
+            else f'{key} lacks "num_templates", which a layer without a decision must state.'
+        )
+    if 'decision' in given:
+        given['decision'] = _build_decision(key, given['decision'])
+        given['num_templates'] = given['decision'].num_templates
+    return KDLayerOptions(**given)
+
+
+def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None:
+    if option not in KEYS:
+        near = get_close_matches(str(option), KEYS, n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else f'The keys are {", ".join(KEYS)}.'
+        raise ConfigError(
+            f'{key} has the unknown key "{option}". {hint} Further arguments of the layer, such as '
+            'template_scale or type, go into layer=dict(...).'
+        )
+    if option in TEACHER_KEYS and not with_teacher:
+        raise ConfigError(
+            f'{key} has "{option}", but there is no teacher here. Take {", ".join(TEACHER_KEYS)} out '
+            'and state num_templates.'
+        )
+    kind, expected = _TYPES[option]
+    least = 1 if expected == 'a positive integer' else None
+    if (
+        not isinstance(value, kind)
+        or isinstance(value, bool)
+        or (least is not None and value < least)
+    ):
+        raise ConfigError(f'{key}.{option} must be {expected}, but got {value!r}.')
+
+
+def _build_decision(key: str, given: Any) -> TeacherDecision:
+    decision = MODELS.build(dict(given)) if isinstance(given, Mapping) else given
+    if not isinstance(decision, TeacherDecision):
+        raise ConfigError(
+            f'{key}.decision must be a TeacherDecision, such as mmkdlayer.CentroidDecision, but it is '
+            f'a {type(decision).__name__}.'
+        )
+    return decision
+
+
+def standalone_kd_layers(kd_layers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """``kd_layers`` of a student alone, from those of a distiller: without teacher, with K stated.
+
+    Args:
+        kd_layers: As in the config of a :class:`KDLayerDistiller`. Files of decisions are not read.
+
+    Raises:
+        ConfigError: As :func:`parse_kd_layers`.
+    """
+    standalone = {}
+    for name, given in kd_layers.items():
+        own = {key: value for key, value in given.items() if key not in TEACHER_KEYS}
+        if given.get('decision') is not None:
+            unfitted = {key: value for key, value in given['decision'].items() if key != 'file'}
+            own['num_templates'] = _build_decision(f'kd_layers.{name}', unfitted).num_templates
+        standalone[name] = own
+    return standalone

@@ -1,0 +1,72 @@
+"""Labels of the images, as the student's forward pass is given them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmkdlayer.errors import DataError
+
+
+def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
+    """Labels of a batch of mmpretrain's data samples, after batch augments.
+
+    Args:
+        data_samples: A DataSample for each of N images.
+
+    Returns:
+        Class indices (N,), int64, or where the samples have ``gt_score`` (Mixup, CutMix, one-hot or
+        multi-label data) its values (N, C).
+
+    Raises:
+        DataError: There are no samples, one has no label, or one has several and no ``gt_score``.
+    """
+    for index, sample in enumerate(data_samples or ()):
+        if 'gt_score' not in sample and 'gt_label' not in sample:
+            raise DataError(
+                f'A decision over sub-classes needs the label of each image, but image {index} of the '
+                'batch has neither gt_label nor gt_score. Use a data set with labels, or a '
+                'CentroidDecision, which needs none.'
+            )
+    if not data_samples:
+        raise DataError(
+            'A decision over sub-classes needs the labels of the images, but the student was given '
+            'no data samples. Use a CentroidDecision, which needs none.'
+        )
+    if 'gt_score' in data_samples[0]:
+        return torch.stack([sample.gt_score for sample in data_samples])
+    labels = torch.cat([sample.gt_label.flatten() for sample in data_samples])
+    if len(labels) != len(data_samples):
+        raise DataError(
+            f'A decision over sub-classes needs one class for each image, but {len(data_samples)} '
+            f'images have {len(labels)} labels (multi-label data). Use a CentroidDecision, which needs '
+            'no labels.'
+        )
+    return labels
+
+
+class DataSampleRecorder:
+    """Forward pre-hook of a student that keeps the data samples of a pass with ``mode='loss'``.
+
+    A plain object, so that a deep copy of the student has one of its own and the student pickles.
+    """
+
+    def __init__(self) -> None:
+        self.data_samples: Sequence[Any] | None = None
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Keep what is given as ``data_samples``; arguments as those of mmengine's BaseModel."""
+        given = {**dict(zip(('inputs', 'data_samples', 'mode'), args)), **kwargs}
+        if given.get('mode') == 'loss':
+            self.data_samples = given.get('data_samples')
+
+    def labels(self) -> Tensor:
+        """Labels (N,) or (N, C) of the last such pass; see :func:`read_labels`."""
+        return read_labels(self.data_samples)
+
+    def release(self) -> None:
+        """Drop what is kept."""
+        self.data_samples = None

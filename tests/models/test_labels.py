@@ -1,0 +1,79 @@
+"""Labels of data samples, hard and soft, and those that can't be used."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from mmpretrain.structures import DataSample
+from torch import nn
+
+from mmkdlayer.errors import DataError
+from mmkdlayer.models.labels import DataSampleRecorder, read_labels
+
+
+def samples(*labels: int) -> list[DataSample]:
+    return [DataSample().set_gt_label(label) for label in labels]
+
+
+def test_hard_labels():
+    labels = read_labels(samples(2, 0, 1))
+    assert labels.tolist() == [2, 0, 1] and labels.dtype == torch.int64
+
+
+def test_scores_win_over_labels():
+    mixed = samples(0, 1)
+    for sample, score in zip(mixed, ([0.3, 0.7, 0.0], [0.0, 0.3, 0.7])):
+        sample.set_gt_score(torch.tensor(score))
+    torch.testing.assert_close(read_labels(mixed), torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.3, 0.7]]))
+
+
+@pytest.mark.parametrize(
+    ('given', 'message'),
+    [
+        (None, 'given no data samples'),
+        ([], 'given no data samples'),
+        ([DataSample().set_gt_label(1), DataSample()], 'image 1 of the batch has neither'),
+        (
+            [DataSample().set_gt_label([0, 2]), DataSample().set_gt_label(1)],
+            '2 images have 3 labels',
+        ),
+    ],
+)
+def test_labels_that_are_not_there(given, message):
+    with pytest.raises(DataError, match=f'{message}.*CentroidDecision'):
+        read_labels(given)
+
+
+class Student(nn.Module):
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return inputs
+
+
+def test_the_recorder_keeps_what_a_pass_for_the_loss_is_given():
+    student, recorder = Student(), DataSampleRecorder()
+    student.register_forward_pre_hook(recorder, with_kwargs=True)
+    for call in (
+        lambda given: student(torch.zeros(1), given, 'loss'),
+        lambda given: student(torch.zeros(1), given, mode='loss'),
+        lambda given: student(inputs=torch.zeros(1), data_samples=given, mode='loss'),
+    ):
+        call(samples(2))
+        student(torch.zeros(1), samples(0), mode='predict')
+        student(torch.zeros(1), samples(0))
+        assert recorder.labels().tolist() == [2]
+        recorder.release()
+        with pytest.raises(DataError):
+            recorder.labels()
+
+
+@pytest.mark.parametrize('twin_of', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_has_a_recorder_of_its_own(twin_of):
+    student, recorder = Student(), DataSampleRecorder()
+    student.recorder = recorder
+    student.register_forward_pre_hook(recorder, with_kwargs=True)
+    twin = twin_of(student)
+    twin(torch.zeros(1), samples(1), mode='loss')
+    assert twin.recorder.labels().tolist() == [1] and recorder.data_samples is None
