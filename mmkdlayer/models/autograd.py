@@ -11,7 +11,8 @@ def check_implementation(owner: str, implementation: str) -> None:
     """Raise a ConfigError where an argument ``implementation`` has an unknown value."""
     if implementation not in ('memory_efficient', 'reference'):
         raise ConfigError(
-            f"{owner}: implementation must be 'memory_efficient' or 'reference', but got {implementation!r}."
+            f"{owner}: implementation must be 'memory_efficient' or 'reference', but got "
+            f'{implementation!r}.'
         )
 
 

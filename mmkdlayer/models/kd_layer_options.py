@@ -137,12 +137,8 @@ def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None
             'and state num_templates.'
         )
     kind, expected = _TYPES[option]
-    least = 1 if expected == 'a positive integer' else None
-    if (
-        not isinstance(value, kind)
-        or isinstance(value, bool)
-        or (least is not None and value < least)
-    ):
+    fits = isinstance(value, kind) and not isinstance(value, bool)
+    if not fits or (option in ('in_channels', 'num_templates') and value < 1):
         raise ConfigError(f'{key}.{option} must be {expected}, but got {value!r}.')
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmkdlayer.models.products import MKLDNN_MIN_BATCH, _by_convolution, product, product_gradients
+from mmkdlayer.models.products import MKLDNN_MIN_BATCH as BATCH
+from mmkdlayer.models.products import _by_convolution, product, product_gradients
 
 
-@pytest.mark.parametrize(
-    'count', [1, 7, MKLDNN_MIN_BATCH, 4 * MKLDNN_MIN_BATCH, 4 * MKLDNN_MIN_BATCH + 3]
-)
+@pytest.mark.parametrize('count', [1, 7, BATCH, 4 * BATCH, 4 * BATCH + 3])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('strided', [False, True])
 def test_against_float64(count: int, dtype: torch.dtype, strided: bool) -> None:
@@ -36,6 +35,6 @@ def test_against_float64(count: int, dtype: torch.dtype, strided: bool) -> None:
 
 
 def test_convolutions_are_used_where_they_are_faster() -> None:
-    rows = torch.randn(4 * MKLDNN_MIN_BATCH, 5)
+    rows = torch.randn(4 * BATCH, 5)
     assert _by_convolution(rows) == torch.backends.mkldnn.is_available()
     assert not _by_convolution(rows.double()) and not _by_convolution(rows.to('meta'))

@@ -49,12 +49,12 @@ class KDLayerConnector(BaseModule):
         alpha: Weight of what the layer adds. 0 supervises without feeding forward.
         template_scale: First value of the learned scale s1.
         semantic_scale: First value of the learned scale s2.
-        implementation: 'memory_efficient' stores no K-channel tensor but the scores for the backward pass;
-            'reference' is the plain formula. Both give the same numbers, but for a hook on the scores
-            (or their ``retain_grad``): with 'memory_efficient' it sees the gradient from their losses, without
-            the part that comes through ``bn``. In eval mode, without gradients, with SyncBN, with
-            hooks on the children ``bn`` or ``semantics`` (as recorders have) and for small batches of
-            small maps, the plain formula runs.
+        implementation: 'memory_efficient' stores no K-channel tensor but the scores for the backward
+            pass; 'reference' is the plain formula. Both give the same numbers, but for a hook on the
+            scores (or their ``retain_grad``): with 'memory_efficient' it sees the gradient from their
+            losses, without the part that comes through ``bn``. In eval mode, without gradients, with
+            SyncBN, with hooks on the children ``bn`` or ``semantics`` (as recorders have) and for small
+            batches of small maps, the plain formula runs.
         init_cfg: Initialisation as in mmengine; None for the method's own.
 
     Raises:
@@ -120,7 +120,7 @@ class KDLayerConnector(BaseModule):
 
     @torch.compiler.disable  # it is in tiles already; not every torch can trace it
     def _memory_efficient(self, x: Tensor) -> Tensor:
-        """The values by the lean implementation."""
+        """The values by the memory-efficient implementation."""
         match = MemoryEfficientMatch(self.bn, self.semantics)
         scores = self.templates(x, by=match)
         return match.values() if scores is match.scores else self._explain(scores)

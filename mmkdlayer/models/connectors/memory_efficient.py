@@ -1,4 +1,24 @@
-"""The KD layer from feature map to values, which keeps the scores and nothing else of their size."""
+"""The KD layer from feature map to values, which keeps the scores and nothing else of their size.
+
+Notation: M = N*H*W positions, C channels, K templates, T the templates of one tile; a suffix gives a
+tensor's shape, ``d_x`` is the gradient dL/dx. Derivation, with x_i a unit vector, kernels w and semantic
+vectors u before normalisation, and the batch norm as ``a_k s_k + b_k``::
+
+    s_k = s1 * <w_k / |w_k|, x>        p_k = ReLU(a_k s_k + b_k)
+    v_c = s2 * <u_c / |u_c|, p> / |p|
+
+Of the tensors with K channels only s is stored, which the layer's loss needs anyway; the backward pass
+forms p again. With n = 1 / |p| and h_c = s2 * n * d_v_c / |u_c|::
+
+    d_p_k  = sum_c u_ck h_c - p_k * n^2 * sum_c d_v_c v_c
+    d_u_ck = sum_i h_c p_k  - u_ck / |u_c|^2 * sum_i d_v_c v_c
+
+The batch norm's backward pass and the gradient of w_k concern one template each, so d_s, to which what
+comes from the loss is added, exists for one tile at a time::
+
+    d_s_k  = a_k * (d_p_k - mean_i d_p_k - s^_k * mean_i (s^_k d_p_k)),   s^ normalised, where p_k > 0
+    d_w_k  = s1 / |w_k| * (g - <g, w_k / |w_k|> w_k / |w_k|),             g = sum_i d_s_k x_i
+"""
 
 from __future__ import annotations
 
@@ -20,190 +40,15 @@ TILE = 3 << 17
 DEVICE_TILE = 1 << 24
 #: Scores of a batch below which the plain formula is faster and its memory does not matter.
 MIN_SCORES = 1 << 17
-#: Templates in one tile at least, and what their number is a multiple of.
+#: The number of templates in a tile is a multiple of this.
 TILE_MULTIPLE = 64
 
 
-def _tiles(rows: Tensor) -> list[slice]:
-    """The templates in runs that are worked on together."""
-    count, templates = rows.shape
-    tile = TILE if rows.device.type == 'cpu' else DEVICE_TILE
-    width = TILE_MULTIPLE * max(1, tile // (count * TILE_MULTIPLE))
-    return [slice(start, min(start + width, templates)) for start in range(0, templates, width)]
-
-
-class _MatchAndExplain(torch.autograd.Function):
-    """Scores and values of rows x (unit vectors), tile by tile over the templates.
-
-    With kernels w, semantic vectors u (both before normalisation) and the batch norm ``a s + b``::
-
-        s_k = scale1 * <w_k / |w_k|, x>,  p_k = ReLU(a_k s_k + b_k),
-        v_c = scale2 * <u_c / |u_c|, p> / |p|
-
-    Of the tensors with K channels only s is stored, which the layer's loss needs anyway. The backward
-    pass forms p again; with n = 1 / |p|, h_c = scale2 * n * dL/dv_c / |u_c| and
-    e = n^2 * sum_c dL/dv_c * v_c::
-
-        dL/dp_k = sum_c u_ck h_c - e p_k
-        dL/du_ck = sum_i h_c p_k - u_ck / |u_c|^2 * sum_i dL/dv_c v_c
-
-    BN's backward pass and the gradient of w_k belong to each template alone, so the gradient of the
-    scores, to which what comes from the loss is added, exists for one tile at a time.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        kernel: Tensor,
-        scale: Tensor,
-        gain: Tensor,
-        shift: Tensor,
-        semantics: Tensor,
-        semantic_scale: Tensor,
-        mean: Tensor | None,
-        variance: Tensor | None,
-        eps: float,
-    ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.eps, ctx.batch_statistics = eps, mean is None
-        images, _, height, width = x.shape
-        # A tensor of its own, not a view of one: autograd handles views of outputs differently.
-        scores = torch.empty(
-            (images, kernel.size(0), height, width),
-            dtype=x.dtype,
-            device=x.device,
-            memory_format=torch.channels_last,
-        )
-        x_rows, rows = rows_of(x), scores.permute(0, 2, 3, 1).flatten(0, 2)
-        per_template = torch.linalg.vector_norm(kernel, dim=1).clamp_min_(EPS).reciprocal_()
-        per_channel = torch.linalg.vector_norm(semantics, dim=1).clamp_min_(EPS).reciprocal_()
-        if mean is None or variance is None:
-            mean, variance = torch.empty_like(gain), torch.empty_like(gain)
-        centre = x_rows.mean(0)
-        values = x.new_zeros(len(rows), semantics.size(0))
-        squares = x.new_zeros(len(rows))
-        for tile in _tiles(rows):
-            unit = kernel[tile] * (scale * per_template[tile])[:, None]
-            part = product(x_rows, unit)
-            rows[:, tile] = part
-            if ctx.batch_statistics:
-                mean[tile] = unit @ centre
-            assigned = part.sub_(mean[tile])
-            if ctx.batch_statistics:
-                variance[tile] = torch.linalg.vector_norm(assigned, dim=0).square_() / len(rows)
-            slope = gain[tile] * (variance[tile] + eps).rsqrt_()
-            torch.addcmul(shift[tile], assigned, slope, out=assigned).clamp_(min=0)
-            squares += torch.linalg.vector_norm(assigned, dim=1).square_()
-            values += product(assigned, semantics[:, tile])
-        norms = squares.sqrt_()
-        inverse = torch.where(norms > 0, norms.clamp_min(EPS).reciprocal(), 0.0)
-        values *= inverse[:, None]
-        values *= per_channel
-        ctx.save_for_backward(
-            x, kernel, scale, gain, shift, semantics, semantic_scale, mean, variance,
-            values, inverse, per_channel, scores, per_template,
-        )  # fmt: skip
-        ctx.mark_non_differentiable(mean, variance)
-        return scores, values * semantic_scale, mean, variance
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        refuse_second_derivative("KDLayerConnector (implementation='memory_efficient')")
-        saved = ctx.saved_tensors
-        with full_precision(saved[0]):  # it may be called under autocast too
-            return _backward(saved, grads[0], grads[1], ctx.eps, ctx.batch_statistics)
-
-
-def _backward(
-    saved: tuple[Tensor, ...],
-    from_scores: Tensor | None,
-    upstream: Tensor | None,
-    eps: float,
-    batch_statistics: bool,
-) -> tuple[Tensor | None, ...]:
-    """Gradients for the inputs, from those of the scores and of the values.
-
-    Nobody may have used the one or the other; what nothing came from gets no gradient.
-    """
-    x, kernel, scale, *explaining, scores, per_template = saved
-    x_rows, rows = rows_of(x), rows_of(scores)
-    score_grads = None if from_scores is None else rows_of(from_scores)
-    explain = None if upstream is None else _Explaining(explaining, upstream, eps, batch_statistics)
-    d_rows = torch.zeros_like(x_rows)
-    d_kernel, lengths = torch.empty_like(kernel), torch.empty_like(per_template)
-    for tile in _tiles(rows):
-        if explain is not None:
-            grad = explain.score_gradient(rows[:, tile], score_grads, tile)
-        elif score_grads is not None:
-            grad = score_grads[:, tile]
-        else:
-            return (None,) * 10
-        unit = kernel[tile] * per_template[tile, None]
-        d_part, d_unit = product_gradients(grad, x_rows, unit)
-        d_rows += d_part
-        lengths[tile] = (unit * d_unit).sum(1)
-        d_unit.sub_(unit.mul_(lengths[tile, None]))
-        torch.mul(d_unit, (scale * per_template[tile])[:, None], out=d_kernel[tile])
-    d_rows *= scale
-    rest = (None,) * 4 if explain is None else explain.gradients()
-    d_scale = lengths.sum().view_as(scale)
-    return maps_of(d_rows, x), d_kernel, d_scale, *rest, None, None, None
-
-
-class _Explaining:
-    """The backward pass from values to scores, a tile of templates at a time."""
-
-    def __init__(
-        self, saved: list[Tensor], upstream: Tensor, eps: float, batch_statistics: bool
-    ) -> None:
-        (self.gain, self.shift, self.semantics, self.semantic_scale, self.mean, variance,
-         values, inverse, per_channel) = saved  # fmt: skip
-        products = upstream * values
-        self.d_semantic_scale = products.sum().view_as(self.semantic_scale)
-        products *= self.semantic_scale
-        self.pull = (products.sum(1) * inverse.square())[:, None]
-        self.retract = (products.sum(0) * per_channel.square())[:, None]
-        self.outer = upstream * (self.semantic_scale * inverse)[:, None] * per_channel
-        self.spread = (variance + eps).rsqrt()
-        self.batch_statistics = batch_statistics
-        self.d_gain, self.d_shift = torch.empty_like(self.gain), torch.empty_like(self.shift)
-        self.d_semantics = torch.empty_like(self.semantics)
-
-    def score_gradient(self, part: Tensor, more: Tensor | None, tile: slice) -> Tensor:
-        """dL/ds of a tile.
-
-        Args:
-            part: Scores of the tile, (M, tile).
-            more: A gradient of all scores from elsewhere, (M, K), to be added.
-            tile: Which templates.
-        """
-        mean, spread, semantics = self.mean[tile], self.spread[tile], self.semantics[:, tile]
-        slope = self.gain[tile] * spread
-        assigned = torch.addcmul(self.shift[tile] - mean * slope, part, slope).clamp_(min=0)
-        grad, d_semantics = product_gradients(self.outer, assigned, semantics)
-        torch.addcmul(d_semantics, semantics, self.retract, value=-1, out=self.d_semantics[:, tile])
-        grad.addcmul_(assigned, self.pull, value=-1).mul_(assigned.sign_())
-        d_shift = self.d_shift[tile] = grad.sum(0)
-        torch.mul(part, grad, out=assigned)
-        d_gain = self.d_gain[tile] = (assigned.sum(0) - mean * d_shift) * spread
-        if self.batch_statistics:
-            tilt = d_gain * spread / -len(part)
-            grad.addcmul_(part, tilt).sub_(mean * tilt + d_shift / len(part))
-        if more is None:
-            return grad.mul_(slope)
-        return torch.addcmul(more[:, tile], grad, slope, out=grad)
-
-    def gradients(self) -> tuple[Tensor, ...]:
-        """Those of gain, shift, semantic vectors and semantic scale."""
-        return self.d_gain, self.d_shift, self.d_semantics, self.d_semantic_scale
-
-
 class MemoryEfficientMatch:
-    """What stands in for the templates' convolution: it gives the scores, and keeps the values.
+    """Stands in for the templates' convolution: it gives the scores, and keeps the values.
 
     Args:
-        bn: Over the K templates; its running statistics are updated by :meth:`values_of`.
+        bn: Over the K templates; its running statistics are updated by :meth:`values`.
         semantics: Makes values of the assignments.
     """
 
@@ -216,7 +61,7 @@ class MemoryEfficientMatch:
         running_mean, running_var = self.bn.running_mean, self.bn.running_var
         batch = self.bn.training or running_mean is None
         x = x.to(templates.weight.dtype)
-        self.scores, self.rows, self.mean, self.variance = _MatchAndExplain.apply(
+        self.scores, self.values_MC, self.mean_K, self.var_K = _MatchAndExplain.apply(
             x * inverse_norm(x),
             templates.weight.flatten(1),
             templates.scale,
@@ -235,8 +80,157 @@ class MemoryEfficientMatch:
         if bn.training and bn.running_mean is not None and bn.running_var is not None:
             momentum = float(bn.momentum or 0.0)
             with torch.no_grad():
-                positions = len(self.rows)
+                count = len(self.values_MC)
                 bn.num_batches_tracked.add_(1)  # type: ignore[union-attr]
-                bn.running_mean.lerp_(self.mean, momentum)
-                bn.running_var.lerp_(self.variance * (positions / (positions - 1)), momentum)
-        return maps_of(self.rows, self.scores)
+                bn.running_mean.lerp_(self.mean_K, momentum)
+                bn.running_var.lerp_(self.var_K * (count / (count - 1)), momentum)
+        return maps_of(self.values_MC, self.scores)
+
+
+class _MatchAndExplain(torch.autograd.Function):
+    """Scores and values of a map of unit vectors, tile by tile over the templates."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w_KC: Tensor,
+        s1: Tensor,
+        gain_K: Tensor,
+        shift_K: Tensor,
+        u_CK: Tensor,
+        s2: Tensor,
+        mean_K: Tensor | None,
+        var_K: Tensor | None,
+        eps: float,
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.eps, ctx.batch_statistics = eps, mean_K is None
+        images, _, height, width = x.shape
+        # A tensor of its own, not a view of one: autograd handles views of outputs differently.
+        scores = torch.empty(
+            (images, w_KC.size(0), height, width),
+            dtype=x.dtype,
+            device=x.device,
+            memory_format=torch.channels_last,
+        )
+        x_MC, s_MK = rows_of(x), scores.permute(0, 2, 3, 1).flatten(0, 2)
+        w_inverse_K = torch.linalg.vector_norm(w_KC, dim=1).clamp_min_(EPS).reciprocal_()
+        u_inverse_C = torch.linalg.vector_norm(u_CK, dim=1).clamp_min_(EPS).reciprocal_()
+        if mean_K is None or var_K is None:
+            mean_K, var_K = torch.empty_like(gain_K), torch.empty_like(gain_K)
+        x_mean_C = x_MC.mean(0)
+        v_MC = x.new_zeros(len(s_MK), u_CK.size(0))
+        squares_M = x.new_zeros(len(s_MK))
+        for tile in _tiles(s_MK):
+            unit_TC = w_KC[tile] * (s1 * w_inverse_K[tile])[:, None]
+            p_MT = product(x_MC, unit_TC)  # the scores, turned into the assignments in place
+            s_MK[:, tile] = p_MT
+            if ctx.batch_statistics:
+                mean_K[tile] = unit_TC @ x_mean_C
+            p_MT.sub_(mean_K[tile])
+            if ctx.batch_statistics:
+                var_K[tile] = torch.linalg.vector_norm(p_MT, dim=0).square_() / len(s_MK)
+            slope_T = gain_K[tile] * (var_K[tile] + eps).rsqrt_()
+            torch.addcmul(shift_K[tile], p_MT, slope_T, out=p_MT).clamp_(min=0)
+            squares_M += torch.linalg.vector_norm(p_MT, dim=1).square_()
+            v_MC += product(p_MT, u_CK[:, tile])
+        norm_M = squares_M.sqrt_()
+        p_inverse_M = torch.where(norm_M > 0, norm_M.clamp_min(EPS).reciprocal(), 0.0)
+        v_MC *= p_inverse_M[:, None]
+        v_MC *= u_inverse_C
+        ctx.save_for_backward(
+            x, w_KC, s1, w_inverse_K, scores,
+            gain_K, shift_K, u_CK, s2, mean_K, var_K, v_MC, p_inverse_M, u_inverse_C,
+        )  # fmt: skip
+        ctx.mark_non_differentiable(mean_K, var_K)
+        return scores, v_MC * s2, mean_K, var_K
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_second_derivative("KDLayerConnector (implementation='memory_efficient')")
+        d_scores, d_v_MC = grads[:2]
+        x, w_KC, s1, w_inverse_K, scores, *rest = ctx.saved_tensors
+        if d_scores is None and d_v_MC is None:
+            return (None,) * 10
+        with full_precision(x):  # it may be called under autocast too
+            x_MC, s_MK = rows_of(x), rows_of(scores)
+            loss_d_s_MK = None if d_scores is None else rows_of(d_scores)
+            explained = None
+            if d_v_MC is not None:
+                explained = _ExplainBackward(rest, d_v_MC, ctx.eps, ctx.batch_statistics)
+            d_x_MC = torch.zeros_like(x_MC)
+            d_w_KC, lengths_K = torch.empty_like(w_KC), torch.empty_like(w_inverse_K)
+            for tile in _tiles(s_MK):
+                d_s_MT = None if loss_d_s_MK is None else loss_d_s_MK[:, tile]
+                if explained is not None:
+                    d_s_MT = explained.score_gradient(s_MK[:, tile], d_s_MT, tile)
+                assert d_s_MT is not None
+                unit_TC = w_KC[tile] * w_inverse_K[tile, None]
+                d_part_MC, g_TC = product_gradients(d_s_MT, x_MC, unit_TC)
+                d_x_MC += d_part_MC
+                lengths_K[tile] = (unit_TC * g_TC).sum(1)
+                g_TC.sub_(unit_TC.mul_(lengths_K[tile, None]))
+                torch.mul(g_TC, (s1 * w_inverse_K[tile])[:, None], out=d_w_KC[tile])
+            d_x_MC *= s1
+        d_s1 = lengths_K.sum().view_as(s1)
+        d_rest = (None,) * 4 if explained is None else explained.parameter_gradients()
+        return maps_of(d_x_MC, x), d_w_KC, d_s1, *d_rest, None, None, None
+
+
+class _ExplainBackward:
+    """The backward pass from values to scores, a tile of templates at a time."""
+
+    def __init__(
+        self, saved: list[Tensor], d_v_MC: Tensor, eps: float, batch_statistics: bool
+    ) -> None:
+        (self.gain_K, self.shift_K, self.u_CK, self.s2, self.mean_K, var_K,
+         v_MC, p_inverse_M, u_inverse_C) = saved  # fmt: skip
+        # v_MC is without s2, as it was saved.
+        agreement_MC = d_v_MC * v_MC
+        self.d_s2 = agreement_MC.sum().view_as(self.s2)
+        agreement_MC *= self.s2
+        self.p_factor_M1 = (agreement_MC.sum(1) * p_inverse_M.square())[:, None]
+        self.u_factor_C1 = (agreement_MC.sum(0) * u_inverse_C.square())[:, None]
+        self.h_MC = d_v_MC * (self.s2 * p_inverse_M)[:, None] * u_inverse_C
+        self.deviation_inverse_K = (var_K + eps).rsqrt()
+        self.batch_statistics = batch_statistics
+        self.d_gain_K, self.d_shift_K = torch.empty_like(self.gain_K), torch.empty_like(self.gain_K)
+        self.d_u_CK = torch.empty_like(self.u_CK)
+
+    def score_gradient(self, s_MT: Tensor, loss_d_s_MT: Tensor | None, tile: slice) -> Tensor:
+        """The gradient d_s of a tile, (M, T).
+
+        Args:
+            s_MT: Scores of the tile.
+            loss_d_s_MT: A gradient of the scores from elsewhere, to be added.
+            tile: Which templates.
+        """
+        mean_T, u_CT = self.mean_K[tile], self.u_CK[:, tile]
+        inverse_T = self.deviation_inverse_K[tile]
+        slope_T = self.gain_K[tile] * inverse_T
+        p_MT = torch.addcmul(self.shift_K[tile] - mean_T * slope_T, s_MT, slope_T).clamp_(min=0)
+        d_p_MT, d_u_CT = product_gradients(self.h_MC, p_MT, u_CT)
+        torch.addcmul(d_u_CT, u_CT, self.u_factor_C1, value=-1, out=self.d_u_CK[:, tile])
+        d_p_MT.addcmul_(p_MT, self.p_factor_M1, value=-1).mul_(p_MT.sign_())
+        d_shift_T = self.d_shift_K[tile] = d_p_MT.sum(0)
+        torch.mul(s_MT, d_p_MT, out=p_MT)
+        d_gain_T = self.d_gain_K[tile] = (p_MT.sum(0) - mean_T * d_shift_T) * inverse_T
+        if self.batch_statistics:
+            tilt_T = d_gain_T * inverse_T / -len(s_MT)
+            d_p_MT.addcmul_(s_MT, tilt_T).sub_(mean_T * tilt_T + d_shift_T / len(s_MT))
+        if loss_d_s_MT is None:
+            return d_p_MT.mul_(slope_T)
+        return torch.addcmul(loss_d_s_MT, d_p_MT, slope_T, out=d_p_MT)
+
+    def parameter_gradients(self) -> tuple[Tensor, ...]:
+        """Those of the batch norm's gain and shift, of the semantic vectors and of their scale."""
+        return self.d_gain_K, self.d_shift_K, self.d_u_CK, self.d_s2
+
+
+def _tiles(s_MK: Tensor) -> list[slice]:
+    """The templates in runs that are worked on together."""
+    count, templates = s_MK.shape
+    tile = TILE if s_MK.device.type == 'cpu' else DEVICE_TILE
+    width = TILE_MULTIPLE * max(1, tile // (count * TILE_MULTIPLE))
+    return [slice(start, min(start + width, templates)) for start in range(0, templates, width)]

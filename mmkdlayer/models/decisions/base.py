@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Callable, ClassVar
 
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError, DataError, DecisionFileError, UnfittedDecisionError
+from mmkdlayer.models.layout import maps_of
 from mmkdlayer.models.precision import full_precision
 
 from .files import (
@@ -29,35 +31,16 @@ class TableStore(dict):
         return TableStore(self)
 
 
-class Table:
-    """A tensor of a decision; reading it before the decision is fitted is a clear error."""
-
-    def __init__(self, description: str) -> None:
-        self.description = description
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __get__(self, decision: Any, owner: type) -> Any:
-        if decision is None:
-            return self
-        decision.require_fitted()
-        return decision._tables[self.name]
-
-
 class _ClassOrInstanceMethod:
     """``Decision.load(path)`` makes a decision, ``decision.load(path)`` fills one."""
 
     def __init__(self, function: Callable) -> None:
         self.function = function
-        self.__doc__ = function.__doc__
 
     def __get__(self, instance: Any, owner: type) -> Callable:
-        def load(path: str | os.PathLike) -> Any:
-            return self.function(owner, instance, path)
-
-        load.__doc__ = self.__doc__
-        return load
+        return functools.update_wrapper(
+            functools.partial(self.function, owner, instance), self.function
+        )
 
 
 def require(condition: Tensor, message: Callable[[], str]) -> None:
@@ -112,8 +95,12 @@ class TeacherDecision(nn.Module):
     """Base of the decisions: for each position, a distribution over K templates.
 
     The tables are constants, not state: they are no parameters and no buffers, so checkpoints do not
-    carry them, and averaged copies of a model share them. They move to the device of the features on
-    first use.
+    carry them, and averaged copies of a model share them. Each is an attribute of its name, whose
+    reading before the decision is fitted is a clear error. What a step needs of them is computed once
+    (:meth:`prepare`) and stays on the device of the features.
+
+    A subclass says which tables it has and how it decides: :meth:`target`, or :meth:`row_targets` where
+    a tensor of positions by templates is to be avoided.
 
     Args:
         file: Decision file to load. None builds an unfitted decision.
@@ -133,6 +120,13 @@ class TeacherDecision(nn.Module):
         self.file = None if file is None else os.fspath(file)
         if self.file is not None:
             self.load(self.file)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.table_names:
+            self.require_fitted()
+            if name in self._tables:
+                return self._tables[name]
+        return super().__getattr__(name)
 
     @property
     def num_templates(self) -> int:
@@ -161,8 +155,12 @@ class TeacherDecision(nn.Module):
         raise NotImplementedError
 
     def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
-        """Probabilities (N, K, H, W) for pooled teacher features (N, D, H, W)."""
-        raise NotImplementedError
+        """Probabilities (N, K, H, W) for pooled teacher features (N, D, H, W), in float32 or better."""
+        targets = self.row_targets(feature, gt_label)
+        images, _, height, width = feature.shape
+        rows = feature.new_zeros(images * height * width, self.num_templates)
+        targets.subtract_from(slice(0, len(rows)), rows)
+        return maps_of(rows.neg_(), feature)
 
     def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> RowTargets:
         """The same probabilities, for a loss that asks for some positions at a time.
@@ -178,8 +176,8 @@ class TeacherDecision(nn.Module):
         return DenseTargets(target, feature.size(2) * feature.size(3))
 
     def prepare(self, tables: dict[str, Tensor]) -> dict[str, Any]:
-        """What :meth:`row_targets` needs, computed once from the tables: tensors by name."""
-        return {}
+        """What deciding needs, computed once from the tables: tensors, or what has their ``to``."""
+        return tables
 
     def prepared_for(self, like: Tensor) -> dict[str, Any]:
         """What :meth:`prepare` gives, on the device of a tensor and at least in float32."""
@@ -227,21 +225,6 @@ class TeacherDecision(nn.Module):
         """Take the tables and the provenance of another decision of the same kind and sizes."""
         self.set_tables(**fitted._tables)
         self.provenance = fitted.provenance
-
-    def tables_for(self, like: Tensor, *names: str) -> dict[str, Tensor]:
-        """Tables on the device of a tensor (they stay there) and at least in float32.
-
-        Args:
-            like: The tensor.
-            names: Which tables; all without.
-        """
-        self.require_fitted()
-        asked = {name: self._tables[name] for name in names or self._tables}
-        if any(table.device != like.device for table in asked.values()):
-            asked = {name: table.to(like.device) for name, table in asked.items()}
-            self._tables = TableStore(self._tables, **asked)
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        return {name: table.to(dtype) for name, table in asked.items()}
 
     def check_features(self, feature: Tensor) -> None:
         """Raise a ConfigError where the features have other channels than the tables."""

@@ -12,7 +12,7 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.layout import rows_of
 from mmkdlayer.registry import MODELS
 
-from .base import Table, TeacherDecision
+from .base import TeacherDecision
 from .row_targets import SoftmaxTargets
 
 
@@ -22,6 +22,8 @@ class CentroidDecision(TeacherDecision):
 
     Source: letKD (BMVC 2023), section 3.2, for the penultimate layer. The paper's pseudo code leaves
     the minus sign out; the minus is right.
+
+    Table: ``centroids`` (K, D).
 
     Args:
         num_centroids: K.
@@ -33,8 +35,6 @@ class CentroidDecision(TeacherDecision):
     """
 
     table_names = ('centroids',)
-
-    centroids = Table('(K, D)')
 
     def __init__(
         self,
@@ -102,19 +102,12 @@ class CentroidDecision(TeacherDecision):
         if not bool(torch.isfinite(table).all()):
             raise ConfigError('CentroidDecision: the centroids hold values that are not finite.')
 
-    def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
-        """Probabilities (N, K, H, W) for pooled features (N, D, H, W); the label is not used.
+    def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> SoftmaxTargets:
+        """Targets of pooled features (N, D, H, W); the label is not used.
 
         Distances are taken from the code book's mean, because the expanded square loses precision
         when the features are far from the origin. ``|f|^2`` cancels in the softmax.
         """
-        prepared = self.prepared_for(feature)
-        rows = feature.permute(0, 2, 3, 1) - prepared['mean']
-        logits = torch.matmul(rows, prepared['weight'].t()) + prepared['bias']
-        return logits.softmax(3).permute(0, 3, 1, 2)
-
-    def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> SoftmaxTargets:
-        """The same for a loss that asks for some positions at a time."""
         prepared = self.prepared_for(feature)
         rows = rows_of(feature) - prepared['mean']
         return SoftmaxTargets(rows, prepared['weight'], prepared['bias'])

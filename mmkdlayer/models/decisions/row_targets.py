@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Callable
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from mmkdlayer.models.products import product
 
-from .table_rows import SparseRows
+from .table_rows import TableRows
 
 
 class RowTargets:
@@ -93,99 +92,38 @@ class SoftmaxTargets(RowTargets):
         grad.sub_(torch.softmax(logits, 1))
 
 
-class LookedUpTargets(RowTargets):
-    """Rows of a dense table.
+class TableTargets(RowTargets):
+    """Rows of a table, one for each position, or a mixture of several.
 
     Args:
-        table: Shape (K, K).
-        entropies: ``sum_k p_k log p_k`` of each row, shape (K,).
-        index: Which row each position has, shape (M,), int64.
+        rows: The table.
+        entropies: ``sum_k p_k log p_k`` of each row of it, shape (K,).
+        index: Which row each position has, shape (M,), int64; for a mixture (parts, M).
+        shares: Share of each part of a mixture, shape (parts, M); None for one row alone.
     """
 
-    def __init__(self, table: Tensor, entropies: Tensor, index: Tensor) -> None:
-        self.table, self.entropies, self.index = table, entropies, index
-
-    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
-        """See :class:`RowTargets`."""
-        index = self.index[rows]
-        target = self.table.index_select(0, index)
-        return self.entropies[index].sum() - torch.dot(target.flatten(), scores.flatten())
-
-    def subtract_from(self, rows: slice, grad: Tensor) -> None:
-        """See :class:`RowTargets`."""
-        grad.sub_(self.table.index_select(0, self.index[rows]))
-
-    def add_to(self, rows: slice, total: Tensor, share: Tensor) -> None:
-        """Add p times the share of each row (rows,) to a tensor (rows, K), in place."""
-        total.addcmul_(self.table.index_select(0, self.index[rows]), share[:, None])
-
-
-class SparseTargets(RowTargets):
-    """Rows of a sparse table; each is looked up as if it were as long as the longest.
-
-    So the sizes do not depend on the data, and nothing waits for the device.
-
-    Args:
-        table: The rows.
-        entropies: ``sum_k p_k log p_k`` of each row, shape (K,).
-        index: Which row each position has, shape (M,), int64.
-    """
-
-    def __init__(self, table: SparseRows, entropies: Tensor, index: Tensor) -> None:
-        self.table, self.entropies, self.index = table, entropies, index
-
-    def _entries(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Columns and values, both (rows, longest); 0 at column 0 beyond a row's end."""
-        starts, columns, values, longest = self.table
-        places = starts[index, None] + torch.arange(longest, device=index.device)
-        beyond = places >= starts[index + 1, None]
-        places = places.masked_fill_(beyond, 0)
-        return (
-            columns[places].masked_fill_(beyond, 0),
-            values[places].masked_fill_(beyond, 0),
-        )
-
-    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
-        """See :class:`RowTargets`."""
-        index = self.index[rows]
-        columns, values = self._entries(index)
-        found = scores.gather(1, columns)
-        return self.entropies[index].sum() - torch.dot(values.flatten(), found.flatten())
-
-    def subtract_from(self, rows: slice, grad: Tensor) -> None:
-        """See :class:`RowTargets`."""
-        columns, values = self._entries(self.index[rows])
-        grad.scatter_add_(1, columns, values.neg_())
-
-    def add_to(self, rows: slice, total: Tensor, share: Tensor) -> None:
-        """Add p times the share of each row (rows,) to a tensor (rows, K), in place."""
-        columns, values = self._entries(self.index[rows])
-        total.scatter_add_(1, columns, values.mul_(share[:, None]))
-
-
-class MixedTargets(RowTargets):
-    """Sums of rows that were looked up, each with its share; dense for the rows asked for.
-
-    Args:
-        parts: The rows of each part of the mixture.
-        shares: Their shares, shape (parts, M).
-    """
-
-    def __init__(self, parts: Sequence[LookedUpTargets | SparseTargets], shares: Tensor) -> None:
-        self.parts, self.shares = parts, shares
-
-    def _rows(self, rows: slice, like: Tensor) -> Tensor:
-        target = torch.zeros_like(like)
-        for part, share in zip(self.parts, self.shares[:, rows]):
-            part.add_to(rows, target, share)
-        return target
+    def __init__(
+        self, rows: TableRows, entropies: Tensor, index: Tensor, shares: Tensor | None = None
+    ) -> None:
+        self.table, self.entropies, self.index, self.shares = rows, entropies, index, shares
 
     def divergence(self, rows: slice, scores: Tensor) -> Tensor:
         """See :class:`RowTargets`; 0 log 0 is 0."""
-        target = self._rows(rows, scores)
+        if self.shares is None:
+            index = self.index[rows]
+            return self.entropies[index].sum() - self.table.dot(index, scores)
+        target = torch.zeros_like(scores)
+        self._add_to(target, rows, 1)
         return torch.special.xlogy(target, target).sub_(target * scores).sum()
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
-        for part, share in zip(self.parts, self.shares[:, rows]):
-            part.add_to(rows, grad, -share)
+        self._add_to(grad, rows, -1)
+
+    def _add_to(self, total: Tensor, rows: slice, sign: int) -> None:
+        """Add p, or subtract it, in place from a tensor (rows, K)."""
+        if self.shares is None:
+            self.table.add_to(total, self.index[rows], None, sign)
+            return
+        for index, share in zip(self.index[:, rows], self.shares[:, rows]):
+            self.table.add_to(total, index, share, sign)

@@ -9,17 +9,13 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.layout import maps_of
 from mmkdlayer.registry import MODELS
 
-from .base import Table, TeacherDecision, require
-from .row_targets import (
-    LookedUpTargets,
-    MixedTargets,
-    RowTargets,
-    SparseTargets,
-)
+from .base import TeacherDecision, require
+from .row_targets import DenseTargets, RowTargets, TableTargets
 from .subclass_checks import check_subclass_tables
-from .table_rows import SparseRows, look_up_form
+from .table_rows import prepare_rows
 
 #: Classes in a soft label up to which their rows are looked up instead of multiplied with the table.
 MOST_LOOK_UPS = 8
@@ -48,6 +44,9 @@ class SubclassDecision(TeacherDecision):
     ``mixed_classes`` says it) each costs a look-up; else a mixture costs a product with the table,
     (positions, C*M) x (C*M, C*M), in the forward and in the backward pass.
 
+    Tables: ``projection`` (L, D), ``offset`` (L,), ``centers`` (C*M, L), ``decisions`` (C*M, C*M), whose
+    rows sum to 1, dense or torch-sparse, and ``prototypes`` (C*M, L).
+
     Args:
         num_classes: C.
         num_subclasses: M, clusters inside each class. K = C*M.
@@ -63,11 +62,6 @@ class SubclassDecision(TeacherDecision):
 
     needs_labels = True
     table_names = ('projection', 'offset', 'centers', 'decisions', 'prototypes')
-
-    projection = Table('(L, D)')
-    offset = Table('(L,)')
-    centers = Table('(C*M, L)')
-    decisions = Table('(C*M, C*M), rows sum to 1, dense or torch-sparse')
 
     def __init__(
         self,
@@ -176,9 +170,9 @@ class SubclassDecision(TeacherDecision):
 
     def project(self, feature: Tensor) -> Tensor:
         """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
-        tables = self.tables_for(feature, 'projection', 'offset')
-        z = torch.matmul(tables['projection'], feature.flatten(2))
-        return z + tables['offset'][:, None]
+        prepared = self.prepared_for(feature)
+        z = torch.matmul(prepared['projection'], feature.flatten(2))
+        return z + prepared['offset'][:, None]
 
     def nearest_subclasses(self, feature: Tensor, label: Tensor) -> Tensor:
         """The sub-class of each position among those of its image's class.
@@ -190,9 +184,7 @@ class SubclassDecision(TeacherDecision):
         Returns:
             Rows of the decision table, shape (N, H*W), int64.
         """
-        own = self.tables_for(feature, 'centers')['centers'].unflatten(0, (self.num_classes, -1))[
-            label
-        ]
+        own = self.prepared_for(feature)['centers'].unflatten(0, (self.num_classes, -1))[label]
         # From the mean of the class's centers: the expanded square, in which |z|^2 is left out because
         # it is the same for all of them, loses precision far from the origin.
         mean = own.mean(1, keepdim=True)
@@ -239,63 +231,45 @@ class SubclassDecision(TeacherDecision):
             )
         return label
 
-    def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
-        """Probabilities (N, K, H, W) for pooled features (N, D, H, W) and labels (N,) or (N, C)."""
-        assert gt_label is not None  # check_label has seen to it
-        label = gt_label
-        table = self.tables_for(feature, 'decisions')['decisions']
-        if label.is_floating_point():
-            target = self._mixture(feature, label.to(feature.dtype), table)
-        else:
-            rows = self.nearest_subclasses(feature, label)
-            picked = table.index_select(0, rows.flatten())
-            picked = picked.to_dense() if picked.is_sparse else picked
-            target = picked.unflatten(0, rows.shape).transpose(1, 2)
-        return target.unflatten(2, feature.shape[2:])
-
     def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> RowTargets:
-        """The same for a loss that asks for some positions at a time: rows are looked up."""
+        """Targets of pooled features (N, D, H, W) and labels (N,) or (N, C): rows are looked up."""
         assert gt_label is not None  # check_label has seen to it
+        prepared = self.prepared_for(feature)
+        table = dict(rows=prepared['rows'], entropies=prepared['entropies'])
         if not gt_label.is_floating_point():
-            return self._look_up(feature, gt_label)
+            return TableTargets(**table, index=self.nearest_subclasses(feature, gt_label).flatten())
+        label = gt_label.to(feature.dtype)
+        area = feature.size(2) * feature.size(3)
         mixed = self.mixed_classes
-        if mixed is None and gt_label.device.type == 'cpu':
-            mixed = int((gt_label > 0).sum(1).max())  # nothing to wait for
+        if mixed is None and label.device.type == 'cpu':
+            mixed = int((label > 0).sum(1).max())  # nothing to wait for
         if mixed is None or mixed > MOST_LOOK_UPS:
-            return super().row_targets(feature, gt_label)
-        shares, classes = gt_label.to(feature.dtype).topk(min(mixed, self.num_classes), dim=1)
+            return DenseTargets(lambda images: self._mixture(feature[images], label[images]), area)
+        shares, classes = label.topk(min(mixed, self.num_classes), dim=1)
         require(
-            (gt_label.sum(1) - shares.sum(1) < 1e-3).all(),
+            (label.sum(1) - shares.sum(1) < 1e-3).all(),
             lambda: (
                 f'SubclassDecision: mixed_classes={mixed}, but a soft label has more classes. Set '
                 'mixed_classes to how many classes are mixed at most, or to None.'
             ),
         )
-        area = feature.size(2) * feature.size(3)
-        return MixedTargets(
-            [self._look_up(feature, label) for label in classes.t()],
-            shares.t().repeat_interleave(area, dim=1),
-        )
-
-    def _look_up(self, feature: Tensor, label: Tensor) -> LookedUpTargets | SparseTargets:
-        """The rows of the table for one class of each image."""
-        index = self.nearest_subclasses(feature, label).flatten()
-        prepared = self.prepared_for(feature)
-        table, entropies = prepared['table'], prepared['entropies']
-        if isinstance(table, SparseRows):
-            return SparseTargets(table, entropies, index)
-        return LookedUpTargets(table, entropies, index)
+        index = [self.nearest_subclasses(feature, part).flatten() for part in classes.t()]
+        shares = shares.t().repeat_interleave(area, dim=1)
+        return TableTargets(**table, index=torch.stack(index), shares=shares)
 
     def prepare(self, tables: dict[str, Tensor]) -> dict[str, Any]:
-        """The table in the form in which its rows are looked up fastest, and their entropies."""
-        return look_up_form(tables['decisions'])
+        """The table in the form in which its rows are looked up fastest, and the tables before it."""
+        names = ('projection', 'offset', 'centers')
+        return {**{name: tables[name] for name in names}, **prepare_rows(tables['decisions'])}
 
-    def _mixture(self, feature: Tensor, label: Tensor, table: Tensor) -> Tensor:
-        """Soft labels (N, C): weights on the nearest sub-class of every class, times the table.
+    def _mixture(self, feature: Tensor, label: Tensor) -> Tensor:
+        """Targets (N, K, H, W) of soft labels (N, C), without asking the device how many are mixed.
 
-        One product serves any number of classes in the mixture, without asking the device how many.
+        Weights on the nearest sub-class of every class, times the table: one product, whatever the
+        number of classes.
         """
-        centers = self.tables_for(feature, 'centers')['centers']
+        prepared = self.prepared_for(feature)
+        centers = prepared['centers']
         origin = centers.mean(0)
         z = self.project(feature) - origin[:, None]
         # Each class's centers from their mean, as for hard labels.
@@ -308,11 +282,8 @@ class SubclassDecision(TeacherDecision):
         weights = distances.new_zeros(distances.shape).unflatten(1, (self.num_classes, -1))
         weights.scatter_(2, nearest, label[:, :, None, None].expand_as(nearest))
         weights = weights.flatten(1, 2)
-        positions = weights.transpose(1, 2).flatten(0, 1)
-        mixed = (
-            torch.sparse.mm(table.t(), positions.t()).t() if table.is_sparse else positions @ table
-        )
-        return mixed.unflatten(0, (weights.size(0), -1)).transpose(1, 2)
+        mixed = prepared['rows'].mix(weights.transpose(1, 2).flatten(0, 1))
+        return maps_of(mixed, feature)
 
     def extra_repr(self) -> str:
         """Sizes and state, for ``print(model)``."""

@@ -1,8 +1,8 @@
-"""A table of decisions in the form in which its rows are looked up."""
+"""A table of decisions in the form in which its rows are looked up: dense, or sparse."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union
 
 import torch
 from torch import Tensor
@@ -13,8 +13,56 @@ SPARSE_SHARE = 1 / 8
 LARGEST_DENSE = 1 << 28
 
 
+def prepare_rows(table: Tensor) -> dict[str, Any]:
+    """A table (K, K), dense or torch-sparse, for look-ups in the training step.
+
+    Returns:
+        ``rows``, :class:`DenseRows` or :class:`SparseRows`, and ``entropies``, ``sum_k p_k log p_k`` of
+        each row, shape (K,).
+    """
+    most = table.size(1) * SPARSE_SHARE
+    if not table.is_sparse and int((table != 0).sum(1).max()) > most:
+        parts = [torch.special.xlogy(part, part).sum(1) for part in table.split(1024)]
+        return dict(rows=DenseRows(table), entropies=torch.cat(parts))
+    rows = SparseRows.of(table)
+    powers = torch.special.xlogy(rows.values, rows.values)
+    entropies = powers.new_zeros(table.size(0)).index_add_(0, rows.owners(), powers)
+    if rows.longest > most and table.numel() <= LARGEST_DENSE:
+        return dict(rows=DenseRows(table.to_dense()), entropies=entropies)
+    return dict(rows=rows, entropies=entropies)
+
+
+class DenseRows(NamedTuple):
+    """A table (K, K)."""
+
+    table: Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> DenseRows:
+        """The same on a device, with values of a dtype."""
+        return DenseRows(self.table.to(device, dtype))
+
+    def dot(self, index: Tensor, scores: Tensor) -> Tensor:
+        """``sum_i <row_index(i), scores_i>``, a scalar, for an index (M,) and scores (M, K)."""
+        return torch.dot(self.table.index_select(0, index).flatten(), scores.flatten())
+
+    def add_to(self, total: Tensor, index: Tensor, share: Tensor | None, sign: int = 1) -> None:
+        """Add ``sign * share_i * row_index(i)`` to row i of a tensor (M, K), in place."""
+        rows = self.table.index_select(0, index)
+        if share is None:
+            total.add_(rows, alpha=sign)
+        else:
+            total.addcmul_(rows, share[:, None], value=sign)
+
+    def mix(self, weights: Tensor) -> Tensor:
+        """``weights @ table``, for weights (M, K)."""
+        return weights @ self.table
+
+
 class SparseRows(NamedTuple):
     """A table whose rows are mostly zero, row after row (as in CSR).
+
+    A row is looked up as if it were as long as the longest, so the sizes do not depend on the data,
+    and nothing waits for the device.
 
     Attributes:
         starts: Where each row begins, and the end of the last, shape (K + 1,), int64.
@@ -50,21 +98,35 @@ class SparseRows(NamedTuple):
             self.longest,
         )
 
+    def dot(self, index: Tensor, scores: Tensor) -> Tensor:
+        """As :meth:`DenseRows.dot`."""
+        columns, values = self._entries(index)
+        return torch.dot(values.flatten(), scores.gather(1, columns).flatten())
 
-def look_up_form(table: Tensor) -> dict[str, Any]:
-    """A table (K, K), dense or torch-sparse, for look-ups in the training step.
+    def add_to(self, total: Tensor, index: Tensor, share: Tensor | None, sign: int = 1) -> None:
+        """As :meth:`DenseRows.add_to`."""
+        columns, values = self._entries(index)
+        if share is not None:
+            values.mul_(share[:, None])
+        total.scatter_add_(1, columns, values if sign == 1 else values.neg_())
 
-    Returns:
-        ``table``, a dense tensor or :class:`SparseRows`, and ``entropies``, ``sum_k p_k log p_k`` of
-        each row, shape (K,).
-    """
-    most = table.size(1) * SPARSE_SHARE
-    if not table.is_sparse and int((table != 0).sum(1).max()) > most:
-        parts = [torch.special.xlogy(part, part).sum(1) for part in table.split(1024)]
-        return dict(table=table, entropies=torch.cat(parts))
-    rows = SparseRows.of(table)
-    powers = torch.special.xlogy(rows.values, rows.values)
-    entropies = powers.new_zeros(table.size(0)).index_add_(0, rows.owners(), powers)
-    if rows.longest > most and table.numel() <= LARGEST_DENSE:
-        return dict(table=table.to_dense(), entropies=entropies)
-    return dict(table=rows, entropies=entropies)
+    def mix(self, weights: Tensor) -> Tensor:
+        """As :meth:`DenseRows.mix`."""
+        size = (weights.size(1), weights.size(1))
+        transposed = torch.sparse_coo_tensor(
+            torch.stack([self.columns, self.owners()]), self.values, size, check_invariants=False
+        )
+        return torch.sparse.mm(transposed, weights.t()).t()
+
+    def _entries(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns and values, both (M, longest); 0 at column 0 beyond a row's end."""
+        places = self.starts[index, None] + torch.arange(self.longest, device=index.device)
+        beyond = places >= self.starts[index + 1, None]
+        places = places.masked_fill_(beyond, 0)
+        return (
+            self.columns[places].masked_fill_(beyond, 0),
+            self.values[places].masked_fill_(beyond, 0),
+        )
+
+
+TableRows = Union[DenseRows, SparseRows]

@@ -35,8 +35,8 @@ class KDLayerDistiller(ConfigurableDistiller):
     the student's forward pass is given, where the decision needs labels.
 
     All other connectors, recorders, deliveries and losses work as in mmrazor. A recorder of the named
-    module sees the KD layer's output; its input is recorded as the input of ``kd_layers.<name>``, and its
-    raw scores as the output of ``kd_layers.<name>.templates``.
+    module sees the KD layer's output; its input is recorded as the input of ``kd_layers.<name>``, and
+    its raw scores as the output of ``kd_layers.<name>.templates``.
 
     A teacher that is not trained stays in eval mode as a whole, and is left out of the state dict:
     its weights are constants that have a file of their own.

@@ -79,9 +79,9 @@ class TeacherDecisionLoss(nn.Module):
     Args:
         decision: A :class:`TeacherDecision` or its config.
         loss_weight: Weight of the loss.
-        implementation: 'memory_efficient' keeps the scores alone for the backward pass and forms one tensor of
-            their size there; 'reference' is the plain formula, with dense targets. Both give the same
-            numbers.
+        implementation: 'memory_efficient' keeps the scores alone for the backward pass and forms one
+            tensor of their size there; 'reference' is the plain formula, with dense targets. Both give
+            the same numbers.
 
     Raises:
         ConfigError: The decision is none, or the implementation is not known.
@@ -147,7 +147,7 @@ class TeacherDecisionLoss(nn.Module):
 
     @torch.compiler.disable  # it is in chunks already; not every torch can trace it
     def _memory_efficient(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
-        """The divergence by the lean implementation."""
+        """The divergence by the memory-efficient implementation."""
         with torch.no_grad():
             targets = self.decision.row_targets(feature, gt_label)
         # In the wider of the two precisions, as the plain formula.

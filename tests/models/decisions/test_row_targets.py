@@ -9,12 +9,10 @@ from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models import CentroidDecision, SubclassDecision, TeacherDecision
 from mmkdlayer.models.decisions.row_targets import (
     DenseTargets,
-    LookedUpTargets,
-    MixedTargets,
     SoftmaxTargets,
-    SparseTargets,
+    TableTargets,
 )
-from mmkdlayer.models.decisions.table_rows import SparseRows
+from mmkdlayer.models.decisions.table_rows import DenseRows, SparseRows
 
 CLASSES, SIZE, CHANNELS = 16, 32, 4
 
@@ -38,19 +36,21 @@ def make(kind: str) -> TeacherDecision:
 
 
 @pytest.mark.parametrize(
-    ('kind', 'expected'),
+    ('kind', 'expected', 'table'),
     [
-        ('centroid', SoftmaxTargets),
-        ('dense', LookedUpTargets),
-        ('soft label', DenseTargets),
-        ('mixed', MixedTargets),
-        ('sparse, mixed', MixedTargets),
-        ('sparse', SparseTargets),
-        ('sparse, stored sparse', SparseTargets),
+        ('centroid', SoftmaxTargets, None),
+        ('dense', TableTargets, DenseRows),
+        ('soft label', DenseTargets, None),
+        ('mixed', TableTargets, DenseRows),
+        ('sparse, mixed', TableTargets, SparseRows),
+        ('sparse', TableTargets, SparseRows),
+        ('sparse, stored sparse', TableTargets, SparseRows),
     ],
 )
 @pytest.mark.parametrize('rows', [slice(0, 30), slice(4, 7), slice(5, 23), slice(29, 30)])
-def test_rows_are_those_of_the_dense_target(kind: str, expected: type, rows: slice) -> None:
+def test_rows_are_those_of_the_dense_target(
+    kind: str, expected: type, table: type | None, rows: slice
+) -> None:
     decision = make(kind)
     feature = torch.randn(5, CHANNELS, 2, 3, dtype=torch.float64)
     label = torch.arange(5) % CLASSES
@@ -64,6 +64,8 @@ def test_rows_are_those_of_the_dense_target(kind: str, expected: type, rows: sli
     dense = decision.decide(feature, label).permute(0, 2, 3, 1).flatten(0, 2)[rows]
     targets = decision.row_targets(feature, label)
     assert type(targets) is expected
+    assert table is None or type(targets.table) is table
+    assert ('mixed' in kind) == (getattr(targets, 'shares', None) is not None)
     scores = torch.randn_like(dense)
     divergence = (torch.special.xlogy(dense, dense) - dense * scores).sum()
     torch.testing.assert_close(targets.divergence(rows, scores.clone()), divergence)
@@ -88,11 +90,11 @@ def test_tables_are_prepared_once_and_anew_for_new_tables() -> None:
     feature = torch.randn(2, CHANNELS, 1, 1)
     first = decision.prepared_for(feature)
     assert decision.prepared_for(feature) is first
-    assert decision.prepared_for(feature.double())['table'].dtype == torch.float64
+    assert decision.prepared_for(feature.double())['rows'].table.dtype == torch.float64
     tables = dict(decision._tables)
     tables['decisions'] = torch.eye(SIZE)
     decision.set_tables(**tables)
-    assert isinstance(decision.prepared_for(feature)['table'], SparseRows)
+    assert isinstance(decision.prepared_for(feature)['rows'], SparseRows)
 
 
 def test_a_mixture_of_more_classes_than_stated_is_an_error() -> None:
