@@ -12,7 +12,8 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.layout import maps_of
 from mmkdlayer.registry import MODELS
 
-from .base import TeacherDecision, require
+from .base import TeacherDecision
+from .inputs import require
 from .row_targets import DenseTargets, RowTargets, TableTargets
 from .subclass_checks import check_subclass_tables
 from .table_rows import prepare_rows

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.autograd import check_implementation, refuse_second_derivative
 from mmkdlayer.models.decisions import TeacherDecision
-from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.decisions.inputs import pool_to
 from mmkdlayer.models.decisions.row_targets import RowTargets
 from mmkdlayer.models.layout import maps_of, rows_of
 from mmkdlayer.models.precision import full_precision
