@@ -93,18 +93,14 @@ class CifarWideResNet(ResNet_CIFAR):
     Args:
         depth: d = 6n + 4, for n blocks a stage: 10, 16, 22, 28, 40, ...
         widen_factor: k; the stages have 16k, 32k and 64k channels.
-        in_channels: Channels of the images.
         out_indices: Stages (0 to 2) whose maps are returned; that of stage 2 is after the closing
             ReLU.
-        frozen_stages: Stages 1 to this one (0 for the stem alone) are not trained; -1 trains all.
-        conv_cfg: Config of the convolutions.
-        norm_cfg: Config of the norms.
-        norm_eval: Whether the running statistics of the norms are kept as they are in training.
-        with_cp: Whether to save memory by computing blocks again in the backward pass.
-        init_cfg: Initialisation as in mmengine; None for that of mmpretrain's ResNet.
+        **kwargs: ``in_channels``, ``frozen_stages``, ``conv_cfg``, ``norm_cfg``, ``norm_eval``,
+            ``with_cp`` or ``init_cfg`` of mmpretrain's ResNet_CIFAR.
 
     Raises:
         ConfigError: The depth is not 6n + 4.
+        TypeError: Any other option of mmpretrain's ResNet_CIFAR is given.
     """
 
     arch_settings = {6 * n + 4: (PreActBlock, (n, n, n)) for n in range(1, 201)}
@@ -113,14 +109,8 @@ class CifarWideResNet(ResNet_CIFAR):
         self,
         depth: int,
         widen_factor: int = 1,
-        in_channels: int = 3,
         out_indices: Sequence[int] = (2,),
-        frozen_stages: int = -1,
-        conv_cfg: dict | None = None,
-        norm_cfg: dict | None = None,
-        norm_eval: bool = False,
-        with_cp: bool = False,
-        init_cfg: dict | list | None = None,
+        **kwargs: Any,
     ) -> None:
         if depth not in self.arch_settings:
             raise ConfigError(
@@ -129,20 +119,20 @@ class CifarWideResNet(ResNet_CIFAR):
             )
         super().__init__(
             depth,
-            in_channels=in_channels,
             stem_channels=16,
             base_channels=16 * widen_factor,
             num_stages=3,
             strides=(1, 2, 2),
             dilations=(1, 1, 1),
             out_indices=out_indices,
-            frozen_stages=frozen_stages,
-            conv_cfg=conv_cfg,
-            norm_cfg=norm_cfg or {'type': 'BN', 'requires_grad': True},
-            norm_eval=norm_eval,
-            with_cp=with_cp,
             zero_init_residual=False,
-            **({} if init_cfg is None else {'init_cfg': init_cfg}),
+            # Fixed, since this network's blocks and stem have no such options.
+            expansion=1,
+            style='pytorch',
+            deep_stem=False,
+            avg_down=False,
+            drop_path_rate=0.0,
+            **kwargs,
         )
 
     def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
@@ -158,17 +148,10 @@ class CifarWideResNet(ResNet_CIFAR):
         self, num_blocks: int, in_channels: int, out_channels: int, stride: int, **kwargs: Any
     ) -> nn.Sequential:
         """Build one stage; the last one ends with the network's closing BN and ReLU."""
-        layer = nn.Sequential()
-        for index in range(num_blocks):
-            block = PreActBlock(
-                in_channels if index == 0 else out_channels,
-                out_channels,
-                stride if index == 0 else 1,
-                self.conv_cfg,
-                self.norm_cfg,
-                self.with_cp,
-            )
-            layer.add_module(str(index), block)
+        options = (self.conv_cfg, self.norm_cfg, self.with_cp)
+        layer = nn.Sequential(PreActBlock(in_channels, out_channels, stride, *options))
+        for _ in range(1, num_blocks):
+            layer.append(PreActBlock(out_channels, out_channels, 1, *options))
         if len(self.res_layers) == self.num_stages - 1:
             layer.add_module('final', FinalNormReLU(out_channels, self.norm_cfg))
         return layer

@@ -62,6 +62,9 @@ def test_wrong_depth(depth):
         CifarWideResNet(depth)
 
 
-def test_options_of_other_networks_are_refused():
-    with pytest.raises(TypeError, match='avg_down'):
-        CifarWideResNet(16, avg_down=True)
+@pytest.mark.parametrize(
+    'option', ['avg_down', 'base_channels', 'deep_stem', 'drop_path_rate', 'expansion', 'style']
+)
+def test_options_of_other_networks_are_refused(option):
+    with pytest.raises(TypeError, match=option):
+        CifarWideResNet(16, **{option: True})

@@ -1,4 +1,4 @@
-"""The places for KD layers (method.md, section 4) are plain module names with the right maps."""
+"""The places for KD layers (docs/method.md, section 4) are plain module names with the right maps."""
 
 from __future__ import annotations
 
