@@ -1,14 +1,14 @@
 """What old host libraries need on today's stack; nothing else in the package knows about versions.
 
 mmrazor 1.0.0, the last release, was written for torch 1.13, mmcls and ``torch.load`` without
-``weights_only``. :func:`enable` mends only what a user would otherwise hit, by looking at what is
-there rather than at version numbers, and lazily: neither mmrazor nor mmpretrain is imported by it.
+``weights_only``. :func:`enable` fixes only what a user would otherwise run into. It looks at what is
+there rather than at version numbers, and imports neither mmrazor nor mmpretrain.
 """
 
 from .checks import check_mmcv, check_pkg_resources, silence_known_notices
 from .mmcls_alias import install_mmcls_alias
-from .mmrazor_backend_config import BackendConfigFinder
-from .mmrazor_crd_dataset import CRDDatasetFinder
+from .mmrazor_backend_config import install_backend_config_fallback
+from .mmrazor_crd_dataset import install_ragged_numpy
 from .mmrazor_recovery import recover_mmrazor
 from .serialization import allow_mmengine_checkpoints
 
@@ -26,7 +26,7 @@ def enable() -> None:
     check_mmcv()
     check_pkg_resources()
     install_mmcls_alias()
-    BackendConfigFinder.install()
-    CRDDatasetFinder.install()
+    install_backend_config_fallback()
+    install_ragged_numpy()
     recover_mmrazor()
     allow_mmengine_checkpoints()

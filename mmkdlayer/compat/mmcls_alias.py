@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, spec_from_loader
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Optional
 
 from mmengine.registry import MODELS, Registry
+
+from .import_hooks import find_specs
 
 OLD_NAME = 'mmcls'
 NEW_NAME = 'mmpretrain'
@@ -28,12 +30,46 @@ RENAMED_CLASSES = {
 }
 
 
-class OldNamesRegistry(Registry):
-    """A registry of mmpretrain seen from the scope ``mmcls``: same modules, old names too."""
+def install_mmcls_alias() -> None:
+    """Let ``mmcls`` resolve to mmpretrain from now on, unless a real mmcls is there."""
+    if not any(isinstance(finder, MMClsAliasFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, MMClsAliasFinder())
 
-    def get(self, key: str) -> Any:
-        """Look ``key`` up under its new name; keys with a scope go their usual way."""
-        return super().get(RENAMED_CLASSES.get(key, key))
+
+class MMClsAliasFinder(MetaPathFinder):
+    """Finds ``mmcls`` and its submodules in mmpretrain.
+
+    It stands first in ``sys.meta_path``: the usual finder would load ``mmcls.models`` a second time
+    from mmpretrain's own directory. It steps aside as soon as there is a real mmcls.
+    """
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Optional[Sequence[str]] = None,
+        target: Optional[ModuleType] = None,
+    ) -> Optional[ModuleSpec]:
+        """Return the spec of an alias, or None for any other module."""
+        package, _, rest = fullname.partition('.')
+        if package != OLD_NAME or _is_real(submodule=bool(rest)):
+            return None
+        new_name = NEW_NAME + fullname[len(OLD_NAME) :]
+        found = find_spec(new_name)
+        if found is None:
+            return None
+        spec = ModuleSpec(fullname, _AliasLoader(new_name), origin=found.origin)
+        # mmengine reads the package's directory (its configs) from the spec.
+        spec.submodule_search_locations = found.submodule_search_locations
+        return spec
+
+
+def _is_real(submodule: bool) -> bool:
+    """Tell whether mmcls, or what a submodule of it is imported from, is a package of its own."""
+    if submodule:
+        return sys.modules.get(OLD_NAME) is not sys.modules.get(NEW_NAME)
+    # Without an origin it is just a directory of that name somewhere on the path.
+    specs = find_specs(OLD_NAME, None, skip=MMClsAliasFinder)
+    return any(spec.origin is not None for spec in specs)
 
 
 class _AliasLoader(Loader):
@@ -56,61 +92,18 @@ class _AliasLoader(Loader):
         sys.modules[module.__name__] = target
 
 
-class MMClsAliasFinder(MetaPathFinder):
-    """Finds ``mmcls`` and its submodules in mmpretrain.
-
-    It stands first in ``sys.meta_path``: the usual finder would load ``mmcls.models`` a second time
-    from mmpretrain's own directory. It steps aside as soon as there is a real mmcls.
-    """
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Optional[Sequence[str]] = None,
-        target: Optional[ModuleType] = None,
-    ) -> Optional[ModuleSpec]:
-        """Return the spec of an alias, or None for any other module."""
-        package, _, rest = fullname.partition('.')
-        if package != OLD_NAME:
-            return None
-        if not rest and self._has_real_package():
-            return None
-        if rest and sys.modules.get(OLD_NAME) is not sys.modules.get(NEW_NAME):
-            return None
-        new_name = NEW_NAME + fullname[len(OLD_NAME) :]
-        found = find_spec(new_name)
-        if found is None:
-            return None
-        is_package = found.submodule_search_locations is not None
-        spec = spec_from_loader(
-            fullname, _AliasLoader(new_name), origin=found.origin, is_package=is_package
-        )
-        if spec is not None and is_package:
-            # mmengine reads the package's directory (its configs) from the spec.
-            spec.submodule_search_locations = found.submodule_search_locations
-        return spec
-
-    def _has_real_package(self) -> bool:
-        for finder in sys.meta_path:
-            if isinstance(finder, MMClsAliasFinder) or not hasattr(finder, 'find_spec'):
-                continue
-            spec = finder.find_spec(OLD_NAME, None)
-            # No origin: just a directory of that name somewhere on the path.
-            if spec is not None and spec.origin is not None:
-                return True
-        return False
-
-
-def install_mmcls_alias() -> None:
-    """Let ``mmcls`` resolve to mmpretrain from now on, unless a real mmcls is there."""
-    if not any(isinstance(finder, MMClsAliasFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, MMClsAliasFinder())
-
-
 def _add_old_class_names(module: ModuleType) -> None:
     for old, new in RENAMED_CLASSES.items():
         if hasattr(module, new) and not hasattr(module, old):
             setattr(module, old, getattr(module, new))
+
+
+class OldNamesRegistry(Registry):
+    """A registry of mmpretrain seen from the scope ``mmcls``: same modules, old names too."""
+
+    def get(self, key: str) -> Any:
+        """Look ``key`` up under its new name; keys with a scope go their usual way."""
+        return super().get(RENAMED_CLASSES.get(key, key))
 
 
 def _add_old_scope(registry_module: ModuleType) -> None:

@@ -7,11 +7,22 @@ array of objects then, with a warning; numpy 1.24 and newer raise a ValueError i
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
-from .loader_wrapping import LoaderWrappingFinder, WrappedLoader
+from .import_hooks import run_on_import
+
+
+def install_ragged_numpy() -> None:
+    """Watch for the import of mmrazor's CRDDataset from now on."""
+    run_on_import('mmrazor.datasets.crd_dataset_wrapper', _run_with_ragged_numpy)
+
+
+def _run_with_ragged_numpy(module: Any, run: Callable[[ModuleType], None]) -> None:
+    run(module)
+    if getattr(module, 'np', None) is np:
+        module.np = RaggedNumpy()
 
 
 class RaggedNumpy:
@@ -22,7 +33,7 @@ class RaggedNumpy:
 
     @staticmethod
     def asarray(values: Any, *args: Any, **kwargs: Any) -> np.ndarray:
-        """As numpy's, where numpy can; else an array of objects, one for each row."""
+        """Return numpy's array where numpy can make one; else an object for each row."""
         try:
             return np.asarray(values, *args, **kwargs)
         except ValueError:
@@ -32,17 +43,3 @@ class RaggedNumpy:
         for index, value in enumerate(values):
             rows[index] = value
         return rows
-
-
-class _CRDDatasetLoader(WrappedLoader):
-    def exec_module(self, module: ModuleType) -> None:
-        super().exec_module(module)
-        if getattr(module, 'np', None) is np:
-            module.np = RaggedNumpy()  # type: ignore[attr-defined]
-
-
-class CRDDatasetFinder(LoaderWrappingFinder):
-    """Watches for the import of mmrazor's CRDDataset."""
-
-    module = 'mmrazor.datasets.crd_dataset_wrapper'
-    loader = _CRDDatasetLoader

@@ -22,39 +22,53 @@ _KEPT = ('mmrazor.registry', 'mmrazor.version')
 
 def recover_mmrazor() -> None:
     """Make mmrazor importable again if an earlier import of it failed halfway; else do nothing."""
-    if 'mmrazor' not in sys.modules:
-        return
-    if not _has_orphans():
-        _warn_about_placeholders()
-        return
+    submodules = [name for name in sys.modules if name.startswith('mmrazor.')]
+    # A submodule outlives its package where that failed: Python drops only what failed.
+    if any(name.rpartition('.')[0] not in sys.modules for name in submodules):
+        _unregister_classes()
+        _unload([name for name in submodules if not name.startswith(_KEPT)])
+    elif submodules and importlib.util.find_spec('mmcls') is not None:
+        _warn_about_placeholders(submodules)
+
+
+def _unregister_classes() -> None:
     for registry in _registries():
         for name, registered in list(registry.module_dict.items()):
-            if _belongs_to_mmrazor(registered, registry.scope):
+            root = str(getattr(registered, '__module__', '')).split('.')[0]
+            # mmrazor registers torch's own observers and fake quantisers in its scope.
+            if root == 'mmrazor' or (root == 'torch' and registry.scope == 'mmrazor'):
                 del registry.module_dict[name]
         if registry.scope == 'mmrazor':
             registry._imported = False
-    for name in [name for name in sys.modules if name.startswith('mmrazor.')]:
-        if not name.startswith(_KEPT):
-            module = sys.modules.pop(name)
-            parent, _, child = name.rpartition('.')
-            if getattr(sys.modules.get(parent), child, None) is module:
-                delattr(sys.modules[parent], child)
 
 
-def _warn_about_placeholders() -> None:
-    if importlib.util.find_spec('mmcls') is None:
-        return
+def _registries() -> Iterator[Registry]:
+    for root in vars(mmengine.registry).values():
+        if isinstance(root, Registry):
+            yield root
+            yield from root.children.values()
+
+
+def _unload(names: list[str]) -> None:
+    for name in names:
+        module = sys.modules.pop(name)
+        parent, _, child = name.rpartition('.')
+        if getattr(sys.modules.get(parent), child, None) is module:
+            delattr(sys.modules[parent], child)
+
+
+def _warn_about_placeholders(submodules: list[str]) -> None:
     affected = [
         name
-        for name, module in list(sys.modules.items())
-        if name.startswith('mmrazor.') and any(map(_is_mmcls_placeholder, vars(module).values()))
+        for name in submodules
+        if any(map(_is_mmcls_placeholder, vars(sys.modules[name]).values()))
     ]
     if affected:
         warnings.warn(
-            'mmrazor was imported before mmkdlayer, while nothing answered to the name mmcls. Its '
-            f'modules that use mmcls ({", ".join(sorted(affected))}) hold placeholders and will '
-            'say that mmcls is not installed. If you need them, import mmkdlayer first: the first '
-            "line of the script, or the first entry of the config's custom_imports.",
+            'mmrazor was imported before mmkdlayer, while no module was called mmcls. Its modules '
+            f'that use mmcls ({", ".join(sorted(affected))}) hold placeholders and will say that '
+            'mmcls is not installed. If you need them, import mmkdlayer first: the first line of '
+            "the script, or the first entry of the config's custom_imports.",
             stacklevel=4,
         )
 
@@ -64,24 +78,3 @@ def _is_mmcls_placeholder(value: object) -> bool:
         return False
     closure = getattr(vars(value).get('__init__'), '__closure__', None) or ()
     return any(cell.cell_contents == 'mmcls' for cell in closure)
-
-
-def _has_orphans() -> bool:
-    """Tell whether a submodule outlived its package: Python drops only what failed."""
-    return any(
-        name.startswith('mmrazor.') and name.rpartition('.')[0] not in sys.modules
-        for name in list(sys.modules)
-    )
-
-
-def _belongs_to_mmrazor(registered: object, scope: str) -> bool:
-    root = str(getattr(registered, '__module__', '')).split('.')[0]
-    # mmrazor registers torch's own observers and fake quantisers in its scope.
-    return root == 'mmrazor' or (root == 'torch' and scope == 'mmrazor')
-
-
-def _registries() -> Iterator[Registry]:
-    for root in vars(mmengine.registry).values():
-        if isinstance(root, Registry):
-            yield root
-            yield from root.children.values()

@@ -16,7 +16,6 @@ Allowed are
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 from pickle import UnpicklingError
 from typing import Any, Callable
@@ -31,8 +30,27 @@ DTYPES = (
     *('bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64'),
     *('float16', 'float32', 'float64', 'str'),
 )
-# numpy 2 moved it: a checkpoint written with one numpy must load with the other.
-_MULTIARRAY_MODULES = ('numpy._core.multiarray', 'numpy.core.multiarray')
+
+
+def allow_mmengine_checkpoints() -> None:
+    """Put what mmengine's checkpoints hold on torch's allow-list, where torch has one."""
+    add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
+    if add_safe_globals is not None:
+        add_safe_globals(list(safe_globals()))
+
+
+@cache
+def safe_globals() -> tuple[Any, ...]:
+    """Return what is allowed: classes, and functions under the name that a checkpoint has for them."""
+    # Cached: the same objects each time, so that allowing them again adds nothing.
+    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float32().__reduce__()[0]
+    functions = [_named(history_statistic, 'builtins', 'getattr')]
+    # numpy 2 moved these: a checkpoint written with one numpy must load with the other.
+    for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
+        functions.append(_named(reconstruct, module, '_reconstruct'))
+        functions.append(_named(scalar, module, 'scalar'))
+    dtypes = {type(np.dtype(name)) for name in DTYPES}
+    return (HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions)
 
 
 def history_statistic(owner: type, name: str) -> Callable[..., Any]:
@@ -52,38 +70,7 @@ def history_statistic(owner: type, name: str) -> Callable[..., Any]:
     return statistic
 
 
-def allow_mmengine_checkpoints() -> None:
-    """Put what mmengine's checkpoints hold on torch's allow-list, where torch has one."""
-    add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
-    if add_safe_globals is not None:
-        add_safe_globals(list(_safe_globals()))
-
-
-@cache
-def _safe_globals() -> tuple[Any, ...]:
-    # Cached: the same objects each time, so that allowing them again adds nothing.
-    dtypes = {type(np.dtype(name)) for name in DTYPES} | {np.dtype}
-    multiarray = _numpy_multiarray()
-    moved = [
-        _named(getattr(multiarray, name), module, name)
-        for module in _MULTIARRAY_MODULES
-        for name in ('_reconstruct', 'scalar')
-    ]
-    getattr_ = _named(history_statistic, 'builtins', 'getattr')
-    return (HistoryBuffer, np.ndarray, *dtypes, *moved, getattr_)
-
-
-def _numpy_multiarray() -> Any:
-    """Return numpy's module of array constructors under the name it has in this numpy."""
-    for module in _MULTIARRAY_MODULES:
-        try:
-            return importlib.import_module(module)
-        except ImportError:
-            continue
-    raise ImportError(f'numpy {np.__version__} has none of {", ".join(_MULTIARRAY_MODULES)}')
-
-
-def _named(function: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
+def _named(function: Any, module: str, name: str) -> Callable[..., Any]:
     """Wrap ``function`` so that torch's allow-list, which goes by name, finds it under that name.
 
     torch takes a pair (function, name) too, but only in later releases.

@@ -9,7 +9,10 @@ from typing import Callable
 
 import pytest
 
-from mmkdlayer.compat.mmrazor_backend_config import BACKEND_CONFIG, BackendConfigFinder
+from mmkdlayer.compat.mmrazor_backend_config import (
+    BACKEND_CONFIG,
+    install_backend_config_fallback,
+)
 
 HEALTHY = (
     "from .native import get_native\n__all__ = ['BackendConfigs']\nBackendConfigs = {'native': 1}\n"
@@ -25,7 +28,7 @@ def _import_fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -
     (package / '__init__.py').write_text(source)
     (package / 'native.py').write_text('def get_native():\n    return 1\n')
     monkeypatch.syspath_prepend(tmp_path)
-    BackendConfigFinder.install()
+    install_backend_config_fallback()
     return importlib.import_module(BACKEND_CONFIG)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mmkdlayer.compat.mmrazor_crd_dataset import RaggedNumpy
 
-pytest.importorskip('mmrazor', reason='it mends mmrazor')
+pytest.importorskip('mmrazor', reason='it fixes a data set of mmrazor')
 
 DATASET = """
 import {first}
