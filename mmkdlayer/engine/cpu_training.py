@@ -50,6 +50,10 @@ class _SumOverRanks(torch.autograd.Function):
 class CpuSyncBatchNorm(_BatchNorm):
     """Like torch's SyncBatchNorm, which refuses to train on CPUs, as does DDP if it finds one."""
 
+    num_batches_tracked: Any
+    running_mean: Any
+    running_var: Any
+
     def _check_input_dim(self, input: Tensor) -> None:
         pass
 
@@ -77,18 +81,11 @@ class CpuSyncBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
-        """Move the running statistics towards those of a batch."""
-        seen, running_mean, running_var = (
-            self.num_batches_tracked,
-            self.running_mean,
-            self.running_var,
-        )
-        assert seen is not None and running_mean is not None and running_var is not None
-        seen.add_(1)
-        rate: Any = 1 / seen if self.momentum is None else self.momentum
-        unbiased = variance * (total / (total - 1))
-        running_mean.add_((mean - running_mean) * rate)
-        running_var.add_((unbiased - running_var) * rate)
+        """Move the running statistics towards those of a batch, each (C,), of ``total`` positions."""
+        self.num_batches_tracked.add_(1)
+        rate = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, rate)
+        self.running_var.lerp_(variance * (total / (total - 1)), rate)
 
 
 @MODEL_WRAPPERS.register_module()

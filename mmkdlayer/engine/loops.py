@@ -1,6 +1,8 @@
-"""A training loop by epochs that can go on within an epoch."""
+"""A training loop by epochs that can be resumed within an epoch."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop
 
@@ -30,3 +32,22 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
                 self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+def place_in_epoch(loop: EpochBasedTrainLoop, done: int) -> dict[str, Any]:
+    """Describe where an epoch was interrupted, after ``done`` batches, for :func:`resume_in_epoch`."""
+    seed = getattr(getattr(loop.dataloader, 'sampler', None), 'seed', None)
+    return dict(done=done, batches=len(loop.dataloader), seed=seed)
+
+
+def resume_in_epoch(loop: Any, place: dict[str, Any]) -> str | None:
+    """Let a loop start its epoch at a place; else say why the epoch has to be repeated."""
+    if not isinstance(loop, ResumableEpochLoop):
+        return f'the loop is a {type(loop).__name__}, not a ResumableEpochLoop'
+    if len(loop.dataloader) != place['batches']:
+        return f'an epoch has {len(loop.dataloader)} iterations now'
+    loop.batches_done = place['done']
+    sampler: Any = getattr(loop.dataloader, 'sampler', None)
+    if place.get('seed') is not None and hasattr(sampler, 'seed'):
+        sampler.seed = place['seed']  # a config without a seed draws another one each time
+    return None

@@ -1,26 +1,19 @@
-"""Signals that ask a training to end: noted while it trains, obeyed at once while it does not."""
+"""Signals that ask a training to end: noted while it trains, obeyed at once otherwise."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Sequence
-from multiprocessing.sharedctypes import RawValue
 from typing import Any
 
 #: The signals by which Slurm, and other launchers, ask a process to end.
 SIGNALS = ('SIGTERM', 'SIGUSR1')
-#: Exit code of a training that was asked to end and can go on (EX_TEMPFAIL of sysexits.h).
+#: Exit code of a training that was asked to end and can be resumed (EX_TEMPFAIL of sysexits.h).
 EXIT_CODE = 75
-
-
-def _do_nothing(number: int, frame: Any) -> None:
-    """Stand in for a signal's default action, which would kill the process."""
 
 
 class SignalWatch:
@@ -56,18 +49,19 @@ class SignalWatch:
         if self._handlers:
             return self.numbers == numbers
         self.numbers, self.received, self.deferring = numbers, None, False
-        self._reader, self._writer = socket.socketpair()
+        reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        self._handlers = {number: signal.signal(number, _do_nothing) for number in self.numbers}
+        # The default action would kill the process.
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
         self._process = os.getpid()
-        # A forked process (a data worker) shares the socket: its signals are its own affair.
+        # A forked process (a data worker) shares the socket, but its signals concern it alone.
         os.register_at_fork(after_in_child=self.stop)
-        threading.Thread(target=self._watch, args=(self._reader,), daemon=True).start()
+        threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
         return True
 
     def stop(self) -> None:
-        """Give the signals their former handlers back."""
+        """Restore the former handlers of the signals."""
         if not self._handlers:
             return
         signal.set_wakeup_fd(self._previous)
@@ -80,66 +74,22 @@ class SignalWatch:
     def _watch(self, reader: socket.socket) -> None:
         with reader:
             while numbers := reader.recv(64):
-                for number in numbers:
-                    if number in self.numbers:
-                        self._note(signal.Signals(number))
-
-    def _note(self, number: signal.Signals) -> None:
-        self.received = number
-        if not self.deferring:
-            if os.environ.get('RANK', '0') == '0':
-                print(
-                    f'\n{number.name} received outside the training loop: ended with exit code '
-                    f'{EXIT_CODE}. Start again with --resume; decisions that are fitted are kept.',
-                    file=sys.stderr,
-                    flush=True,
-                )
-            os._exit(EXIT_CODE)
+                for number in set(numbers) & set(self.numbers):
+                    self.received = signal.Signals(number)
+                    if not self.deferring:
+                        _end_at_once(self.received)
 
 
-#: The watch of this process: signals are the process's, not an object's.
+def _end_at_once(number: signal.Signals) -> None:
+    if os.environ.get('RANK', '0') == '0':
+        print(
+            f'\n{number.name} received outside the training loop: ended with exit code {EXIT_CODE}. '
+            'Start again with --resume; fitted decisions are kept.',
+            file=sys.stderr,
+            flush=True,
+        )
+    os._exit(EXIT_CODE)
+
+
+#: The watch of this process: a process has one set of signal handlers.
 WATCH = SignalWatch()
-
-
-#: Seconds in which a data worker takes several SIGTERM for one.
-TOGETHER = 30.0
-
-
-class ShieldedWorkerInit:
-    """A ``worker_init_fn`` whose worker ignores signals: the main process decides when it ends.
-
-    Slurm signals every process of a job. A data worker that dies of it would fail the training before
-    it could save.
-
-    Args:
-        init: The loader's own ``worker_init_fn``, or None.
-        numbers: The signals.
-    """
-
-    def __init__(self, init: Any, numbers: Sequence[signal.Signals]) -> None:
-        self.init = init
-        self.numbers = tuple(numbers)
-        # Shared with the workers: multiprocessing ends those that are left at exit with SIGTERM, and
-        # waits for them. atexit runs this before, since it is registered later.
-        self.ending = RawValue('b', 0)
-        self.first = 0.0
-        atexit.register(setattr, self.ending, 'value', 1)
-
-    def __call__(self, worker: int) -> None:
-        """Ignore the signals, then do what the loader's own function does."""
-        for number in self.numbers:
-            signal.signal(
-                number, self._ignore_at_first if number == signal.SIGTERM else signal.SIG_IGN
-            )
-        if self.init is not None:
-            self.init(worker)
-
-    def _ignore_at_first(self, number: int, frame: Any) -> None:
-        if self.ending.value:
-            os._exit(0)  # as torch's own handler in workers does
-        # Scheduler and launcher may both send it. The loader, too, ends workers that hang by it.
-        now = time.monotonic()
-        self.first = self.first or now
-        if now - self.first > TOGETHER:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(signal.Signals(number))

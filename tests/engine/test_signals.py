@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,38 +62,3 @@ def test_signal(body: str, code: int, output: str) -> None:
     done = run(SCRIPT.format(body=body))
     assert done.returncode == code, done.stderr
     assert output in done.stdout + done.stderr
-
-
-WORKER = """
-seen = []
-signals['ShieldedWorkerInit'](seen.append, (signal.SIGTERM, signal.SIGUSR1))(7)
-for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
-    os.kill(os.getpid(), number)
-print(seen, flush=True)
-signals['ShieldedWorkerInit']._ignore_at_first.__globals__['TOGETHER'] = 0
-os.kill(os.getpid(), signal.SIGTERM)  # later, of the loader: it ends
-time.sleep(20)
-"""
-
-
-def test_data_worker_outlives_the_signals_of_one_moment() -> None:
-    done = run(WORKER)
-    assert (done.stdout, done.returncode) == ('[7]\n', -signal.SIGTERM), done.stderr
-
-
-LEFT_WORKERS = """
-import signal
-from torch.utils.data import DataLoader
-from mmkdlayer.engine.signals import ShieldedWorkerInit
-init = ShieldedWorkerInit(None, [signal.SIGTERM])
-loader = DataLoader(range(100), num_workers=1, worker_init_fn=init, persistent_workers=True)
-batches = iter(loader)
-loader.cycle = next(batches), batches, loader
-"""
-
-
-def test_workers_that_are_left_do_not_keep_the_process() -> None:
-    done = subprocess.run(
-        [sys.executable, '-c', LEFT_WORKERS], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stderr) == (0, '')

@@ -1,4 +1,4 @@
-"""Training that a signal ends: it saves, ends with code 75 and goes on from there."""
+"""Training that a signal ends: it saves, ends with code 75 and is resumed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_goes_on_within_the_epoch(data: Path, tmp_path: Path) -> None:
     assert len((work / 'losses.0.jsonl').read_text().splitlines()) == done
 
     output = run('train.py', line)
-    assert f'Going on in epoch 1 after {done} of 12 iterations' in output
+    assert f'Resuming in epoch 1 after {done} of 12 iterations' in output
     assert f'Epoch(train) [1][{done + 1:2}/12]' in output
     expected, found = read_losses(tmp_path / 'whole'), read_losses(work)
     assert len(expected) == 12
@@ -66,7 +66,7 @@ def test_signal_to_one_rank_ends_all_at_the_same_iteration(data: Path, tmp_path:
     assert process.returncode != 0
     assert 'exitcode  : 75' in output, output[-4000:]
     done = int(
-        re.findall(r'signal to another process received: saved \S+ after iteration (\d+)', output)[
+        re.findall(r'Signal to another process received: saved \S+ after iteration (\d+)', output)[
             0
         ]
     )

@@ -109,7 +109,7 @@ def test_two_tasks_equal_one_process_across_a_requeue(
     output = cluster.wait(job, job_folder)
     found = read_losses(job_folder, ranks=2)
     assert re.search(r'SIGUSR1 received: saved \S+interrupted.pth after iteration', output), output
-    assert re.search(r'Going on in epoch 1 after \d+ of 12 iterations', output)
+    assert re.search(r'Resuming in epoch 1 after \d+ of 12 iterations', output)
     assert len(found) == len(expected) == 24
     assert [line.pop('images') for line in found] == [line.pop('images') for line in expected]
     for ours, theirs in zip(found[:12], expected):  # the epoch of the requeue

@@ -1,4 +1,4 @@
-"""Where a resumed training goes on, and when the checkpoint of an interruption goes."""
+"""Where training is resumed, and when the checkpoint of an interruption goes."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def test_place_in_the_epoch_is_found() -> None:
 @pytest.mark.parametrize(
     ('runner', 'reason'),
     [
-        (make_runner(batches=4), 'has 4 iterations now: epoch 2 is begun anew'),
-        (make_runner(EpochBasedTrainLoop), 'not a ResumableEpochLoop: epoch 2 is begun anew'),
+        (make_runner(batches=4), 'has 4 iterations now: epoch 2 is repeated'),
+        (make_runner(EpochBasedTrainLoop), 'not a ResumableEpochLoop: epoch 2 is repeated'),
     ],
 )
-def test_epoch_is_begun_anew_where_its_rest_is_not_known(
+def test_epoch_is_repeated_where_its_rest_is_not_known(
     runner: Any, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     PreemptionHook().after_load_checkpoint(runner, CHECKPOINT)

@@ -1,0 +1,54 @@
+"""Lets all ranks come to the same decision in the same iteration."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size
+
+
+class Votes:
+    """Lets all ranks learn of a wish of any rank in the same iteration, without waiting for a GPU.
+
+    Each call starts a sum over the ranks, on the CPU (gloo), and gives the result of the sum that the
+    call before started; so a rank waits at most until the slowest one has come to the last call.
+
+    Args:
+        timeout: Seconds that a rank waits for another.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.group: Any = None
+        self.pending: tuple[torch.Tensor, Any] | None = None
+        if get_world_size() > 1:
+            # Not through mmengine.dist, which has no asynchronous collectives.
+            self.group = torch.distributed.new_group(
+                backend='gloo', timeout=timedelta(seconds=timeout)
+            )
+
+    def cast(self, wish: bool) -> bool:
+        """Say what this rank wishes; True once any rank had wished it in the call before."""
+        if self.group is None:
+            return wish
+        decided = self._wait()
+        votes = torch.tensor(int(wish))
+        work = torch.distributed.all_reduce(votes, group=self.group, async_op=True)
+        self.pending = votes, work
+        return decided
+
+    def close(self) -> None:
+        """End the last sum: nothing may run in the background when the process ends."""
+        self._wait()
+        if self.group is not None:
+            torch.distributed.destroy_process_group(self.group)
+            self.group = None
+
+    def _wait(self) -> bool:
+        if self.pending is None:
+            return False
+        votes, work = self.pending
+        work.wait()
+        self.pending = None
+        return bool(votes)

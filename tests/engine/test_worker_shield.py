@@ -1,0 +1,46 @@
+"""Data workers when every process of a job gets a signal."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+
+
+WORKER = """
+import os, signal, time
+from mmkdlayer.engine import worker_shield
+seen = []
+worker_shield.ShieldedWorkerInit(seen.append, (signal.SIGTERM, signal.SIGUSR1))(7)
+for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+    os.kill(os.getpid(), number)
+print(seen, flush=True)
+worker_shield.TOGETHER = 0
+os.kill(os.getpid(), signal.SIGTERM)  # later, by the loader: it ends
+time.sleep(20)
+"""
+
+
+def test_data_worker_outlives_the_signals_of_one_moment() -> None:
+    done = run(WORKER)
+    assert (done.stdout, done.returncode) == ('[7]\n', -signal.SIGTERM), done.stderr
+
+
+LEFT_WORKERS = """
+import signal
+from torch.utils.data import DataLoader
+from mmkdlayer.engine.worker_shield import ShieldedWorkerInit
+init = ShieldedWorkerInit(None, [signal.SIGTERM])
+loader = DataLoader(range(100), num_workers=1, worker_init_fn=init, persistent_workers=True)
+batches = iter(loader)
+loader.cycle = next(batches), batches, loader
+"""
+
+
+def test_workers_that_are_left_do_not_keep_the_process() -> None:
+    done = run(LEFT_WORKERS)
+    assert (done.returncode, done.stderr) == (0, '')
