@@ -53,20 +53,7 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
     cfg.merge_from_dict({'env_cfg.dist_cfg.timeout': timeout})
     if get_device() != 'cpu':
         return
-    variables = LAUNCHERS[launcher]
-    missing = [name for name in variables if name not in os.environ]
-    if missing:
-        raise ConfigError(
-            f'--launcher {launcher} expects the environment variables {", ".join(variables)}, but '
-            f'{", ".join(missing)} are not set. Start through tools/dist_train.sh or '
-            'tools/slurm_train.sh, or leave the launcher out.'
-        )
-    for name, source in zip(('RANK', 'WORLD_SIZE', 'LOCAL_RANK'), variables):
-        os.environ[name] = os.environ[source]
-    if launcher == 'slurm':
-        os.environ.setdefault('MASTER_ADDR', first_slurm_host())
-    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
-    os.environ.setdefault('MASTER_PORT', '29500')
+    _set_environment(launcher)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo', timeout=timedelta(seconds=timeout))
     cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
@@ -78,11 +65,22 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
-def end_launch() -> None:
-    """End the process group, after the work: its threads must not outlive the interpreter."""
-    if dist.is_distributed():
-        dist.barrier()
-        torch.distributed.destroy_process_group()
+def _set_environment(launcher: str) -> None:
+    """Set torch's own variables from those of a launcher."""
+    variables = LAUNCHERS[launcher]
+    missing = [name for name in variables if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f'--launcher {launcher} expects the environment variables {", ".join(variables)}, but '
+            f'{", ".join(missing)} are not set. Start through tools/dist_train.sh or '
+            'tools/slurm_train.sh, or leave the launcher out.'
+        )
+    for name, source in zip(LAUNCHERS['pytorch'], variables):
+        os.environ[name] = os.environ[source]
+    if launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:
+        os.environ['MASTER_ADDR'] = first_slurm_host()
+    os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
+    os.environ.setdefault('MASTER_PORT', '29500')
 
 
 def first_slurm_host() -> str:
@@ -105,8 +103,15 @@ def timeout_of(cfg: Config) -> float:
     return ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout') or TIMEOUT
 
 
+def end_launch() -> None:
+    """End the process group, after the work: its threads must not outlive the interpreter."""
+    if dist.is_distributed():
+        dist.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def explain_lost_process(error: Exception) -> str | None:
-    """What to tell people where a process lost contact with another one; None for other errors."""
+    """What to tell the user where a process lost contact with another one; None for other errors."""
     ranks = int(os.environ.get('WORLD_SIZE', 1))
     kind = getattr(torch.distributed, 'DistError', ())
     first_line = str(error).strip().split('\n')[0]
@@ -116,5 +121,5 @@ def explain_lost_process(error: Exception) -> str | None:
         f'process {os.environ.get("RANK", "?")} of {ranks} (from 0) lost contact with another one '
         f'({first_line}). That one failed, was killed (often because memory ran out), or gave no sign '
         f'for the time of --dist-timeout ({TIMEOUT} seconds unless set). Its own output, or the log of '
-        'the machine, says why. All processes end now; --resume goes on from the last checkpoint.'
+        'the machine, says why. All processes end now; --resume continues from the last checkpoint.'
     )

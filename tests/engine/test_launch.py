@@ -63,6 +63,17 @@ def test_gloo_from_the_launchers_environment(
     assert cfg.env_cfg.dist_cfg.backend == 'gloo'
 
 
+def test_given_address_needs_no_scontrol(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*launch.LAUNCHERS['slurm'], 'MASTER_ADDR', 'RANK', 'WORLD_SIZE', 'LOCAL_RANK'):
+        monkeypatch.setenv(name, '1')
+    monkeypatch.setenv('PATH', '')
+    launch.prepare_launch(Config(dict(launcher='slurm')))
+    assert launch.os.environ['MASTER_ADDR'] == '1'
+    monkeypatch.delenv('MASTER_ADDR')
+    with pytest.raises(ConfigError, match='"scontrol show hostname .*Set MASTER_ADDR'):
+        launch.prepare_launch(Config(dict(launcher='slurm')))
+
+
 def test_missing_environment_is_named() -> None:
     with pytest.raises(ConfigError, match='RANK, WORLD_SIZE, LOCAL_RANK'):
         launch.prepare_launch(Config(dict(launcher='pytorch')))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -18,21 +19,15 @@ from mmkdlayer.registry import HOOKS
 
 @dataclass(frozen=True)
 class LossSchedule:
-    """The factor of one loss over time, in epochs or iterations that are done.
-
-    ``1`` except
-
-    * before ``warmup``: a line from ``start`` at 0 to 1 at ``warmup``;
-    * from ``decay_begin`` on: a line from 1 there to ``final`` at ``decay_end``, and ``final`` after;
-    * from ``stop`` on: 0.
+    """The factor of one loss over time, in epochs or iterations that are done: 1 but for these parts.
 
     Attributes:
-        warmup: Length of the warm-up.
+        warmup: Up to this time the factor rises from ``start`` to 1, linearly.
         start: Factor at time 0 of a warm-up.
-        decay_begin: Time at which the decay begins; None for no decay.
-        decay_end: Time at which it ends.
+        decay_begin: From this time on it goes from 1 to ``final``, linearly; None for no decay.
+        decay_end: The time from which on it is ``final``.
         final: Factor after the decay.
-        stop: Time from which the loss counts nothing; None for never.
+        stop: From this time on it is 0; None for never.
 
     Raises:
         ConfigError: A number is negative, or the times are not in order.
@@ -72,18 +67,6 @@ class LossSchedule:
         return 1 + (self.final - 1) * share
 
 
-class _Scale:
-    """Forward hook of a loss: multiplies it, and keeps what it was."""
-
-    def __init__(self) -> None:
-        self.factor = 1.0
-        self.raw: Tensor | None = None
-
-    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        self.raw = output.detach()
-        return output * self.factor
-
-
 @HOOKS.register_module()
 class DistillLossScheduleHook(Hook):
     """Changes the weights of distillation losses during training, those of any distiller.
@@ -97,7 +80,7 @@ class DistillLossScheduleHook(Hook):
 
     The log has ``distill.loss_kl`` (what counts), ``distill.loss_kl_raw`` (before the factor) and
     ``distill.loss_kl_factor``. The factor follows from the number of epochs or iterations that the
-    runner has done, so a resumed training goes on as an uninterrupted one. A loss with the factor 0 is
+    runner has done, so a resumed training continues as an uninterrupted one. A loss with the factor 0 is
     still computed, so that its parameters take part in a distributed step; after mmrazor's
     StopDistillHook none is, and the log has none of the three.
 
@@ -128,7 +111,8 @@ class DistillLossScheduleHook(Hook):
                 self.schedules[name] = LossSchedule(**arguments)
             except (TypeError, ConfigError) as error:
                 raise ConfigError(f'DistillLossScheduleHook, loss "{name}": {error}') from error
-        self.scales: dict[str, _Scale] = {}
+        self._factors: dict[str, float] = {}
+        self._raw: dict[str, Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Find the losses.
@@ -150,15 +134,15 @@ class DistillLossScheduleHook(Hook):
                     f'DistillLossScheduleHook: {type(model).__name__}.{self.distiller} has no loss '
                     f'"{name}". {suggest_names(name, modules) if modules else "It has none."}'
                 )
-            if name not in self.scales:
-                self.scales[name] = _Scale()
-                modules[name].register_forward_hook(self.scales[name])
+            if name not in self._factors:
+                self._factors[name] = 1.0
+                modules[name].register_forward_hook(partial(self._scale, name))
 
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Set the factors of this step."""
         time = runner.epoch if self.by_epoch else runner.iter
-        for name, scale in self.scales.items():
-            scale.factor, scale.raw = self.schedules[name].factor(time), None
+        self._factors = {name: plan.factor(time) for name, plan in self.schedules.items()}
+        self._raw = {}
 
     def after_train_iter(
         self,
@@ -171,8 +155,11 @@ class DistillLossScheduleHook(Hook):
         if outputs is None:
             return
         prefix = 'generator' if self.distiller == 'generator_distiller' else 'distill'
-        for name, scale in self.scales.items():
-            if scale.raw is not None:
-                outputs[f'{prefix}.{name}_raw'] = scale.raw.mean()
-                outputs[f'{prefix}.{name}_factor'] = scale.factor
-                scale.raw = None
+        for name, raw in self._raw.items():
+            outputs[f'{prefix}.{name}_raw'] = raw.mean()
+            outputs[f'{prefix}.{name}_factor'] = self._factors[name]
+
+    def _scale(self, name: str, loss: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """Forward hook of a loss: multiply it, and keep what it was."""
+        self._raw[name] = output.detach()
+        return output * self._factors[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,12 +19,6 @@ from mmkdlayer.registry import HOOKS
 
 #: Scores that are worked on together.
 CHUNK = 1 << 22
-
-
-def _perplexity(total: Tensor) -> Tensor:
-    """Exp of the entropy of a distribution that is given up to a factor."""
-    share = total / total.sum()
-    return torch.special.entr(share).sum().exp()
 
 
 @torch.no_grad()
@@ -65,6 +60,12 @@ def assignment_metrics(
     )
 
 
+def _perplexity(total: Tensor) -> Tensor:
+    """Exp of the entropy of a distribution that is given up to a factor."""
+    share = total / total.sum()
+    return torch.special.entr(share).sum().exp()
+
+
 @torch.no_grad()
 def layer_metrics(layer: KDLayerConnector, scores: Tensor) -> dict[str, Tensor]:
     """Of one batch's scores: the share of dead templates, and the layer's two scales.
@@ -81,21 +82,6 @@ def layer_metrics(layer: KDLayerConnector, scores: Tensor) -> dict[str, Tensor]:
         template_scale=layer.templates.scale.squeeze(),
         semantic_scale=layer.semantics.scale.squeeze(),
     )
-
-
-class _Watch:
-    """Forward pre-hook of a loss: computes the metrics of what it is called with."""
-
-    def __init__(self, layer: nn.Module | None) -> None:
-        self.layer = layer
-        self.found: dict[str, Tensor] = {}
-
-    def __call__(self, loss: TeacherDecisionLoss, args: tuple, kwargs: dict) -> None:
-        names = ('scores', 'teacher_feature', 'gt_label')
-        inputs = {**dict(zip(names, args)), **kwargs}
-        self.found = assignment_metrics(loss, **inputs)
-        if isinstance(self.layer, KDLayerConnector):
-            self.found.update(layer_metrics(self.layer, inputs['scores']))
 
 
 @HOOKS.register_module()
@@ -116,31 +102,43 @@ class KDMetricsHook(Hook):
 
     def __init__(self, interval: int = 100) -> None:
         self.interval = interval
-        self._watching: list[tuple[str, _Watch, Any]] = []
+        self._handles: list[Any] = []
+        self._found: dict[str, Tensor] = {}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Watch the losses in an iteration that is to be measured."""
-        if not self.every_n_train_iters(runner, self.interval):
-            return
-        for name, loss, layer in _supervised(runner.model):
-            watch = _Watch(layer)
-            handle = loss.register_forward_pre_hook(watch, with_kwargs=True)
-            self._watching.append((name, watch, handle))
+        if self.every_n_train_iters(runner, self.interval):
+            self._handles = [
+                loss.register_forward_pre_hook(
+                    partial(self._measure, name, layer), with_kwargs=True
+                )
+                for name, loss, layer in _supervised(runner.model)
+            ]
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Hand what was found to the log."""
-        for name, watch, handle in self._watching:
+        for handle in self._handles:
             handle.remove()
-            for metric, value in watch.found.items():
-                runner.message_hub.update_scalar(f'train/kd/{name}/{metric}', value.item())
-        self._watching = []
+        for name, value in self._found.items():
+            runner.message_hub.update_scalar(f'train/kd/{name}', value.item())
+        self._handles, self._found = [], {}
 
-
-def _unwrapped(model: Any) -> Any:
-    """A model without its distributed wrapper; data-free trainings have one around the student too."""
-    return model.module if is_model_wrapper(model) else model
+    def _measure(
+        self,
+        name: str,
+        layer: nn.Module | None,
+        loss: TeacherDecisionLoss,
+        args: tuple,
+        kwargs: dict,
+    ) -> None:
+        """Forward pre-hook of a loss: compute the metrics of what it is called with."""
+        inputs = {**dict(zip(('scores', 'teacher_feature', 'gt_label'), args)), **kwargs}
+        found = assignment_metrics(loss, **inputs)
+        if isinstance(layer, KDLayerConnector):
+            found.update(layer_metrics(layer, inputs['scores']))
+        self._found.update({f'{name}/{metric}': value for metric, value in found.items()})
 
 
 def _supervised(model: Any) -> Iterator[tuple[str, TeacherDecisionLoss, nn.Module | None]]:
@@ -149,8 +147,13 @@ def _supervised(model: Any) -> Iterator[tuple[str, TeacherDecisionLoss, nn.Modul
     distiller: Any = getattr(model, 'distiller', None)
     for name, loss in getattr(distiller, 'distill_losses', {}).items():
         if isinstance(loss, TeacherDecisionLoss):
-            record = distiller.loss_forward_mappings.get(name, {}).get('scores', {})
-            source = distiller.student_recorders.get_recorder(record['recorder']).source
+            recorder = distiller.loss_forward_mappings[name]['scores']['recorder']
+            source = distiller.student_recorders.get_recorder(recorder).source
             layers = dict(_unwrapped(model.student).named_modules())
             # A log averages what is called a loss.
             yield name.removeprefix('loss_'), loss, layers.get(source.rpartition('.')[0])
+
+
+def _unwrapped(model: Any) -> Any:
+    """A model without its distributed wrapper; data-free trainings have one around the student too."""
+    return model.module if is_model_wrapper(model) else model

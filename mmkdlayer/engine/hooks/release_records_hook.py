@@ -14,7 +14,7 @@ DISTILLERS = ('distiller', 'generator_distiller')
 
 @HOOKS.register_module()
 class ReleaseRecordsHook(Hook):
-    """Drops recorded feature maps, and the graph they hang on, after each training step.
+    """Drops recorded feature maps, and the graph that they keep alive, after each training step.
 
     KDLayerDistiller drops them itself once its losses are computed. mmrazor's other distillers never
     do, and no distiller can while a StopDistillHook keeps its losses from being computed: the maps of
