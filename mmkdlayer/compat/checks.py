@@ -11,10 +11,17 @@ from mmengine.utils import digit_version
 
 MMCV_MINIMUM = '2.0.0'
 MMCV_MAXIMUM = '2.1.0'
-_INSTALL_MMCV = f'pip install "mmcv-lite>={MMCV_MINIMUM},<={MMCV_MAXIMUM}"'
-_WHY = (
-    'mmcv-lite is enough for classification; if you need the compiled ops, install '
+_NEEDED = f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} to {MMCV_MAXIMUM}'
+_INSTALL = (
+    f'pip install "mmcv-lite>={MMCV_MINIMUM},<={MMCV_MAXIMUM}" . mmcv-lite is enough for '
+    'classification; if you need the compiled ops, install '
     f'mmcv=={MMCV_MAXIMUM} instead, but never both: they overwrite each other.'
+)
+_REINSTALL = f'Run: pip uninstall -y mmcv mmcv-lite; {_INSTALL}'
+_REINSTALL_OPENCV = (
+    'A shared library is missing, usually one that opencv-python needs for windows on the screen. '
+    'Run: pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python-headless '
+    "(or install the system package that has the library, such as Debian's libgl1)."
 )
 
 _KNOWN_NOTICES = (
@@ -32,21 +39,28 @@ def check_mmcv() -> None:
         ImportError: If it is missing, can't be imported or has a version outside 2.0.0 to 2.1.0.
     """
     if 'mmcv' not in sys.modules and importlib.util.find_spec('mmcv') is None:
-        raise ImportError(
-            f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} to {MMCV_MAXIMUM}, and found '
-            f'none. Run: {_INSTALL_MMCV} . {_WHY}'
-        )
+        raise ImportError(f'{_NEEDED}, but found none. Run: {_INSTALL}')
     try:
         mmcv = importlib.import_module('mmcv')
     except ImportError as error:
-        raise ImportError(_explain_broken_mmcv(error)) from error
+        fix = _REINSTALL_OPENCV if '.so' in str(error) else _REINSTALL
+        raise ImportError(
+            f'{_NEEDED}, but the installed one fails to import: {error}. {fix}'
+        ) from error
     version = str(getattr(mmcv, '__version__', 'unknown'))
     if not _is_supported(version):
         raise ImportError(
-            f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} to {MMCV_MAXIMUM} (mmrazor '
-            f'1.0 accepts no other), but found {version} in {getattr(mmcv, "__file__", None)}. '
-            f'Run: pip uninstall -y mmcv mmcv-lite; {_INSTALL_MMCV} . {_WHY}'
+            f'{_NEEDED} (mmrazor 1.0 accepts no other), but found {version} in '
+            f'{getattr(mmcv, "__file__", None)}. {_REINSTALL}'
         )
+
+
+def _is_supported(version: str) -> bool:
+    try:
+        found = digit_version(version)
+    except (AssertionError, ValueError):
+        return False
+    return bool(digit_version(MMCV_MINIMUM) <= found <= digit_version(MMCV_MAXIMUM))
 
 
 def check_pkg_resources() -> None:
@@ -66,29 +80,9 @@ def check_pkg_resources() -> None:
 
 
 def silence_known_notices() -> None:
-    """Silence what the host libraries print at each import or config and no user need act on.
+    """Silence what the host libraries print at each import or config, which calls for no action.
 
     Appended to the filters: one that the user has set (``-W error``, say) comes first.
     """
     for message in _KNOWN_NOTICES:
         warnings.filterwarnings('ignore', message=message, append=True)
-
-
-def _is_supported(version: str) -> bool:
-    try:
-        found = digit_version(version)
-    except (AssertionError, ValueError):
-        return False
-    return bool(digit_version(MMCV_MINIMUM) <= found <= digit_version(MMCV_MAXIMUM))
-
-
-def _explain_broken_mmcv(error: ImportError) -> str:
-    message = f'mmkdlayer needs the module mmcv, which is installed but fails to import: {error}. '
-    if '.so' in str(error):
-        return message + (
-            'A shared library is missing, usually one that opencv-python needs for windows on the '
-            'screen. Run: pip uninstall -y opencv-python opencv-python-headless; pip install '
-            'opencv-python-headless (or install the system package that has the library, such as '
-            "Debian's libgl1)."
-        )
-    return message + f'Run: pip uninstall -y mmcv mmcv-lite; {_INSTALL_MMCV} . {_WHY}'

@@ -32,12 +32,12 @@ RENAMED_CLASSES = {
 
 def install_mmcls_alias() -> None:
     """Let ``mmcls`` resolve to mmpretrain from now on, unless a real mmcls is there."""
-    if not any(isinstance(finder, MMClsAliasFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, MMClsAliasFinder())
+    if not any(isinstance(finder, MMClsAlias) for finder in sys.meta_path):
+        sys.meta_path.insert(0, MMClsAlias())
 
 
-class MMClsAliasFinder(MetaPathFinder):
-    """Finds ``mmcls`` and its submodules in mmpretrain.
+class MMClsAlias(MetaPathFinder, Loader):
+    """Finds ``mmcls`` and its submodules in mmpretrain, and puts them into ``sys.modules``.
 
     It stands first in ``sys.meta_path``: the usual finder would load ``mmcls.models`` a second time
     from mmpretrain's own directory. It steps aside as soon as there is a real mmcls.
@@ -53,14 +53,28 @@ class MMClsAliasFinder(MetaPathFinder):
         package, _, rest = fullname.partition('.')
         if package != OLD_NAME or _is_real(submodule=bool(rest)):
             return None
-        new_name = NEW_NAME + fullname[len(OLD_NAME) :]
-        found = find_spec(new_name)
+        found = find_spec(_new_name(fullname))
         if found is None:
             return None
-        spec = ModuleSpec(fullname, _AliasLoader(new_name), origin=found.origin)
+        spec = ModuleSpec(fullname, self, origin=found.origin)
         # mmengine reads the package's directory (its configs) from the spec.
         spec.submodule_search_locations = found.submodule_search_locations
         return spec
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Replace ``module`` by its counterpart."""
+        # In create_module the counterpart would have its __spec__ overwritten.
+        counterpart = importlib.import_module(_new_name(module.__name__))
+        _add_old_class_names(counterpart)
+        if counterpart.__name__ == f'{NEW_NAME}.registry':
+            _add_old_scope(counterpart)
+        if counterpart.__name__ == f'{NEW_NAME}.models':
+            _share_default_preprocessor(counterpart)
+        sys.modules[module.__name__] = counterpart
+
+
+def _new_name(old_name: str) -> str:
+    return NEW_NAME + old_name[len(OLD_NAME) :]
 
 
 def _is_real(submodule: bool) -> bool:
@@ -68,28 +82,7 @@ def _is_real(submodule: bool) -> bool:
     if submodule:
         return sys.modules.get(OLD_NAME) is not sys.modules.get(NEW_NAME)
     # Without an origin it is just a directory of that name somewhere on the path.
-    specs = find_specs(OLD_NAME, None, skip=MMClsAliasFinder)
-    return any(spec.origin is not None for spec in specs)
-
-
-class _AliasLoader(Loader):
-    """Puts the module ``target`` into ``sys.modules`` under its old name."""
-
-    def __init__(self, target: str) -> None:
-        self.target = target
-
-    def create_module(self, spec: ModuleSpec) -> Optional[ModuleType]:
-        # None: a throwaway module. Handing the target out here would overwrite its __spec__.
-        return None
-
-    def exec_module(self, module: ModuleType) -> None:
-        target = importlib.import_module(self.target)
-        _add_old_class_names(target)
-        if self.target == f'{NEW_NAME}.registry':
-            _add_old_scope(target)
-        if self.target == f'{NEW_NAME}.models':
-            _share_default_preprocessor(target)
-        sys.modules[module.__name__] = target
+    return any(spec.origin for spec in find_specs(OLD_NAME, None, skip=MMClsAlias))
 
 
 def _add_old_class_names(module: ModuleType) -> None:

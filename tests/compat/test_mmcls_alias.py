@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, TRANSFORMS, VISUALIZERS, DefaultScope
 from mmengine.utils import get_installed_path, is_installed
 
 from mmkdlayer.compat import enable
-from mmkdlayer.compat.mmcls_alias import MMClsAliasFinder
+from mmkdlayer.compat.mmcls_alias import MMClsAlias
 
 SMALL_CLASSIFIER = dict(
     type='ImageClassifier',
@@ -175,12 +175,12 @@ def test_a_mere_directory_called_mmcls_does_not_count(
 ) -> None:
     (tmp_path / 'mmcls').mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    assert MMClsAliasFinder().find_spec('mmcls') is not None
+    assert MMClsAlias().find_spec('mmcls') is not None
 
 
 def test_nothing_is_found_without_mmpretrain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('mmkdlayer.compat.mmcls_alias.find_spec', lambda name: None)
-    assert MMClsAliasFinder().find_spec('mmcls') is None
+    assert MMClsAlias().find_spec('mmcls') is None
 
 
 def test_enable_twice_installs_once() -> None:
@@ -188,7 +188,7 @@ def test_enable_twice_installs_once() -> None:
     before = list(sys.meta_path)
     enable()
     assert sys.meta_path == before
-    assert sum(isinstance(finder, MMClsAliasFinder) for finder in sys.meta_path) == 1
+    assert sum(isinstance(finder, MMClsAlias) for finder in sys.meta_path) == 1
 
 
 def test_classifier_is_built_in_the_scope_of_mmrazor() -> None:

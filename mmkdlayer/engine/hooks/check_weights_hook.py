@@ -59,27 +59,11 @@ class CheckWeightsHook(Hook):
         for teacher in _teachers(runner):
             if teacher.checkpoint:
                 check_teacher_checkpoint(teacher.model, teacher.checkpoint)
-        self._warn_of_untrained_teacher(runner)
+        _warn_of_untrained_teachers(runner)
 
     def after_train(self, runner: Runner) -> None:
         """Say again what must not be overlooked."""
-        self._warn_of_untrained_teacher(runner)
-
-    def _warn_of_untrained_teacher(self, runner: Runner) -> None:
-        for teacher in _teachers(runner):
-            if teacher.checkpoint or loads_weights(teacher.config):
-                continue
-            if not teacher.name:
-                runner.logger.warning(
-                    'THE TEACHER IS UNTRAINED: model.teacher_ckpt is not set, so the student learns '
-                    'from random weights. Add --cfg-options model.teacher_ckpt=FILE.'
-                )
-                continue
-            runner.logger.warning(
-                f'THE TEACHER "{teacher.name}" IS UNTRAINED: it has no checkpoint, so the student '
-                'learns from random weights. Give it one: checkpoints of a TeacherGroup, ckpt_path '
-                'of a data-free teacher.'
-            )
+        _warn_of_untrained_teachers(runner)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the student with the checkpoint that training starts from."""
@@ -97,6 +81,20 @@ class CheckWeightsHook(Hook):
                 'without KD layers go into model.architecture.init_cfg=dict(type="Pretrained", '
                 'checkpoint=FILE).)'
             )
+
+
+def _warn_of_untrained_teachers(runner: Runner) -> None:
+    for teacher in _teachers(runner):
+        if teacher.checkpoint or loads_weights(teacher.config):
+            continue
+        name, fix = '', '--cfg-options model.teacher_ckpt=FILE'
+        if teacher.name:
+            name = f' "{teacher.name}"'
+            fix = 'checkpoints of a TeacherGroup, ckpt_path of a data-free teacher'
+        runner.logger.warning(
+            f'THE TEACHER{name} IS UNTRAINED: it has no checkpoint, so the student learns from random '
+            f'weights. Set {fix}.'
+        )
 
 
 def _teachers(runner: Runner) -> list[Teacher]:
