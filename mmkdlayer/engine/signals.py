@@ -28,7 +28,6 @@ class SignalWatch:
         self.numbers: tuple[signal.Signals, ...] = ()
         self.deferring = False
         self.received: signal.Signals | None = None
-        self._process = 0
         self._handlers: dict[signal.Signals, Any] = {}
 
     def start(self, names: Sequence[str]) -> bool:
@@ -54,7 +53,6 @@ class SignalWatch:
         self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         # The default action would kill the process.
         self._handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
-        self._process = os.getpid()
         # A forked process (a data worker) shares the socket, but its signals concern it alone.
         os.register_at_fork(after_in_child=self.stop)
         threading.Thread(target=self._watch, args=(reader,), daemon=True).start()
@@ -68,8 +66,7 @@ class SignalWatch:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
-        if os.getpid() == self._process:
-            self._writer.close()  # ends the thread
+        self._writer.close()  # ends the thread, which a forked process doesn't have
 
     def _watch(self, reader: socket.socket) -> None:
         with reader:
