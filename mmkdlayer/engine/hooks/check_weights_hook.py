@@ -59,11 +59,12 @@ class CheckWeightsHook(Hook):
         for teacher in _teachers(runner):
             if teacher.checkpoint:
                 check_teacher_checkpoint(teacher.model, teacher.checkpoint)
-        _warn_of_untrained_teachers(runner)
+        _warn_of_untrained_teachers(runner, 'the student learns from random weights')
 
     def after_train(self, runner: Runner) -> None:
         """Say again what must not be overlooked."""
-        _warn_of_untrained_teachers(runner)
+        # In other words: mmengine logs a warning once.
+        _warn_of_untrained_teachers(runner, 'the student has learned from random weights')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the student with the checkpoint that training starts from."""
@@ -83,7 +84,7 @@ class CheckWeightsHook(Hook):
             )
 
 
-def _warn_of_untrained_teachers(runner: Runner) -> None:
+def _warn_of_untrained_teachers(runner: Runner, effect: str) -> None:
     for teacher in _teachers(runner):
         if teacher.checkpoint or loads_weights(teacher.config):
             continue
@@ -92,8 +93,7 @@ def _warn_of_untrained_teachers(runner: Runner) -> None:
             name = f' "{teacher.name}"'
             fix = 'checkpoints of a TeacherGroup, ckpt_path of a data-free teacher'
         runner.logger.warning(
-            f'THE TEACHER{name} IS UNTRAINED: it has no checkpoint, so the student learns from random '
-            f'weights. Set {fix}.'
+            f'THE TEACHER{name} IS UNTRAINED: it has no checkpoint, so {effect}. Set {fix}.'
         )
 
 

@@ -1,34 +1,15 @@
-"""Training by mmengine's Runner: hooks, EMA, resuming, load_from."""
+"""Training by mmengine's Runner: checkpoints, EMA, resuming, load_from."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Callable
+from typing import Callable
 
-import pytest
 import torch
 from mmengine.runner import Runner
-from seeded_training import make_config
 from torch import nn
 
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
-from mmkdlayer.errors import ConfigError
-
-
-@pytest.fixture
-def train(distillation_config: Callable[..., dict], tmp_path: Path) -> Callable[..., Runner]:
-    count = 0
-
-    def call(name: str = 'work', model: dict | None = None, **changes: Any) -> Runner:
-        nonlocal count
-        count += 1
-        cfg = make_config(model or distillation_config(), tmp_path / name, **changes)
-        cfg.experiment_name = f'{tmp_path.name}-{count}'
-        runner = Runner.from_cfg(cfg)
-        runner.train()
-        return runner
-
-    return call
 
 
 def state_of(path: Path) -> dict:
@@ -105,38 +86,3 @@ def test_load_from_starts_with_the_loaded_student(
     for key, value in first.items():
         if 'running' not in key and 'num_batches' not in key:
             torch.testing.assert_close(second[key], value)
-
-
-def test_resuming_another_network_is_refused(
-    train: Callable[..., Runner], distillation_config: Callable[..., dict], tmp_path: Path
-) -> None:
-    train()
-    cfg = make_config(distillation_config(student_channels=5), tmp_path / 'work', resume=True)
-    cfg.experiment_name = f'{tmp_path.name}-other'
-    with pytest.raises(ConfigError, match='does not fit this config'):
-        Runner.from_cfg(cfg).train()
-
-
-def test_given_teacher_checkpoint_must_fit(
-    train: Callable[..., Runner], distillation_config: Callable[..., dict], tmp_path: Path
-) -> None:
-    path = tmp_path / 'teacher.pth'
-    torch.save(dict(state_dict={'head.fc.bias': torch.zeros(1)}), path)
-    with pytest.raises(ConfigError, match=r'missing .*is \(1,\) there'):
-        train(model=distillation_config(teacher_ckpt=str(path)))
-
-
-def test_load_from_another_network_is_refused(
-    train: Callable[..., Runner], distillation_config: Callable[..., dict], tmp_path: Path
-) -> None:
-    torch.save(dict(state_dict={'foo.weight': torch.zeros(1)}), tmp_path / 'foreign.pth')
-    with pytest.raises(ConfigError, match='does not fit this config'):
-        train(load_from=str(tmp_path / 'foreign.pth'))
-
-
-def test_load_from_may_bring_a_part(train: Callable[..., Runner], tmp_path: Path) -> None:
-    train('first')
-    state = state_of(tmp_path / 'first' / 'epoch_1.pth')['state_dict']
-    part = {key: value for key, value in state.items() if 'kd_layers' not in key}
-    torch.save(dict(state_dict=part), tmp_path / 'part.pth')
-    assert train('second', load_from=str(tmp_path / 'part.pth')).epoch == 1
