@@ -44,15 +44,14 @@ class CifarMobileNetV2(MobileNetV2):
     ) -> None:
         super().__init__(widen_factor=widen_factor, act_cfg=act_cfg or {'type': 'ReLU'}, **kwargs)
         # mmpretrain rounds every width to a multiple of 8: build anew what that touches.
-        cfg = {'conv_cfg': self.conv_cfg, 'norm_cfg': self.norm_cfg, 'act_cfg': self.act_cfg}
         self.in_channels = int(32 * widen_factor)
-        self.conv1 = ConvModule(3, self.in_channels, 3, stride=2, padding=1, **cfg)
+        self.conv1 = ConvModule(3, self.in_channels, 3, stride=2, padding=1, **self._cfgs())
         for name, (expand_ratio, channels, num_blocks, stride) in zip(
             self.layers, self.arch_settings
         ):
             layer = self.make_layer(int(channels * widen_factor), num_blocks, stride, expand_ratio)
             setattr(self, name, layer)
-        self.conv2 = ConvModule(self.in_channels, self.out_channel, 1, **cfg)
+        self.conv2 = ConvModule(self.in_channels, self.out_channel, 1, **self._cfgs())
 
     def make_layer(
         self, out_channels: int, num_blocks: int, stride: int, expand_ratio: int
@@ -61,13 +60,9 @@ class CifarMobileNetV2(MobileNetV2):
         in_channels = self.in_channels
         layer = super().make_layer(out_channels, num_blocks, stride, expand_ratio)
         if expand_ratio == 1:
-            pointwise = ConvModule(
-                in_channels,
-                in_channels,
-                1,
-                conv_cfg=self.conv_cfg,
-                norm_cfg=self.norm_cfg,
-                act_cfg=self.act_cfg,
-            )
+            pointwise = ConvModule(in_channels, in_channels, 1, **self._cfgs())
             layer[0].conv = nn.Sequential(pointwise, *layer[0].conv)
         return layer
+
+    def _cfgs(self) -> dict[str, dict | None]:
+        return {'conv_cfg': self.conv_cfg, 'norm_cfg': self.norm_cfg, 'act_cfg': self.act_cfg}

@@ -32,10 +32,8 @@ class CifarShuffleUnit(BaseModule):
         compress_groups: Groups of the first 1x1 convolution and of the shuffle.
         downsample: Whether to halve the map and concatenate branch and pooled input, instead of
             adding the input.
-        conv_cfg: Config of the convolutions.
-        norm_cfg: Config of the norms.
-        act_cfg: Config of the activations.
         with_cp: Whether to save memory by computing the unit again in the backward pass.
+        **cfgs: ``conv_cfg``, ``norm_cfg`` and ``act_cfg`` of mmcv's ConvModule.
     """
 
     def __init__(
@@ -45,10 +43,8 @@ class CifarShuffleUnit(BaseModule):
         groups: int,
         compress_groups: int,
         downsample: bool,
-        conv_cfg: dict | None,
-        norm_cfg: dict,
-        act_cfg: dict,
-        with_cp: bool,
+        with_cp: bool = False,
+        **cfgs: Any,
     ) -> None:
         super().__init__()
         self.compress_groups = compress_groups
@@ -56,25 +52,19 @@ class CifarShuffleUnit(BaseModule):
         self.with_cp = with_cp
         branch_channels = out_channels - in_channels if downsample else out_channels
         mid_channels = branch_channels // 4
-        cfg = {'conv_cfg': conv_cfg, 'norm_cfg': norm_cfg, 'act_cfg': act_cfg}
+        stride = 2 if downsample else 1
         self.g_conv_1x1_compress = ConvModule(
-            in_channels, mid_channels, 1, groups=compress_groups, **cfg
+            in_channels, mid_channels, 1, groups=compress_groups, **cfgs
         )
         self.depthwise_conv3x3_bn = ConvModule(
-            mid_channels,
-            mid_channels,
-            3,
-            stride=2 if downsample else 1,
-            padding=1,
-            groups=mid_channels,
-            **cfg,
+            mid_channels, mid_channels, 3, stride=stride, padding=1, groups=mid_channels, **cfgs
         )
         self.g_conv_1x1_expand = ConvModule(
-            mid_channels, branch_channels, 1, groups=groups, **{**cfg, 'act_cfg': None}
+            mid_channels, branch_channels, 1, groups=groups, **{**cfgs, 'act_cfg': None}
         )
         if downsample:
             self.avgpool = nn.AvgPool2d(kernel_size=3, stride=2, padding=1)
-        self.act = build_activation_layer(act_cfg)
+        self.act = build_activation_layer(cfgs['act_cfg'])
 
     def _forward(self, x: Tensor) -> Tensor:
         out = channel_shuffle(self.g_conv_1x1_compress(x), self.compress_groups)
@@ -115,14 +105,7 @@ class CifarShuffleNetV1(TorchInit, ShuffleNetV1):
                 'divide the first bottleneck of this variant.'
             )
         super().__init__(groups=groups, **kwargs)
-        self.conv1: nn.Module = ConvModule(
-            3,
-            self.conv1.out_channels,
-            1,
-            conv_cfg=self.conv_cfg,
-            norm_cfg=self.norm_cfg,
-            act_cfg=self.act_cfg,
-        )
+        self.conv1: nn.Module = ConvModule(3, self.conv1.out_channels, 1, **self._cfgs())
         self.maxpool = nn.Identity()
 
     def make_layer(
@@ -132,19 +115,19 @@ class CifarShuffleNetV1(TorchInit, ShuffleNetV1):
         units = []
         for index in range(num_blocks):
             # The very first 1x1 convolution has too few input channels to be grouped.
-            ungrouped = first_block and index == 0
-            units.append(
-                CifarShuffleUnit(
-                    self.in_channels,
-                    out_channels,
-                    groups=self.groups,
-                    compress_groups=1 if ungrouped else self.groups,
-                    downsample=index == 0,
-                    conv_cfg=self.conv_cfg,
-                    norm_cfg=self.norm_cfg,
-                    act_cfg=self.act_cfg,
-                    with_cp=self.with_cp,
-                )
+            compress_groups = 1 if first_block and index == 0 else self.groups
+            unit = CifarShuffleUnit(
+                self.in_channels,
+                out_channels,
+                self.groups,
+                compress_groups,
+                downsample=index == 0,
+                with_cp=self.with_cp,
+                **self._cfgs(),
             )
+            units.append(unit)
             self.in_channels = out_channels
         return nn.Sequential(*units)
+
+    def _cfgs(self) -> dict[str, dict | None]:
+        return {'conv_cfg': self.conv_cfg, 'norm_cfg': self.norm_cfg, 'act_cfg': self.act_cfg}

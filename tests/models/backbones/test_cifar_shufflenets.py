@@ -26,9 +26,8 @@ def test_bottlenecks_are_a_quarter_of_the_branch():
 
 
 def test_branch_comes_before_the_pooled_input():
-    unit = CifarShuffleUnit(
-        6, 18, 3, 3, True, None, {'type': 'BN'}, {'type': 'ReLU'}, with_cp=False
-    ).eval()
+    cfgs = {'norm_cfg': {'type': 'BN'}, 'act_cfg': {'type': 'ReLU'}}
+    unit = CifarShuffleUnit(6, 18, 3, 3, downsample=True, **cfgs).eval()
     x = torch.randn(1, 6, 8, 8)
     expected = torch.nn.functional.avg_pool2d(x, 3, 2, 1).clamp(min=0)
     out = unit(x)
