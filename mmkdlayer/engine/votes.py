@@ -10,7 +10,7 @@ from mmengine.dist import get_world_size
 
 
 class Votes:
-    """Lets all ranks learn of a wish of any rank in the same iteration, without waiting for a GPU.
+    """Lets all ranks learn of any rank's vote in the same iteration, without waiting for a GPU.
 
     Each call starts a sum over the ranks, on the CPU (gloo), and gives the result of the sum that the
     call before started; so a rank waits at most until the slowest one has come to the last call.
@@ -28,12 +28,12 @@ class Votes:
                 backend='gloo', timeout=timedelta(seconds=timeout)
             )
 
-    def cast(self, wish: bool) -> bool:
-        """Say what this rank wishes; True once any rank had wished it in the call before."""
+    def cast(self, vote: bool) -> bool:
+        """Cast the vote of this rank; True once any rank had voted so in the call before."""
         if self.group is None:
-            return wish
+            return vote
         decided = self._wait()
-        votes = torch.tensor(int(wish))
+        votes = torch.tensor(int(vote))
         work = torch.distributed.all_reduce(votes, group=self.group, async_op=True)
         self.pending = votes, work
         return decided

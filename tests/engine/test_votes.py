@@ -37,7 +37,7 @@ if __name__ == '__main__':
 """
 
 
-def test_all_ranks_learn_of_a_wish_in_the_next_call(
+def test_all_ranks_learn_of_a_vote_in_the_next_call(
     run_script: Callable[..., str], tmp_path: Path
 ) -> None:
     run_script(TWO_RANKS, str(tmp_path))
@@ -45,5 +45,5 @@ def test_all_ranks_learn_of_a_wish_in_the_next_call(
 
 def test_a_process_alone_decides_at_once() -> None:
     votes = Votes(timeout=60)
-    assert [votes.cast(wish) for wish in (False, True, False)] == [False, True, False]
+    assert [votes.cast(vote) for vote in (False, True, False)] == [False, True, False]
     votes.close()

@@ -19,7 +19,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp('data'), train=16)
 
 
-def test_goes_on_within_the_epoch(data: Path, tmp_path: Path) -> None:
+def test_resumes_within_the_epoch(data: Path, tmp_path: Path) -> None:
     options = dict(
         data=data,
         train_dataloader__batch_size=4,

@@ -143,7 +143,7 @@ def test_factor_is_in_the_gradient(train: Callable[..., list[dict]], tmp_path: P
     assert not torch.allclose(states['off'][key], states['on'][key])
 
 
-def test_resumed_training_goes_on_with_the_schedule(train: Callable[..., list[dict]]) -> None:
+def test_resumed_training_continues_the_schedule(train: Callable[..., list[dict]]) -> None:
     schedule = dict(loss_penult=dict(warmup=3))
     whole = factors(train(schedule, 'whole', train_cfg=THREE))
     first = factors(train(schedule, 'parts'))

@@ -110,7 +110,7 @@ def train(work: Path, ask: int, hook: bool = True, **changes: Any) -> tuple[Runn
     return runner, asking
 
 
-def test_a_config_without_a_seed_goes_on_in_the_same_order(tmp_path: Path) -> None:
+def test_a_config_without_a_seed_is_resumed_in_the_same_order(tmp_path: Path) -> None:
     before, _ = train(tmp_path, ask=2)
     assert len(before.model.seen) == 3
     after, _ = train(tmp_path, ask=-1, resume=True)
