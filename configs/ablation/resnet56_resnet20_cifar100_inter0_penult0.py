@@ -1,3 +1,3 @@
 # Ablation, CIFAR-100, ResNet-56 teaches ResNet-20: both layers, alpha 0 at inter and 0 at penult.
 _base_ = '../kdlayer/resnet56_resnet20_cifar100.py'
-model = dict(distiller=dict(connectors=dict(inter=dict(alpha=0.0), penult=dict(alpha=0.0))))
+model = dict(distiller=dict(kd_layers=dict(inter=dict(alpha=0.0), penult=dict(alpha=0.0))))

@@ -1,23 +1,4 @@
 # Ablation, CIFAR-100, ResNet-56 teaches ResNet-20: intermediate layer only, alpha 1.
-_base_ = [
-    '../_base_/models/cifar/resnet20.py',
-    '../_base_/models/cifar/resnet56.py',
-    '../_base_/letkd_inter.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/runtime.py',
-]
-
+_base_ = '../kdlayer/resnet56_resnet20_cifar100.py'
 model = dict(
-    architecture=_base_.resnet20,
-    teacher=_base_.resnet56,
-    teacher_ckpt='checkpoints/resnet56_cifar100.pth',
-    distiller=dict(
-        kd_layers=dict(inter='backbone.layer3.0'),
-        connectors=dict(inter=dict(in_channels=64, num_templates=800)),
-        teacher_recorders=dict(inter=dict(source='backbone.layer3.0')),
-        distill_losses=dict(
-            loss_inter=dict(decision=dict(num_classes=100, num_subclasses=8, num_components=60))
-        ),
-    ),
-)
+    distiller=dict(kd_layers=dict(_delete_=True, inter=_base_.model.distiller.kd_layers.inter)))

@@ -1,9 +1,11 @@
 # Baseline, CIFAR-100: ResNet-20 alone.
 _base_ = [
-    '../_base_/models/cifar/resnet20.py',
     '../_base_/datasets/cifar100.py',
     '../_base_/schedules/cifar_240e.py',
-    '../_base_/runtime.py',
-]
-custom_hooks = []
-model = _base_.resnet20
+    '../_base_/plain_runtime.py']
+
+model = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmkdlayer.CifarResNet', depth=20),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=100, in_channels=64))

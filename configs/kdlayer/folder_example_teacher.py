@@ -1,11 +1,6 @@
 # The teacher of folder_example.py: a plain mmpretrain training.
 _base_ = [
     '../_base_/models/small_resnets.py',
-    '../_base_/datasets/folder.py',
     '../_base_/schedules/small_20e.py',
-    '../_base_/runtime.py',
-]
-custom_hooks = []
-model = dict(
-    _base_.small_teacher, head=dict(_base_.small_teacher.head, num_classes=len(_base_.classes))
-)
+    '../_base_/plain_runtime.py']
+model = _base_.small_teacher

@@ -1,21 +1,5 @@
 # letKD-1 on CIFAR-100: ResNet-110 teaches ResNet-20, at the penultimate layer only.
-_base_ = [
-    '../_base_/models/cifar/resnet20.py',
-    '../_base_/models/cifar/resnet110.py',
-    '../_base_/letkd1.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/runtime.py',
-]
+_base_ = './resnet110_resnet20_cifar100.py'
 
 model = dict(
-    architecture=_base_.resnet20,
-    teacher=_base_.resnet110,
-    teacher_ckpt='checkpoints/resnet110_cifar100.pth',
-    distiller=dict(
-        kd_layers=dict(penult='backbone.layer3'),
-        connectors=dict(penult=dict(in_channels=64, num_templates=4096)),
-        teacher_recorders=dict(penult=dict(source='backbone.layer3')),
-        distill_losses=dict(loss_penult=dict(decision=dict(num_centroids=4096, temperature=1.0))),
-    ),
-)
+    distiller=dict(kd_layers=dict(_delete_=True, penult=_base_.model.distiller.kd_layers.penult)))

@@ -1,34 +1,28 @@
 # letKD-2 on ImageNet: ResNet-50 teaches MobileNetV2.
 # The paper names this pair, but its published code builds a MobileNetV1 (resnet50_mobilenetv1_in1k):
 # no published figure belongs to this one.
-_base_ = [
-    '../_base_/models/mobilenetv2.py',
-    '../_base_/models/resnet50.py',
-    '../_base_/letkd2.py',
-    '../_base_/datasets/imagenet_bs256.py',
-    '../_base_/schedules/imagenet_100e.py',
-    '../_base_/runtime.py',
-]
+_base_ = ['../_base_/datasets/imagenet_bs256.py', '../_base_/runtime.py']
+optim_wrapper = dict(
+    optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4))
+param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[30, 60, 90], gamma=0.1)
+train_cfg = dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=100, val_interval=1)
 
 model = dict(
-    architecture=_base_.mobilenetv2,
-    teacher=_base_.resnet50,
+    type='mmrazor.SingleTeacherDistill',
+    architecture=dict(
+        type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.MobileNetV2'),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=1000, in_channels=1280)),
+    teacher=dict(
+        type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.ResNet', depth=50),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=1000, in_channels=2048)),
     teacher_ckpt='https://download.openmmlab.com/mmclassification/v0/resnet/'
     'resnet50_8xb32_in1k_20210831-ea4938fc.pth',
-    distiller=dict(
-        kd_layers=dict(inter='backbone.layer6.0', penult='backbone.conv2'),
-        connectors=dict(
-            inter=dict(in_channels=160, num_templates=8000),
-            penult=dict(in_channels=1280, num_templates=4096),
-        ),
-        teacher_recorders=dict(
-            inter=dict(source='backbone.layer4.0'),
-            penult=dict(source='backbone.layer4'),
-        ),
-        # 1000 classes x 8 sub-classes = 8000 templates; 4096 centroids
-        distill_losses=dict(
-            loss_inter=dict(decision=dict(num_classes=1000, num_subclasses=8, num_components=60)),
-            loss_penult=dict(decision=dict(num_centroids=4096, temperature=1.0)),
-        ),
-    ),
-)
+    distiller=dict(type='mmkdlayer.KDLayerDistiller', kd_layers=dict(
+        inter=dict(  # after the first block of the last stage: 1000 x 8 sub-classes
+            module='backbone.layer6.0', in_channels=160, teacher='backbone.layer4.0',
+            decision=dict(type='mmkdlayer.SubclassDecision', num_classes=1000)),
+        penult=dict(  # after the last map before pooling
+            module='backbone.conv2', in_channels=1280, teacher='backbone.layer4',
+            decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=4096)))))

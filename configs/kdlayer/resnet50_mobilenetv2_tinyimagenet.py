@@ -1,32 +1,26 @@
 # letKD-2 on Tiny-ImageNet: ResNet-50 teaches MobileNetV2.
 _base_ = [
-    '../_base_/models/cifar/mobilenetv2.py',
-    '../_base_/models/cifar/resnet50.py',
-    '../_base_/letkd2.py',
-    '../_base_/datasets/tinyimagenet.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/runtime.py',
-]
+    '../_base_/datasets/tinyimagenet.py', '../_base_/schedules/cifar_240e.py',
+    '../_base_/runtime.py']
 optim_wrapper = dict(optimizer=dict(lr=0.01))
 
 model = dict(
-    architecture=dict(_base_.mobilenetv2, head=dict(_base_.mobilenetv2.head, num_classes=200)),
-    teacher=dict(_base_.resnet50, head=dict(_base_.resnet50.head, num_classes=200)),
+    type='mmrazor.SingleTeacherDistill',
+    architecture=dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmkdlayer.CifarMobileNetV2', widen_factor=0.5),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=200, in_channels=1280)),
+    teacher=dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmpretrain.ResNet_CIFAR', depth=50),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=200, in_channels=2048)),
     teacher_ckpt='checkpoints/resnet50_tinyimagenet.pth',
-    distiller=dict(
-        kd_layers=dict(inter='backbone.layer6.0', penult='backbone.conv2'),
-        connectors=dict(
-            inter=dict(in_channels=80, num_templates=1600),
-            penult=dict(in_channels=1280, num_templates=4096, alpha=0.5),
-        ),
-        teacher_recorders=dict(
-            inter=dict(source='backbone.layer4.0'),
-            penult=dict(source='backbone.layer4'),
-        ),
-        # 200 classes x 8 sub-classes = 1600 templates; 4096 centroids
-        distill_losses=dict(
-            loss_inter=dict(decision=dict(num_classes=200, num_subclasses=8, num_components=60)),
-            loss_penult=dict(decision=dict(num_centroids=4096, temperature=1.0)),
-        ),
-    ),
-)
+    distiller=dict(type='mmkdlayer.KDLayerDistiller', kd_layers=dict(
+        inter=dict(
+            module='backbone.layer6.0', in_channels=80, teacher='backbone.layer4.0',
+            decision=dict(type='mmkdlayer.SubclassDecision', num_classes=200)),
+        penult=dict(
+            module='backbone.conv2', in_channels=1280, alpha=0.5, teacher='backbone.layer4',
+            decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=4096)))))

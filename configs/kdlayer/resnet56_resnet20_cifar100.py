@@ -1,31 +1,24 @@
 # letKD-2 on CIFAR-100: ResNet-56 teaches ResNet-20.
 _base_ = [
-    '../_base_/models/cifar/resnet20.py',
-    '../_base_/models/cifar/resnet56.py',
-    '../_base_/letkd2.py',
-    '../_base_/datasets/cifar100.py',
-    '../_base_/schedules/cifar_240e.py',
-    '../_base_/runtime.py',
-]
+    '../_base_/datasets/cifar100.py', '../_base_/schedules/cifar_240e.py', '../_base_/runtime.py']
 
 model = dict(
-    architecture=_base_.resnet20,
-    teacher=_base_.resnet56,
+    type='mmrazor.SingleTeacherDistill',
+    architecture=dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmkdlayer.CifarResNet', depth=20),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=100, in_channels=64)),
+    teacher=dict(
+        type='mmpretrain.ImageClassifier',
+        backbone=dict(type='mmkdlayer.CifarResNet', depth=56),
+        neck=dict(type='mmpretrain.GlobalAveragePooling'),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=100, in_channels=64)),
     teacher_ckpt='checkpoints/resnet56_cifar100.pth',
-    distiller=dict(
-        kd_layers=dict(inter='backbone.layer3.0', penult='backbone.layer3'),
-        connectors=dict(
-            inter=dict(in_channels=64, num_templates=800),
-            penult=dict(in_channels=64, num_templates=4096),
-        ),
-        teacher_recorders=dict(
-            inter=dict(source='backbone.layer3.0'),
-            penult=dict(source='backbone.layer3'),
-        ),
-        # 100 classes x 8 sub-classes = 800 templates; 4096 centroids
-        distill_losses=dict(
-            loss_inter=dict(decision=dict(num_classes=100, num_subclasses=8, num_components=60)),
-            loss_penult=dict(decision=dict(num_centroids=4096, temperature=1.0)),
-        ),
-    ),
-)
+    distiller=dict(type='mmkdlayer.KDLayerDistiller', kd_layers=dict(
+        inter=dict(
+            module='backbone.layer3.0', in_channels=64, teacher='backbone.layer3.0',
+            decision=dict(type='mmkdlayer.SubclassDecision', num_classes=100)),
+        penult=dict(
+            module='backbone.layer3', in_channels=64, teacher='backbone.layer3',
+            decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=4096)))))

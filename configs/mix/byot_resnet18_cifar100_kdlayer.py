@@ -7,7 +7,8 @@ model = dict(
         type='mmkdlayer.KDLayerClassifier',
         kd_layers=dict(
             inter=dict(module='backbone.layer4.0', in_channels=512, num_templates=800),
-            penult=dict(module='backbone.layer4', in_channels=512, num_templates=4096),
-        ),
-    )
-)
+            penult=dict(module='backbone.layer4', in_channels=512, num_templates=4096))))
+custom_hooks = [
+    dict(type='mmkdlayer.ReleaseRecordsHook'),
+    dict(type='mmkdlayer.PreemptionHook'),
+]

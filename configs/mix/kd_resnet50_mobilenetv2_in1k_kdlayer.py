@@ -4,10 +4,6 @@ _base_ = ['./kd_resnet50_mobilenetv2_in1k.py', './_base_/letkd2_in1k.py']
 model = dict(
     distiller=dict(
         _base_.letkd,
-        kd_layers=dict(inter='backbone.layer6.0', penult='backbone.conv2'),
-        connectors=dict(
-            inter=dict(_base_.letkd.connectors.inter, in_channels=160),
-            penult=dict(_base_.letkd.connectors.penult, in_channels=1280),
-        ),
-    )
-)
+        kd_layers=dict(
+            inter=dict(_base_.letkd.kd_layers.inter, module='backbone.layer6.0', in_channels=160),
+            penult=dict(_base_.letkd.kd_layers.penult, module='backbone.conv2', in_channels=1280))))

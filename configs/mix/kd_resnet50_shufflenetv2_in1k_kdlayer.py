@@ -4,10 +4,6 @@ _base_ = ['./kd_resnet50_shufflenetv2_in1k.py', './_base_/letkd2_in1k.py']
 model = dict(
     distiller=dict(
         _base_.letkd,
-        kd_layers=dict(inter='backbone.layers.2.0', penult='backbone.layers.3'),
-        connectors=dict(
-            inter=dict(_base_.letkd.connectors.inter, in_channels=464),
-            penult=dict(_base_.letkd.connectors.penult, in_channels=1024),
-        ),
-    )
-)
+        kd_layers=dict(
+            inter=dict(_base_.letkd.kd_layers.inter, module='backbone.layers.2.0', in_channels=464),
+            penult=dict(_base_.letkd.kd_layers.penult, module='backbone.layers.3', in_channels=1024))))

@@ -1,10 +1,12 @@
 # The teacher ResNet-32x4 on CIFAR-100: a plain mmpretrain training.
 # The CRD zoo has it ready: python tools/convert_teacher.py crd SRC checkpoints/resnet32x4_cifar100.pth
 _base_ = [
-    '../_base_/models/cifar/resnet32x4.py',
     '../_base_/datasets/cifar100.py',
     '../_base_/schedules/cifar_240e.py',
-    '../_base_/runtime.py',
-]
-custom_hooks = []
-model = _base_.resnet32x4
+    '../_base_/plain_runtime.py']
+
+model = dict(
+    type='mmpretrain.ImageClassifier',
+    backbone=dict(type='mmkdlayer.CifarResNet', depth=32, stem_channels=32, base_channels=64),
+    neck=dict(type='mmpretrain.GlobalAveragePooling'),
+    head=dict(type='mmpretrain.LinearClsHead', num_classes=100, in_channels=256))

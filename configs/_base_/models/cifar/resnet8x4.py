@@ -1,8 +1,0 @@
-# ResNet-8x4 for small images, under a name of its own, so that one config can inherit two networks.
-_base_ = './classifier.py'
-
-resnet8x4 = dict(
-    _base_.model,
-    backbone=dict(type='mmkdlayer.CifarResNet', depth=8, stem_channels=32, base_channels=64),
-    head=dict(_base_.pop('model').head, in_channels=256),
-)

@@ -1,4 +1,0 @@
-# mmpretrain's network under a name of its own, so that one config can inherit two networks.
-_base_ = 'mmpretrain::_base_/models/resnet18.py'
-
-resnet18 = _base_.pop('model')
