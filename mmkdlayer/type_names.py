@@ -1,0 +1,24 @@
+"""The name of a type as configs give it: a class, or a string with or without scope or module."""
+
+from __future__ import annotations
+
+from types import FunctionType
+from typing import Any
+
+
+def type_name(value: Any) -> str:
+    """The bare name of what stands as ``type=`` in a config.
+
+    Args:
+        value: A class or function (pure-Python configs, also before mmengine has imported it); a name
+            alone, with its scope ('mmkdlayer.PreemptionHook') or with its module
+            ('mmkdlayer.engine.PreemptionHook'); None for a dict without type.
+
+    Returns:
+        Such as 'PreemptionHook'; empty for None.
+    """
+    if value is None:
+        return ''
+    if isinstance(value, (type, FunctionType)):
+        return value.__name__
+    return str(value).rsplit('.', 1)[-1]
