@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from mmkdlayer.engine.teachers import find_teachers
-from mmkdlayer.models import CentroidDecision, SubclassDecision
+from mmkdlayer.models import CentroidDecision, TeacherDecision
+
+#: From this many templates on, a table of decisions is sparse: each sub-class is decided for itself.
+MANY = 1000
 
 
 def fill_decisions(model: nn.Module, images: Tensor) -> None:
@@ -14,25 +17,33 @@ def fill_decisions(model: nn.Module, images: Tensor) -> None:
     distiller = getattr(model, 'distiller', None)
     for name, mapping in getattr(distiller, 'loss_forward_mappings', {}).items():
         decision = getattr(distiller.distill_losses[name], 'decision', None)
-        if decision is None:
-            continue
-        recorder = mapping['teacher_feature']['recorder']
-        source = distiller.teacher_recorders.get_recorder(recorder).source
-        channels = feature_channels(model, source, images)
-        count = decision.num_templates
-        if isinstance(decision, CentroidDecision):
-            decision.set_tables(centroids=torch.randn(count, channels))
-        else:
-            assert isinstance(decision, SubclassDecision)
-            identity = torch.arange(count).repeat(2, 1)
-            decision.set_tables(
-                projection=torch.randn(decision.num_components, channels),
-                offset=torch.randn(decision.num_components),
-                centers=torch.randn(count, decision.num_components),
-                decisions=torch.sparse_coo_tensor(
-                    identity, torch.ones(count), (count, count), check_invariants=True
-                ).coalesce(),
-            )
+        if decision is not None:
+            recorder = mapping['teacher_feature']['recorder']
+            source = distiller.teacher_recorders.get_recorder(recorder).source
+            fill_decision(decision, feature_channels(model, source, images))
+
+
+def fill_decision(decision: TeacherDecision, channels: int, seed: int = 5) -> None:
+    """Give a decision random tables for features with this many channels."""
+    generator = torch.Generator().manual_seed(seed)
+    count = decision.num_templates
+    if isinstance(decision, CentroidDecision):
+        decision.set_tables(centroids=torch.randn(count, channels, generator=generator))
+        return
+    components = decision.num_components
+    if count < MANY:
+        table = torch.rand(count, count, generator=generator).softmax(1)
+    else:
+        diagonal = torch.arange(count).repeat(2, 1)
+        table = torch.sparse_coo_tensor(
+            diagonal, torch.ones(count), (count, count), check_invariants=True
+        ).coalesce()
+    decision.set_tables(
+        projection=torch.randn(components, channels, generator=generator),
+        offset=torch.randn(components, generator=generator),
+        centers=torch.randn(count, components, generator=generator),
+        decisions=table,
+    )
 
 
 def feature_channels(model: nn.Module, source: str, images: Tensor) -> int:

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmkdlayer.registry import HOOKS
+from mmkdlayer.type_names import type_name
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -65,12 +66,11 @@ def test_mix_adds_to_the_recipe_and_changes_nothing_of_it(name: str) -> None:
     for key in ('optim_wrapper', 'param_scheduler', 'train_cfg', 'train_dataloader', 'val_cfg'):
         assert mixed[key] == alone[key]
     assert mixed.model.type == alone.model.type
-    hooks = {hook.type.rsplit('.')[-1] for hook in mixed.get('custom_hooks', [])}
-    teaches = any(
-        'TeacherDecisionLoss' in str(x) for x in mixed.model.distiller.distill_losses.values()
-    )
+    hooks = {type_name(hook.type) for hook in mixed.custom_hooks}
+    teaches = 'mmkdlayer.CentroidDecision' in str(mixed.model.distiller)
     assert ('FitDecisionsHook' in hooks) == teaches
-    for hook in mixed.get('custom_hooks', []):
+    assert {'PreemptionHook', 'ReleaseRecordsHook'} <= hooks
+    for hook in mixed.custom_hooks:
         HOOKS.build(hook)
 
 

@@ -18,35 +18,15 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, init_default_scope
 from mmpretrain.structures import DataSample
 
+from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.registry import MODELS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-CIFAR = (
-    'wrn40-2_wrn16-2',
-    'wrn40-2_wrn40-1',
-    'resnet56_resnet20',
-    'resnet110_resnet20',
-    'resnet110_resnet32',
-    'resnet32x4_resnet8x4',
-    'wrn40-2_shufflenetv1',
-    'resnet32x4_shufflenetv1',
-    'resnet32x4_shufflenetv2',
-    'resnet50_mobilenetv2',
+PAIRS = sorted(
+    path.stem
+    for path in (CONFIGS / 'kdlayer').glob('*.py')
+    if not path.stem.startswith('folder_example')
 )
-TINY = (
-    'wrn40-2_wrn16-2',
-    'wrn40-2_wrn40-1',
-    'resnet56_resnet20',
-    'wrn40-2_shufflenetv1',
-    'resnet50_mobilenetv2',
-)
-IN1K = ('resnet34_resnet18', 'resnet50_mobilenetv1', 'resnet50_mobilenetv2')
-PAIRS = [
-    f'{pair}_{data}{suffix}'
-    for pairs, data in ((CIFAR, 'cifar100'), (TINY, 'tinyimagenet'), (IN1K, 'in1k'))
-    for pair in pairs
-    for suffix in ('', '_letkd1')
-]
 ABLATION = sorted(path.stem for path in (CONFIGS / 'ablation').glob('*.py'))
 TEACHERS = sorted(path.stem for path in (CONFIGS / 'teachers').glob('*.py'))
 SAMPLE = [
@@ -105,10 +85,27 @@ def run(cfg, name):
 
 
 def test_every_published_pair_is_here():
-    assert len(PAIRS) == 36
-    found = {path.stem for path in (CONFIGS / 'kdlayer').glob('*.py')}
-    assert {name for name in found if not name.startswith('folder_example')} == set(PAIRS)
+    """Those of docs/method.md, section 6, and the pair that the paper names without a figure."""
+    cifar = (
+        'wrn40-2_wrn16-2 wrn40-2_wrn40-1 resnet56_resnet20 resnet110_resnet20 resnet110_resnet32 '
+        'resnet32x4_resnet8x4 wrn40-2_shufflenetv1 resnet32x4_shufflenetv1 resnet32x4_shufflenetv2 '
+        'resnet50_mobilenetv2'
+    )
+    tiny = 'wrn40-2_wrn16-2 wrn40-2_wrn40-1 resnet56_resnet20 wrn40-2_shufflenetv1 resnet50_mobilenetv2'
+    in1k = 'resnet34_resnet18 resnet50_mobilenetv1 resnet50_mobilenetv2'
+    assert set(PAIRS) == {
+        f'{pair}_{data}{suffix}'
+        for pairs, data in ((cifar, 'cifar100'), (tiny, 'tinyimagenet'), (in1k, 'in1k'))
+        for pair in pairs.split()
+        for suffix in ('', '_letkd1')
+    }
     assert len(ABLATION) == 12
+
+
+@pytest.mark.parametrize('name', PAIRS)
+def test_file_is_short(name):
+    lines = (CONFIGS / 'kdlayer' / f'{name}.py').read_text().splitlines()
+    assert len([line for line in lines if not line.startswith('#')]) <= 25
 
 
 @pytest.mark.parametrize('name', PAIRS)
@@ -126,19 +123,17 @@ def test_published_settings(name):
     )
     assert cfg.train_dataloader.batch_size == (32 if data == 'in1k' else 64)
 
-    connectors, losses = cfg.model.distiller.connectors, cfg.model.distiller.distill_losses
-    places = {'penult'} if name.endswith('_letkd1') else {'inter', 'penult'}
-    assert set(connectors) == set(cfg.model.distiller.kd_layers) == places
+    layers = parse_kd_layers(cfg.model.distiller.kd_layers, name)
+    assert set(layers) == ({'penult'} if name.endswith('_letkd1') else {'inter', 'penult'})
     special = student == 'mobilenetv2' and data != 'in1k'
     inter, penult = {'cifar100': (0.2, 0.1), 'tinyimagenet': (1, 0.5)}[data] if special else (1, 1)
-    assert connectors.penult.alpha == penult
-    assert connectors.penult.num_templates == 4096
-    assert losses.loss_penult.decision.num_centroids == 4096
-    assert losses.loss_penult.decision.temperature == 1
-    if 'inter' in places:
-        assert connectors.inter.alpha == inter
-        assert connectors.inter.num_templates == 8 * CLASSES[data]
-        decision = losses.loss_inter.decision
+    assert (layers['penult'].alpha or 1) == penult
+    decision = layers['penult'].decision
+    assert (decision.num_templates, decision.temperature) == (4096, 1)
+    if 'inter' in layers:
+        assert (layers['inter'].alpha or 1) == inter
+        decision = layers['inter'].decision
+        assert decision.num_templates == 8 * CLASSES[data]
         assert (decision.num_classes, decision.num_subclasses) == (CLASSES[data], 8)
         assert decision.num_components == 60
 

@@ -52,7 +52,7 @@ def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 't
         ),
         (
             dict(
-                model__distiller__distill_losses__loss_inter__decision__num_classes=2,
+                model__distiller__kd_layers__inter__decision__num_classes=2,
                 model__distiller__connectors__inter__num_templates=4,
             ),
             ('label', 'is 2', 'num_classes=2'),
