@@ -1,4 +1,4 @@
-"""Transform pipelines inside the configs of data sets."""
+"""Transform pipelines inside the configs of data sets, and the data loader of the fitting."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 from mmengine.config import ConfigDict
+
+from mmkdlayer.errors import ConfigError
 
 
 def find_pipeline(dataset_cfg: Any) -> list | None:
@@ -36,3 +38,38 @@ def replace_pipeline(dataset_cfg: Any, pipeline: list) -> Any:
     if isinstance(dataset_cfg, (list, tuple)):
         return [replace_pipeline(value, pipeline) for value in dataset_cfg]
     return dataset_cfg
+
+
+def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
+    """The training set, in order, under the test-time transform.
+
+    Each item of the data set comes once; a wrapper that repeats images (RepeatDataset) is kept, so its
+    images count as often as it gives them.
+
+    Args:
+        cfg: A training config with ``train_dataloader`` and ``val_dataloader`` or
+            ``test_dataloader``.
+
+    Raises:
+        ConfigError: One of them is missing.
+    """
+    train = cfg.get('train_dataloader')
+    test = cfg.get('val_dataloader') or cfg.get('test_dataloader')
+    pipeline = find_pipeline(test.get('dataset')) if test else None
+    if not train or pipeline is None:
+        raise ConfigError(
+            'Fitting the decisions needs train_dataloader (the images) and val_dataloader or '
+            'test_dataloader with a pipeline (the test-time transform), but the config has '
+            f'{[k for k in cfg if k.endswith("_dataloader")]}. Add what is missing.'
+        )
+    loader = ConfigDict(
+        dataset=replace_pipeline(train['dataset'], pipeline),
+        batch_size=max(train.get('batch_size', 1), test.get('batch_size', 1)),
+        num_workers=train.get('num_workers', 0),
+        sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
+        drop_last=False,
+    )
+    for key in ('collate_fn', 'pin_memory', 'prefetch_factor'):
+        if key in test and not (key == 'prefetch_factor' and loader['num_workers'] == 0):
+            loader[key] = copy.deepcopy(test[key])
+    return loader

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from mmkdlayer.pipelines import find_pipeline, replace_pipeline
+import pytest
+from mmengine.config import ConfigDict
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.pipelines import find_pipeline, fitting_dataloader_cfg, replace_pipeline
 
 INNER = dict(type='CustomDataset', data_root='r', pipeline=[dict(type='A')])
+TRAIN = dict(
+    batch_size=4,
+    num_workers=3,
+    dataset=dict(type='RepeatDataset', times=2, dataset=dict(type='D', pipeline=['flip'])),
+    sampler=dict(type='RepeatAugSampler', shuffle=True),
+    drop_last=True,
+)
+VAL = dict(batch_size=8, dataset=dict(type='V', pipeline=['resize']), collate_fn=dict(type='c'))
 
 
 def test_find_looks_into_wrappers() -> None:
@@ -21,3 +33,17 @@ def test_replace_changes_every_pipeline_and_nothing_else() -> None:
     assert [d['pipeline'] for d in new['datasets']] == [[dict(type='B')]] * 2
     assert [d['data_root'] for d in new['datasets']] == ['r', 's']
     assert wrapped['datasets'][0]['pipeline'] == [dict(type='A')]
+
+
+def test_loader_reads_training_images_in_order_with_the_test_transform() -> None:
+    loader = fitting_dataloader_cfg(ConfigDict(train_dataloader=TRAIN, val_dataloader=VAL))
+    assert loader.dataset.dataset == dict(type='D', pipeline=['resize'])
+    assert loader.sampler == dict(type='DefaultSampler', shuffle=False, round_up=False)
+    assert (loader.batch_size, loader.num_workers, loader.drop_last) == (8, 3, False)
+    assert loader.collate_fn == dict(type='c')
+
+
+@pytest.mark.parametrize('given', [dict(train_dataloader=TRAIN), dict(val_dataloader=VAL)])
+def test_missing_loader_is_an_error(given: dict) -> None:
+    with pytest.raises(ConfigError, match='train_dataloader.*val_dataloader'):
+        fitting_dataloader_cfg(ConfigDict(given))

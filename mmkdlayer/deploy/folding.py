@@ -15,10 +15,10 @@ from mmpretrain.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
-from mmkdlayer.engine.feature_stream import evaluating, fitting_dataloader_cfg
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models.connectors import KDLayerConnector
-from mmkdlayer.pipelines import find_pipeline
+from mmkdlayer.models.evaluating import evaluating
+from mmkdlayer.pipelines import find_pipeline, fitting_dataloader_cfg
 
 from .folded_kd_layer import FoldedKDLayer, fold_layer
 

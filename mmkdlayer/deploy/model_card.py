@@ -10,10 +10,10 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmkdlayer.engine.provenance import installed_versions
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions.files import DecisionFile, read_decision_file
 from mmkdlayer.pipelines import find_pipeline
+from mmkdlayer.version import installed_versions
 
 from .checkpoints import hash_file
 
