@@ -1,19 +1,15 @@
 """Fitting of the teacher's decisions from streamed features, in one process or in many.
 
-Plain functions and classes on tensors: nothing here knows of models, runners or configs.
+Works on tensors alone: of the models it knows the decisions that it makes (``models.decisions``).
 """
 
-from .api import fit_centroids, fit_subclasses
-from .centroids import CentroidFitter
+from .centroids import CentroidFitter, fit_centroids
 from .fitters import Fitter, run_fitters
-from .progress import Progress, ProgressBar
-from .subclasses import SubclassFitter
+from .subclasses import SubclassFitter, fit_subclasses
 
 __all__ = [
     'CentroidFitter',
     'Fitter',
-    'Progress',
-    'ProgressBar',
     'SubclassFitter',
     'fit_centroids',
     'fit_subclasses',

@@ -3,92 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from .cache import ProjectionCache
+from .count_table import counts_for
 from .distributed import errors_on_all_ranks, sum_over_ranks
 from .nearest import ExactCenterSearch, nearest_own_center
-from .numerics import full_precision
+from .numerics import exact_float32
 from .progress import Progress, stage
-from .projection import STEP, ProjectedSpace
-from .tables import counts_for
-
-
-class StoredBlock(NamedTuple):
-    """Positions of one block of the cache.
-
-    Attributes:
-        offsets: (n, L), int32, z less the mean of the class in steps of ``projection.STEP``.
-        points: (n, L), float64, z.
-        subclasses: (n,), int64, in [0, C*M): the nearest center among those of the own class.
-    """
-
-    offsets: Tensor
-    points: Tensor
-    subclasses: Tensor
-
-
-class StoredPositions:
-    """The positions that one rank has stored, to be gone through as often as needed.
-
-    Args:
-        cache: What the rank has stored.
-        space: How it was stored.
-        centers: (C*M, L), float32.
-        device: Where to calculate.
-        progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
-    """
-
-    def __init__(
-        self,
-        cache: ProjectionCache,
-        space: ProjectedSpace,
-        centers: Tensor,
-        device: torch.device,
-        progress: Optional[Progress] = None,
-    ) -> None:
-        self._cache = cache
-        self._progress = progress
-        self.space = ProjectedSpace(*(tensor.to(device) for tensor in space))
-        self.centers = centers.to(device)
-        self.device = device
-        self.num_subclasses = len(centers) // len(space.means)
-
-    def blocks(self, desc: str) -> Iterator[StoredBlock]:
-        """One block after the other."""
-        own_centers = self.centers.double().unflatten(0, (-1, self.num_subclasses))
-        with stage(self._progress, desc, len(self._cache)) as bar:
-            for stored, own in self._cache.blocks():
-                offsets, labels = stored.to(self.device), own.to(self.device)
-                points = self.space.restore(offsets, labels)
-                nearest = nearest_own_center(points, own_centers[labels])
-                subclasses = nearest + self.num_subclasses * labels[:, None]
-                yield StoredBlock(offsets.flatten(0, 1), points.flatten(0, 1), subclasses.flatten())
-                bar.update(1)
+from .projected_features import STEP, ProjectedSpace, ProjectionCache
 
 
 def fit_prototypes(positions: StoredPositions) -> Tensor:
-    """Mean z of each sub-class (method, section 2b, step 3).
+    """Mean z of each sub-class (docs/method.md, section 2b, step 3).
 
     The sums are exact, see :class:`ProjectedSpace`. A sub-class without positions gets its center.
 
     Returns:
         (C*M, L), float32, the same on every rank.
     """
-    sums = torch.zeros_like(positions.centers, dtype=torch.float64)
+    centers, means = positions.centers, positions.space.means
+    sums = torch.zeros_like(centers, dtype=torch.float64)
     counts = torch.zeros(len(sums), dtype=torch.int64, device=sums.device)
-    with errors_on_all_ranks(), full_precision(positions.device):
+    with errors_on_all_ranks(), exact_float32(centers.device):
         for block in positions.blocks('prototypes'):
             sums.index_add_(0, block.subclasses, block.offsets.double() * STEP)
             counts += torch.bincount(block.subclasses, minlength=len(counts))
     sum_over_ranks(sums)
     sum_over_ranks(counts)
-    class_means = positions.space.means.repeat_interleave(positions.num_subclasses, 0)
-    means = class_means + sums / counts.clamp(min=1)[:, None]
-    return torch.where(counts[:, None] > 0, means.float(), positions.centers)
+    class_means = means.repeat_interleave(len(centers) // len(means), 0)
+    found = class_means + sums / counts.clamp(min=1)[:, None]
+    return torch.where(counts[:, None] > 0, found.float(), centers)
 
 
 def fit_decisions(positions: StoredPositions, prototypes: Tensor) -> Tensor:
@@ -98,13 +46,57 @@ def fit_decisions(positions: StoredPositions, prototypes: Tensor) -> Tensor:
 
     Returns:
         (C*M, C*M), float32, on the CPU; rows sum to 1; the same on every rank. Sparse where a dense
-        table would take more than ``tables.DENSE_BYTES``.
+        table would take more than ``count_table.DENSE_BYTES``.
     """
     counts = counts_for(len(prototypes))
-    with errors_on_all_ranks(), full_precision(positions.device):
+    with errors_on_all_ranks(), exact_float32(positions.centers.device):
         search = ExactCenterSearch(prototypes)
         for block in positions.blocks('decision table'):
             counts.add(block.subclasses, search.find(block.points))
         nearest_of_empty = search.find(positions.centers.double()).cpu()
     counts.merge_ranks()
     return counts.to_decisions(nearest_of_empty)
+
+
+class StoredBlock(NamedTuple):
+    """Positions of one block of the cache.
+
+    Attributes:
+        offsets: (n, L), int32, z less the mean of the class in steps of ``STEP``.
+        points: (n, L), float64, z.
+        subclasses: (n,), int64, in [0, C*M): the nearest center among those of the own class.
+    """
+
+    offsets: Tensor
+    points: Tensor
+    subclasses: Tensor
+
+
+@dataclass
+class StoredPositions:
+    """The positions that one rank has stored, to be read as often as needed.
+
+    Attributes:
+        cache: What the rank has stored.
+        space: How it was stored, on the device on which to calculate.
+        centers: (C*M, L), float32, on the same device.
+        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
+    """
+
+    cache: ProjectionCache
+    space: ProjectedSpace
+    centers: Tensor
+    progress: Optional[Progress] = None
+
+    def blocks(self, desc: str) -> Iterator[StoredBlock]:
+        """One block after the other."""
+        device = self.centers.device
+        centers = self.centers.double().unflatten(0, (len(self.space.means), -1))
+        with stage(self.progress, desc, len(self.cache)) as bar:
+            for stored, own in self.cache.blocks():
+                offsets, labels = stored.to(device), own.to(device)
+                points = self.space.restore(offsets, labels)
+                nearest = nearest_own_center(points, centers[labels])
+                subclasses = nearest + centers.shape[1] * labels[:, None]
+                yield StoredBlock(offsets.flatten(0, 1), points.flatten(0, 1), subclasses.flatten())
+                bar.update(1)

@@ -15,11 +15,6 @@ from mmkdlayer.errors import DataError
 _PIECE_BYTES = 1 << 26
 
 
-def default_device() -> torch.device:
-    """Where a rank that gets no data at all does its share of the work."""
-    return dist.get_comm_device() if dist.get_world_size() > 1 else torch.device('cpu')
-
-
 def sum_over_ranks(tensor: Tensor) -> Tensor:
     """Replace a contiguous ``tensor`` by its sum over all ranks, in pieces to bound the memory."""
     if dist.get_world_size() > 1:
@@ -35,11 +30,6 @@ def first_rank_decides(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def lengths_of_ranks(length: int) -> list[int]:
-    """The ``length`` of every rank."""
-    return [int(value) for value in dist.all_gather_object(length)]
-
-
 def concat_over_ranks(tensor: Tensor) -> Tensor:
     """Concatenate every rank's (n_r, ...) along the first dimension, bit for bit, on every rank.
 
@@ -48,7 +38,7 @@ def concat_over_ranks(tensor: Tensor) -> Tensor:
     """
     if dist.get_world_size() == 1:
         return tensor
-    lengths = lengths_of_ranks(len(tensor))
+    lengths = dist.all_gather_object(len(tensor))
     start = sum(lengths[: dist.get_rank()])
     whole = tensor.new_zeros((sum(lengths), *tensor.shape[1:]))
     whole[start : start + len(tensor)] = tensor
@@ -59,7 +49,7 @@ def concat_over_ranks(tensor: Tensor) -> Tensor:
 
 def largest_over_ranks(value: int) -> int:
     """The largest ``value`` of any rank."""
-    return max(lengths_of_ranks(value))
+    return max(dist.all_gather_object(value))
 
 
 def total_on_this_machine(value: int) -> int:

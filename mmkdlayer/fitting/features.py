@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Optional
 
 import torch
-import torch.nn.functional as F
+from mmengine import dist
 from mmengine.device import get_device
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
+from mmkdlayer.models.decisions.base import pool_to
 
-from .distributed import default_device
+from .distributed import errors_on_all_ranks, largest_over_ranks
 from .numerics import working_device
 
 
@@ -20,13 +20,20 @@ class FeatureReader:
     """Pools, checks and flattens the feature maps of one teacher layer.
 
     Args:
-        size: (h, w) to which larger maps are average-pooled (method, section 2c); None keeps them.
+        size: (h, w) to which larger maps are average-pooled (docs/method.md, section 2c); None keeps
+            them.
+
+    Attributes:
+        channels: D of the batches so far; 0 before the first one.
+        device: Where to calculate.
     """
 
     def __init__(self, size: Optional[tuple[int, int]] = None) -> None:
-        self.size = None if size is None else (int(size[0]), int(size[1]))
+        self.size = size
         self.channels = 0
-        self.device = working_device(default_device())
+        # A rank that gets no data at all does its share of the work too.
+        alone = dist.get_world_size() == 1
+        self.device = working_device(torch.device('cpu') if alone else dist.get_comm_device())
 
     def read(self, features: Tensor) -> Tensor:
         """Flatten maps to positions.
@@ -38,8 +45,9 @@ class FeatureReader:
             (B, P, D), float32, contiguous; P = h * w.
 
         Raises:
-            DataError: Not four dimensions, maps smaller than ``size``, other channels than in the
-                batches before, or values that are not finite.
+            ConfigError: Maps smaller than ``size``.
+            DataError: Not four dimensions, other channels than in the batches before, or values that
+                are not finite.
         """
         if features.dim() != 4 or not features.is_floating_point():
             raise DataError(
@@ -47,9 +55,9 @@ class FeatureReader:
                 f'shape {tuple(features.shape)} and type {features.dtype}. Read the teacher before '
                 'its global pooling.'
             )
-        self.check_channels(features.shape[1])
+        self._check_channels(features.shape[1])
         self.device = working_device(features.device)
-        features = self._pool(features.detach().to(self.device).float())
+        features = pool_to(features.detach().to(self.device).float(), self.size)
         # A sum shows NaN and infinity at a fraction of the cost of looking at every value.
         if not torch.isfinite(features.sum()) and not torch.isfinite(features).all():
             raise DataError(
@@ -58,19 +66,13 @@ class FeatureReader:
             )
         return features.flatten(2).transpose(1, 2).contiguous()
 
-    def state(self) -> dict[str, Tensor]:
-        """What the batches so far have shown, as tensors."""
-        accelerator = self.device.type != 'cpu'
-        return dict(channels=torch.tensor(self.channels), accelerator=torch.tensor(accelerator))
+    def merge_ranks(self) -> None:
+        """Learn the channels from the ranks that have got features; all ranks must call it."""
+        channels = largest_over_ranks(self.channels)
+        with errors_on_all_ranks():
+            self._check_channels(channels)
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave, with the device that this process computes on."""
-        self.channels = int(state['channels'])
-        if bool(state['accelerator']):
-            self.device = working_device(torch.device(get_device()))
-
-    def check_channels(self, channels: int) -> None:
-        """Check that a batch, or another rank, has as many channels as the batches before."""
+    def _check_channels(self, channels: int) -> None:
         if self.channels not in (0, channels):
             raise DataError(
                 f'Teacher features have {channels} channels in a batch, but {self.channels} in the '
@@ -78,21 +80,20 @@ class FeatureReader:
             )
         self.channels = channels
 
-    def _pool(self, features: Tensor) -> Tensor:
-        shape = (features.shape[2], features.shape[3])
-        if self.size is None or shape == self.size:
-            return features
-        if shape[0] < self.size[0] or shape[1] < self.size[1]:
-            raise DataError(
-                f'The teacher map is {shape[0]}x{shape[1]}, smaller than the {self.size[0]}x'
-                f'{self.size[1]} of the student at this place; a larger or equal map was expected. '
-                'Read an earlier layer of the teacher or place the KD layer later in the student.'
-            )
-        return F.adaptive_avg_pool2d(features, self.size)
+    def state(self) -> dict[str, Tensor]:
+        """What the batches so far have shown."""
+        accelerator = self.device.type != 'cpu'
+        return dict(channels=torch.tensor(self.channels), accelerator=torch.tensor(accelerator))
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from what :meth:`state` gave, on the device that this process computes on."""
+        self.channels = int(state['channels'])
+        if bool(state['accelerator']):
+            self.device = working_device(torch.device(get_device()))
 
 
-def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
-    """Check the labels of one batch.
+def check_labels(labels: Optional[Tensor], num_images: int, num_classes: int) -> Tensor:
+    """The labels of one batch, checked.
 
     Args:
         labels: (B,), integers.
@@ -100,8 +101,10 @@ def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
         num_classes: C.
 
     Raises:
-        DataError: Another shape or type, or a label outside of [0, C).
+        DataError: None at all, another shape or type, or a label outside of [0, C).
     """
+    if labels is None:
+        raise DataError('Sub-classes need the label of every image, but the data gives none.')
     if labels.shape != (num_images,) or labels.is_floating_point() or labels.is_complex():
         raise DataError(
             f'Labels must be {num_images} class indices, one an image, but have shape '
@@ -111,8 +114,9 @@ def check_labels(labels: Tensor, num_images: int, num_classes: int) -> None:
     if len(wrong):
         raise DataError(
             f'Label {int(wrong[0])} is outside of the {num_classes} classes 0 to '
-            f'{num_classes - 1}. Set num_classes to what the data set holds, or mend its labels.'
+            f'{num_classes - 1}. Set num_classes to what the data set holds, or fix its labels.'
         )
+    return labels
 
 
 def check_same_data(first: Tensor, again: Tensor) -> None:

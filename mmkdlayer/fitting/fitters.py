@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sized
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, Union
 
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
 
-from .checkpoint import FittingCheckpoint, Point
 from .distributed import errors_on_all_ranks
 from .progress import Progress, stage
+from .saved_state import Point, SavedState, State
 
-Batches = Iterable[tuple[Mapping[str, Tensor], Tensor]]
+Batches = Iterable[tuple[Union[Tensor, Mapping[str, Tensor]], Optional[Tensor]]]
 
 
 class Fitter(Protocol):
@@ -22,20 +22,21 @@ class Fitter(Protocol):
 
     num_passes: int
 
-    def update(self, pass_index: int, features: Tensor, labels: Tensor) -> None:
-        """Take in a batch: features (B, D, H, W) and labels (B,)."""
+    def update(self, pass_index: int, features: Tensor, labels: Optional[Tensor]) -> None:
+        """Take in a batch: features (B, D, H, W) and labels (B,), where it needs them."""
 
-    def finish_pass(self, pass_index: int) -> None:
-        """Work on what the pass has given; called on every rank."""
+    def finish_pass(self, pass_index: int) -> Any:
+        """Work on what the pass has given; called on every rank.
 
-    def state(self) -> dict[str, Tensor]:
-        """All that the batches so far have given, as tensors by name."""
+        Returns:
+            The decision after the last pass, else None.
+        """
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
+    def state(self) -> State:
+        """All that the batches so far have given: tensors by name, nested."""
 
-    def result(self) -> Any:
-        """The decision; known after the last pass."""
+    def restore(self, state: State) -> None:
+        """Continue from what :meth:`state` gave."""
 
     def close(self) -> None:
         """Release memory and disk, finished or not."""
@@ -46,22 +47,23 @@ def run_fitters(
     fitters: Mapping[str, Fitter],
     progress: Optional[Progress] = None,
     on_result: Optional[Callable[[str, Any], None]] = None,
-    checkpoint: Optional[FittingCheckpoint] = None,
+    saved: Optional[SavedState] = None,
 ) -> dict[str, Any]:
     """Fit several decisions from the same passes over the teacher.
 
     Args:
-        batches: Gives (name -> features (B, D, H, W), labels (B,)); iterated once for each pass,
-            so it must give the same data every time. In a distributed run each rank gives its own
-            share, of any size; no image may be on two ranks.
+        batches: Gives (features, labels): features (B, D, H, W) by name, or alone where all fitters
+            read the same ones; labels (B,), None where no fitter needs them. Iterated once for each
+            pass, so it must give the same data every time. In a distributed run each rank gives its
+            own share, of any size; no image may be on two ranks.
         fitters: Name of the features -> what is fitted on them.
-        progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
+        progress: See :data:`~mmkdlayer.fitting.progress.Progress`; None is silent.
         on_result: Called on every rank with name and decision as soon as a fitter's own last pass
             is over. It must not use collectives: its errors end all ranks.
-        checkpoint: Where the state is saved, and taken up again if it is that of these fitters; the
-            result is that of an uninterrupted run. A decision that is finished is not in it:
-            ``on_result`` must have stored it, and its fitter is left out the next time. Batches
-            that are done already are skipped, by ``batches.starting_at(number)`` if there is one.
+        saved: Where the state is saved, and resumed from if it is that of these fitters; the result
+            is that of an uninterrupted run. A decision that is finished is not in it: ``on_result``
+            must have stored it, and its fitter is left out the next time. Batches that are done
+            already are skipped, by ``batches.starting_at(number)`` if there is one.
 
     Returns:
         Name -> decision.
@@ -73,12 +75,12 @@ def run_fitters(
     num_passes = max((fitter.num_passes for fitter in fitters.values()), default=0)
     total = len(batches) if isinstance(batches, Sized) else None
     try:
-        start = Point() if checkpoint is None else checkpoint.resume(fitters)
+        start = Point() if saved is None else saved.resume(fitters)
         for index in range(start.pass_index, num_passes):
             active = {name: fit for name, fit in fitters.items() if index < fit.num_passes}
             done = start.batches if index == start.pass_index else 0
-            if checkpoint is not None and index > start.pass_index:
-                checkpoint.begin_pass(index, active)
+            if saved is not None and index > start.pass_index:
+                saved.begin_pass(index, active)
             desc = f'teacher pass {index + 1} of {num_passes}'
             with errors_on_all_ranks(), stage(progress, desc, total) as bar:
                 bar.update(done)
@@ -87,18 +89,18 @@ def run_fitters(
                         fitter.update(index, _pick(features, name), labels)
                     done += 1
                     bar.update(1)
-                    if checkpoint is not None:
-                        checkpoint.save_if_due(Point(index, done), active)
-                if checkpoint is not None:
-                    checkpoint.save(Point(index, done), active)
+                    if saved is not None:
+                        saved.save_if_due(Point(index, done), active)
+                if saved is not None:
+                    saved.save(Point(index, done), active)
             for name, fitter in active.items():
-                fitter.finish_pass(index)
-                if index < fitter.num_passes - 1:
+                decision = fitter.finish_pass(index)
+                if decision is None:
                     continue
-                with errors_on_all_ranks():
-                    results[name] = fitter.result()
-                    if on_result is not None:
-                        on_result(name, results[name])
+                results[name] = decision
+                if on_result is not None:
+                    with errors_on_all_ranks():
+                        on_result(name, decision)
     finally:
         for fitter in fitters.values():
             fitter.close()
@@ -112,7 +114,9 @@ def _starting_at(batches: Batches, number: int) -> Batches:
     return itertools.islice(batches, number, None)
 
 
-def _pick(features: Mapping[str, Tensor], name: str) -> Tensor:
+def _pick(features: Union[Tensor, Mapping[str, Tensor]], name: str) -> Tensor:
+    if isinstance(features, Tensor):
+        return features
     if name not in features:
         raise DataError(
             f'No teacher features with the name {name!r} in a batch; it has '

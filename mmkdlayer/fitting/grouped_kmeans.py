@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -11,29 +11,16 @@ from mmengine import dist
 from torch import Tensor
 
 from .distributed import sum_over_ranks
-from .numerics import full_precision
+from .numerics import exact_float32
 from .progress import Progress, stage
-from .seeding import draw_uniforms, greedy_plus_plus
 
+# Candidates for each center of k-means++.
+_CANDIDATES = 4
 # Share of points that may still change their cluster at the end.
 _SETTLED = 1e-3
 # Small groups one at a time would waste their time in calls, all at once would leave the cache.
 _CPU_ELEMENTS = 1 << 18
 _ACCELERATOR_ELEMENTS = 1 << 26
-
-
-class GroupedKMeansResult(NamedTuple):
-    """What k-means inside each group has found.
-
-    Attributes:
-        centers: (G, M, D), float64.
-        inertia: (G,), float64, sums of squared distances to the nearest center.
-        degenerate: (G,), bool, groups with fewer distinct points than clusters.
-    """
-
-    centers: Tensor
-    inertia: Tensor
-    degenerate: Tensor
 
 
 def grouped_kmeans(
@@ -45,7 +32,7 @@ def grouped_kmeans(
     iterations: int = 50,
     seed: int = 0,
     progress: Optional[Progress] = None,
-) -> GroupedKMeansResult:
+) -> tuple[Tensor, Tensor]:
     """K-means inside each group, seeded by greedy k-means++ and ended when hardly a point moves.
 
     An empty cluster is put on the point of its group that is farthest from its own center, several
@@ -59,26 +46,26 @@ def grouped_kmeans(
         device: Where to calculate.
         iterations: Largest number of steps.
         seed: Chooses the first centers.
-        progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
+        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
+
+    Returns:
+        Centers (G, M, D), float64, and which groups have fewer distinct points than clusters (G,),
+        bool.
     """
     groups, channels = len(counts), rows.shape[1]
     centers = torch.zeros(groups, num_clusters, channels, dtype=torch.float64)
-    inertia = torch.zeros(groups, dtype=torch.float64)
     degenerate = torch.zeros(groups, dtype=torch.int32)
     uniforms = draw_uniforms(groups, num_clusters, seed)
     starts = counts.cumsum(0) - counts
     blocks = list(_blocks(counts, channels, device))
     own = blocks[dist.get_rank() :: dist.get_world_size()]
-    with full_precision(device), stage(progress, 'sub-class k-means', len(own)) as bar:
+    with exact_float32(device), stage(progress, 'sub-class k-means', len(own)) as bar:
         for block in own:
             parts = [rows[starts[g] : starts[g] + counts[g]].to(device).double() for g in block]
-            result = _Block(parts, num_clusters).fit(uniforms[block].to(device), iterations)
-            for target, value in zip((centers, inertia, degenerate), result):
-                target[block] = value.to(target)
+            found, equal = _Block(parts, num_clusters).fit(uniforms[block].to(device), iterations)
+            centers[block], degenerate[block] = found.cpu(), equal.cpu().int()
             bar.update(1)
-    for tensor in (centers, inertia, degenerate):
-        sum_over_ranks(tensor)
-    return GroupedKMeansResult(centers, inertia, degenerate.bool())
+    return sum_over_ranks(centers), sum_over_ranks(degenerate).bool()
 
 
 def _blocks(counts: Tensor, channels: int, device: torch.device) -> Iterator[list[int]]:
@@ -114,8 +101,8 @@ class _Block:
         self.singles = self.points.float()
         self.first = torch.arange(len(parts), device=device)[:, None]
 
-    def fit(self, uniforms: Tensor, iterations: int) -> tuple:
-        """Centers (G, M, D), inertia (G,) and which groups ended with equal centers (G,)."""
+    def fit(self, uniforms: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+        """Centers (G, M, D), and which groups ended with equal centers (G,)."""
         centers = greedy_plus_plus(self.points, self.mask, uniforms)
         clusters = self._assign(centers)
         for _ in range(iterations):
@@ -123,9 +110,8 @@ class _Block:
             before, clusters = clusters, self._assign(centers)
             if int((clusters != before).sum()) <= _SETTLED * clusters.numel():
                 break
-        distances = self._own_distances(centers, clusters)
         empty = self._counts(clusters) == 0
-        return centers + self.means[:, None], distances.sum(1), empty.any(1)
+        return centers + self.means[:, None], empty.any(1)
 
     def _assign(self, centers: Tensor) -> Tensor:
         """Nearest center (G, n) of each point, by float32 products of the centred points."""
@@ -154,15 +140,54 @@ class _Block:
     def _revive(
         self, group: int, moved: Tensor, centers: Tensor, clusters: Tensor, empty: Tensor
     ) -> None:
-        one = slice(group, group + 1)
-        distances = self._own_distances(centers[one], clusters[one], one)[0]
+        """Put the empty clusters of one group on its points farthest from their own centers."""
+        own = centers[group, clusters[group]]
+        distances = (self.points[group] - own).square().sum(1) * self.mask[group]
         values, places = distances.topk(min(len(empty), len(distances)))
         useful = int((values > 1e-12 * self.squares[group].max()).sum())
         moved[group, empty] = centers[group, empty]
         moved[group, empty[:useful]] = self.points[group, places[:useful]]
 
-    def _own_distances(
-        self, centers: Tensor, clusters: Tensor, groups: slice = slice(None)
-    ) -> Tensor:
-        own = centers.gather(1, clusters[:, :, None].expand(-1, -1, centers.shape[2]))
-        return (self.points[groups] - own).square().sum(2) * self.mask[groups]
+
+def draw_uniforms(groups: int, num_clusters: int, seed: int) -> Tensor:
+    """The random numbers of :func:`greedy_plus_plus`: (G, K, candidates), float64."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (groups, num_clusters, _CANDIDATES)
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
+def greedy_plus_plus(points: Tensor, mask: Tensor, uniforms: Tensor) -> Tensor:
+    """Greedy k-means++ (Arthur and Vassilvitskii, 2007) in many groups at once.
+
+    Each center is the best of some candidates, drawn with probabilities proportional to the squared
+    distance to the centers before. A group with fewer distinct points gets equal centers.
+
+    Args:
+        points: (G, n, D), float64, centred.
+        mask: (G, n), bool, which points there are; the first ones of each group.
+        uniforms: (G, K, candidates), float64, in [0, 1).
+
+    Returns:
+        (G, K, D).
+    """
+    groups = torch.arange(len(points), device=points.device)[:, None]
+    squares = points.square().sum(2)
+    # Rounding leaves about 1e-16 of the squared size of the data between equal points.
+    floor = 1e-12 * squares.amax(1)[:, None, None]
+    last = mask.sum(1, keepdim=True) - 1
+    weights = mask.double()
+    nearest = torch.full_like(squares, torch.inf)
+    chosen = []
+    for step in range(uniforms.shape[1]):
+        cumulative = weights.cumsum(1)
+        picks = torch.searchsorted(cumulative, uniforms[:, step] * cumulative[:, -1:], right=True)
+        # Beyond the end only by rounding, or where no distinct point is left: any will do then.
+        candidates = points[groups, torch.minimum(picks, last)]
+        distances = squares[:, :, None] - 2 * points @ candidates.transpose(1, 2)
+        distances += candidates.square().sum(2)[:, None]
+        distances = torch.where(distances > floor, distances, 0.0) * mask[:, :, None]
+        distances = torch.minimum(distances, nearest[:, :, None])
+        best = distances.sum(1).argmin(1, keepdim=True)
+        chosen.append(candidates[groups, best])
+        nearest = weights = distances[groups, :, best].squeeze(1)
+    return torch.cat(chosen, 1)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -12,23 +11,16 @@ from torch import Tensor
 from mmkdlayer.errors import DataError
 
 from .distributed import concat_over_ranks, first_rank_decides, share_of_rank, sum_over_ranks
-from .hashing import vector_hashes
+from .grouped_kmeans import draw_uniforms, greedy_plus_plus
 from .nearest import CenterSearch, Nearest
-from .numerics import full_precision, rows_per_chunk
+from .numerics import exact_float32, rows_per_chunk
 from .progress import Progress, stage
-from .seeding import draw_uniforms, greedy_plus_plus
+from .sampling import vector_hashes
 
 # k-means++ takes a pass over its points for each center: worth it up to some hundred centers,
 # on this many random points a center. Thousands of random centers are as good.
 _PLUS_PLUS_CENTERS = 512
 _PLUS_PLUS_POINTS = 64
-
-
-class KMeansResult(NamedTuple):
-    """Centers (K, D), float32, and the sum of squared distances to the centers of the last step."""
-
-    centers: Tensor
-    inertia: float
 
 
 def kmeans(
@@ -38,7 +30,7 @@ def kmeans(
     iterations: int = 25,
     seed: int = 0,
     progress: Optional[Progress] = None,
-) -> KMeansResult:
+) -> Tensor:
     """Lloyd's algorithm from seeded random distinct points, or k-means++ for some hundred centers.
 
     Distances are float32 products of vectors centred about their mean, sums are float64. An empty
@@ -51,7 +43,10 @@ def kmeans(
         num_clusters: K.
         iterations: Largest number of steps.
         seed: Chooses the first centers.
-        progress: See :class:`~mmkdlayer.fitting.progress.Progress`.
+        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
+
+    Returns:
+        Centers (K, D), float32.
 
     Raises:
         DataError: Fewer points than clusters.
@@ -61,23 +56,22 @@ def kmeans(
             f'K-means with {num_clusters} centroids needs at least as many feature vectors, but '
             f'the data gives {len(points)}. Use more images or set num_centroids lower.'
         )
-    with full_precision(points.device), stage(progress, 'k-means', iterations) as bar:
+    with exact_float32(points.device), stage(progress, 'k-means', iterations) as bar:
         mean = _mean(points)
         points -= mean.float()
         squares = _squares(points)
         centers = _first_centers(points, num_clusters, seed)
-        clusters, inertia = None, 0.0
+        clusters = None
         for _ in range(iterations):
             nearest = _search(points, centers)
             distances = (squares - 2 * nearest.scores).clamp_(min=0)
-            inertia = float(distances.sum(dtype=torch.float64))
             settled = clusters is not None and torch.equal(clusters, nearest.indices)
             clusters = nearest.indices
             if settled:
                 break
             centers = first_rank_decides(_move(points, centers, clusters, distances))
             bar.update(1)
-        return KMeansResult((centers.double() + mean.float()).float(), inertia)
+        return (centers.double() + mean.float()).float()
 
 
 class StreamedStep:
@@ -85,36 +79,31 @@ class StreamedStep:
 
     Args:
         centers: (K, D), float32.
+
+    Attributes:
+        sums: (K, D), float64, of the points of each cluster so far.
+        counts: (K,), int64.
     """
 
     def __init__(self, centers: Tensor) -> None:
         self._centers = centers
         self._origin = centers.double().mean(0).float()
         self._search = CenterSearch(centers - self._origin)
-        self._sums = torch.zeros_like(centers, dtype=torch.float64)
-        self._counts = torch.zeros(len(centers), dtype=torch.int64, device=centers.device)
+        self.sums = torch.zeros_like(centers, dtype=torch.float64)
+        self.counts = torch.zeros(len(centers), dtype=torch.int64, device=centers.device)
 
     def update(self, points: Tensor) -> None:
         """Add points (n, D), float32."""
-        with full_precision(points.device):
+        with exact_float32(points.device):
             for part in points.split(rows_per_chunk(points.shape[1], points.device)):
                 own = self._search.find(part - self._origin).indices
-                self._sums.index_add_(0, own, part.double())
-                self._counts += torch.bincount(own, minlength=len(self._counts))
-
-    def state(self) -> dict[str, Tensor]:
-        """The sums and counts so far."""
-        return dict(sums=self._sums, counts=self._counts)
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
-        self._sums.copy_(state['sums'])
-        self._counts.copy_(state['counts'])
+                self.sums.index_add_(0, own, part.double())
+                self.counts += torch.bincount(own, minlength=len(self.counts))
 
     def finish(self) -> Tensor:
         """The mean of every cluster (K, D); an empty one keeps its center."""
-        counts = sum_over_ranks(self._counts)[:, None]
-        means = (sum_over_ranks(self._sums) / counts.clamp(min=1)).float()
+        counts = sum_over_ranks(self.counts)[:, None]
+        means = (sum_over_ranks(self.sums) / counts.clamp(min=1)).float()
         return first_rank_decides(torch.where(counts > 0, means, self._centers))
 
 

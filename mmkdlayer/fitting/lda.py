@@ -1,7 +1,8 @@
-"""Linear discriminant analysis from sufficient statistics."""
+"""Linear discriminant analysis of labelled features, from statistics of one streamed pass."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 
 from mmkdlayer.errors import DataError
 
-from .statistics import ClassStatistics
+from .distributed import sum_over_ranks
+from .numerics import rows_per_chunk
 
 # Singular values below this share of the standardised within-class spread are no direction: the
 # tolerance of scikit-learn's solver 'svd'.
@@ -26,7 +28,7 @@ class Projection(NamedTuple):
 
 
 def fit_lda(statistics: ClassStatistics, num_components: int) -> Projection:
-    """Fit the discriminant directions (method, section 2b, step 1).
+    """Fit the discriminant directions (docs/method.md, section 2b, step 1).
 
     Whitens the within-class covariance, standardised by channel, and keeps the directions with the
     largest spread of the class means, so that the within-class variance of each component of z is
@@ -74,3 +76,78 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> Projection:
     largest = projection.gather(1, projection.abs().argmax(1, keepdim=True))
     projection = (projection * largest.sign()).contiguous()
     return Projection(projection, -projection @ mean)
+
+
+@dataclass
+class ClassStatistics:
+    """Counts and sums of each class and the scatter of all positions, accumulated in float64.
+
+    The scatter is kept about the running mean and partial scatters are merged with the pairwise
+    update of Chan, Golub and LeVeque (1979), so that a mean far from zero costs no precision.
+
+    Attributes:
+        counts: (C,), int64, positions of each class.
+        sums: (C, D), float64.
+        mean: (D,), float64, of all positions.
+        scatter: (D, D), float64, sum of (x - mean)(x - mean)^T over all positions.
+    """
+
+    counts: Tensor
+    sums: Tensor
+    mean: Tensor
+    scatter: Tensor
+
+    @classmethod
+    def zeros(cls, num_classes: int, channels: int, device: torch.device) -> ClassStatistics:
+        """Statistics of no positions."""
+        double = torch.zeros(0, dtype=torch.float64, device=device)
+        return cls(
+            torch.zeros(num_classes, dtype=torch.int64, device=device),
+            double.new_zeros(num_classes, channels),
+            double.new_zeros(channels),
+            double.new_zeros(channels, channels),
+        )
+
+    def update(self, features: Tensor, labels: Tensor) -> None:
+        """Add the positions of a batch.
+
+        Args:
+            features: (B, P, D), float32.
+            labels: (B,), int64, in [0, C).
+        """
+        positions, channels = features.shape[1:]
+        step = rows_per_chunk(positions * channels, features.device)
+        number = int(self.counts.sum())
+        for start in range(0, len(features), step):
+            part, own = features[start : start + step].double(), labels[start : start + step]
+            self.sums.index_add_(0, own, part.sum(1))
+            self.counts += positions * torch.bincount(own, minlength=len(self.counts))
+            rows = part.view(-1, channels)
+            mean = rows.mean(0)
+            rows -= mean
+            total = number + len(rows)
+            shift = mean - self.mean
+            self.scatter += rows.t() @ rows
+            self.scatter.addr_(shift, shift, alpha=number * len(rows) / total)
+            self.mean += shift * (len(rows) / total)
+            number = total
+
+    def merge_ranks(self) -> None:
+        """Make the statistics those of all ranks, on every rank."""
+        number = int(self.counts.sum())
+        total = max(1, int(sum_over_ranks(self.counts).sum()))
+        mean = sum_over_ranks(self.mean * (number / total))
+        shift = self.mean - mean
+        self.scatter.addr_(shift, shift, alpha=number)
+        self.mean = mean
+        sum_over_ranks(self.scatter)
+        sum_over_ranks(self.sums)
+
+    def means(self) -> Tensor:
+        """The mean of each class, (C, D); every class must have positions."""
+        return self.sums / self.counts[:, None]
+
+    def within_scatter(self) -> Tensor:
+        """Scatter of the positions about the mean of their own class, (D, D)."""
+        offsets = self.means() - self.mean
+        return self.scatter - (offsets * self.counts[:, None]).t() @ offsets

@@ -41,50 +41,32 @@ class CenterSearch:
         self._bias = F.pad(-half_squares, (0, padding), value=-torch.inf).float()
         self.rows = rows_per_chunk(len(self._centers), centers.device)
 
-    def _score(self, points: Tensor) -> Tensor:
-        return affine(points, self._centers, self._bias).view(len(points), -1, _GROUP)
-
-    def find(self, points: Tensor) -> Nearest:
+    def find(self, points: Tensor, lead: bool = False) -> Nearest:
         """Find the best center of each point.
 
         Args:
             points: (n, D), float32.
+            lead: Give, instead of the score, by how much it is larger than the second best one.
         """
         indices = torch.empty(len(points), dtype=torch.int64, device=points.device)
-        best = points.new_empty(len(points))
+        values = points.new_empty(len(points))
         for start in range(0, len(points), self.rows):
             part = slice(start, start + self.rows)
-            scores = self._score(points[part])
-            tops = scores.amax(2)
-            group = tops.argmax(1, keepdim=True)
-            best[part] = tops.gather(1, group).squeeze(1)
-            inside = _take_group(scores, group).argmax(1)
-            indices[part] = group.squeeze(1) * _GROUP + inside
-        return Nearest(indices, best)
-
-    def find_with_margin(self, points: Tensor) -> Nearest:
-        """As :meth:`find`, but ``scores`` is the lead of the best center over the second best."""
-        indices = torch.empty(len(points), dtype=torch.int64, device=points.device)
-        margins = points.new_empty(len(points))
-        for start in range(0, len(points), self.rows):
-            part = slice(start, start + self.rows)
-            scores = self._score(points[part])
+            scores = affine(points[part], self._centers, self._bias)
+            scores = scores.view(len(scores), -1, _GROUP)
             tops = scores.amax(2)
             group = tops.argmax(1, keepdim=True)
             best = tops.gather(1, group)
-            own = _take_group(scores, group)
+            own = scores[torch.arange(len(scores), device=scores.device), group.squeeze(1)]
             inside = own.argmax(1, keepdim=True)
-            second = torch.maximum(
-                tops.scatter_(1, group, -torch.inf).amax(1),
-                own.scatter_(1, inside, -torch.inf).amax(1),
-            )
-            margins[part] = best.squeeze(1) - second
+            if lead:
+                other = tops.scatter_(1, group, -torch.inf).amax(1, keepdim=True)
+                best -= torch.maximum(
+                    other, own.scatter_(1, inside, -torch.inf).amax(1, keepdim=True)
+                )
             indices[part] = (group * _GROUP + inside).squeeze(1)
-        return Nearest(indices, margins)
-
-
-def _take_group(scores: Tensor, group: Tensor) -> Tensor:
-    return scores[torch.arange(len(scores), device=scores.device), group.squeeze(1)]
+            values[part] = best.squeeze(1)
+        return Nearest(indices, values)
 
 
 class ExactCenterSearch:
@@ -116,9 +98,9 @@ class ExactCenterSearch:
             (n,), int64.
         """
         centred = (points - self._origin).float()
-        indices, margins = self._search.find_with_margin(centred)
+        indices, leads = self._search.find(centred, lead=True)
         error = self._unit * self._reach * (centred.norm(dim=1) + self._reach / 2)
-        unsure = (margins <= 2 * error).nonzero().squeeze(1)
+        unsure = (leads <= 2 * error).nonzero().squeeze(1)
         step = rows_per_chunk(2 * len(self._exact), points.device)
         for part in unsure.split(step):
             indices[part] = torch.cdist(points[part], self._exact, compute_mode=_DIRECT).argmin(1)

@@ -25,7 +25,7 @@ def rows_per_chunk(row_elements: int, device: torch.device) -> int:
 
 
 @contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
+def exact_float32(device: torch.device) -> Iterator[None]:
     """Real float32 products (no TF32, no bfloat16) and no autocast or gradients inside.
 
     The error bounds of the exact nearest-center search hold for real float32 only.

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 from mmengine import dist
 from torch import Tensor
 
+from mmkdlayer.errors import ConfigError
+
 from .distributed import concat_over_ranks, sum_over_ranks
 
 _LARGEST = (1 << 63) - 1
 _SMALLEST = -(1 << 63)
+# What a sample keeps beside each vector: its hash and its group.
+_EXTRA_BYTES = 12
 # Rows of one piece of a saved sample take this many bytes.
 _PIECE_BYTES = 1 << 26
 # Room for vectors that wait to be weighed against the sample, as a share of it.
 _SLACK = 0.125
+# Finalising constants of MurmurHash3 (public domain), as signed 64-bit integers.
+_MIX_1 = 0xFF51AFD7ED558CCD - (1 << 64)
+_MIX_2 = 0xC4CEB9FE1A85EC53 - (1 << 64)
+_HASHED_ELEMENTS = 1 << 18
 
 
 class Sample(NamedTuple):
@@ -27,7 +34,7 @@ class Sample(NamedTuple):
 
 
 class HashSample:
-    """Keeps the vectors with the smallest hashes, at most ``capacity`` in each group.
+    """Keeps the float32 vectors with the smallest hashes, at most ``capacity`` in each group.
 
     Which vectors are kept, and their order, does not depend on the sizes or the order of the
     batches, nor on how the data is split over ranks. Everything is kept while it fits. The rows
@@ -36,16 +43,15 @@ class HashSample:
     Args:
         capacity: Largest number of vectors of one group.
         width: D.
-        dtype: Type of the kept rows.
         num_groups: G.
     """
 
-    def __init__(self, capacity: int, width: int, dtype: torch.dtype, num_groups: int = 1) -> None:
+    def __init__(self, capacity: int, width: int, num_groups: int = 1) -> None:
         self.capacity = capacity
         limit = capacity * num_groups
         room = limit + max(1024, int(limit * _SLACK))
         # The system gives the pages of these tensors only when they are first written.
-        self._rows = torch.empty(room, width, dtype=dtype)
+        self._rows = torch.empty(room, width)
         self._hashes = torch.empty(room, dtype=torch.int64)
         self._groups = torch.empty(room, dtype=torch.int32)
         self._thresholds = torch.full((num_groups,), _LARGEST)
@@ -75,59 +81,6 @@ class HashSample:
             self._groups[place] = groups[start:end].to(self._groups)
             self._length, start = place.stop, end
 
-    def state(self) -> dict[str, Tensor]:
-        """The sample so far, as tensors; its rows in pieces, so that restoring takes no second copy."""
-        rows = self._rows[: self._length]
-        step = max(1, _PIECE_BYTES // max(1, rows.shape[1] * rows.element_size()))
-        pieces = {f'rows.{number}': piece for number, piece in enumerate(rows.split(step))}
-        return dict(
-            hashes=self._hashes[: self._length],
-            groups=self._groups[: self._length],
-            thresholds=self._thresholds,
-            **pieces,
-        )
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave; the pieces are read one at a time."""
-        self._length = 0
-        for number in range(sum(name.startswith('rows.') for name in state)):
-            piece = state[f'rows.{number}']
-            self._rows[self._length : self._length + len(piece)] = piece
-            self._length += len(piece)
-        self._hashes[: self._length] = state['hashes']
-        self._groups[: self._length] = state['groups']
-        self._thresholds.copy_(state['thresholds'])
-
-    def _order(self) -> Tensor:
-        order = torch.argsort(self._hashes[: self._length], stable=True)
-        if len(self._thresholds) > 1:
-            order = order[torch.argsort(self._groups[: self._length][order], stable=True)]
-        return order
-
-    def _counts(self) -> Tensor:
-        return torch.bincount(self._groups[: self._length], minlength=len(self._thresholds))
-
-    def _prune(self) -> None:
-        """Drop what is over the capacity of its group and lower the thresholds to what is left."""
-        order, counts = self._order(), self._counts()
-        ends = counts.cumsum(0)
-        ranks = torch.arange(self._length) - (ends - counts).repeat_interleave(counts)
-        full = counts >= self.capacity
-        last = order[(ends - counts)[full] + self.capacity - 1]
-        self._thresholds[full] = self._hashes[last]
-        keep = torch.zeros(self._length, dtype=torch.bool)
-        keep[order] = ranks < self.capacity
-        self._compact(keep)
-
-    def _compact(self, keep: Tensor) -> None:
-        """Move the kept rows to the front without a second copy of the sample."""
-        length = int(keep.sum())
-        holes = (~keep[:length]).nonzero().squeeze(1)
-        movers = keep[length:].nonzero().squeeze(1) + length
-        for tensor in (self._rows, self._hashes, self._groups):
-            tensor[holes] = tensor[movers]
-        self._length = length
-
     def collect(self) -> Sample:
         """Merge the samples of all ranks; this object is used up.
 
@@ -147,8 +100,40 @@ class HashSample:
             self._length = len(self._rows)
             self._prune()
         rows, order, counts = self._rows[: self._length], self._order(), self._counts()
-        _reorder(rows, order)
+        columns = 64 // rows.element_size()  # one cache line of each row
+        for part in rows.split(columns, dim=1):
+            part.copy_(part[order])  # some columns at a time, to do without a second copy
         return Sample(rows, counts)
+
+    def _prune(self) -> None:
+        """Drop what is over the capacity of its group and lower the thresholds to what is left."""
+        order, counts = self._order(), self._counts()
+        ends = counts.cumsum(0)
+        ranks = torch.arange(self._length) - (ends - counts).repeat_interleave(counts)
+        full = counts >= self.capacity
+        last = order[(ends - counts)[full] + self.capacity - 1]
+        self._thresholds[full] = self._hashes[last]
+        keep = torch.zeros(self._length, dtype=torch.bool)
+        keep[order] = ranks < self.capacity
+        self._compact(keep)
+
+    def _order(self) -> Tensor:
+        order = torch.argsort(self._hashes[: self._length], stable=True)
+        if len(self._thresholds) > 1:
+            order = order[torch.argsort(self._groups[: self._length][order], stable=True)]
+        return order
+
+    def _counts(self) -> Tensor:
+        return torch.bincount(self._groups[: self._length], minlength=len(self._thresholds))
+
+    def _compact(self, keep: Tensor) -> None:
+        """Move the kept rows to the front without a second copy of the sample."""
+        length = int(keep.sum())
+        holes = (~keep[:length]).nonzero().squeeze(1)
+        movers = keep[length:].nonzero().squeeze(1) + length
+        for tensor in (self._rows, self._hashes, self._groups):
+            tensor[holes] = tensor[movers]
+        self._length = length
 
     def _limits_over_ranks(self) -> Tensor:
         """The smallest hash in each group below which all ranks together fill its capacity.
@@ -168,10 +153,99 @@ class HashSample:
             low = torch.where(enough, low, middle + 1)
         return high
 
+    def state(self) -> dict[str, Any]:
+        """The sample so far; its rows in pieces, so that restoring takes no second copy."""
+        rows = self._rows[: self._length]
+        step = max(1, _PIECE_BYTES // max(1, rows.shape[1] * rows.element_size()))
+        return dict(
+            rows={str(number): piece for number, piece in enumerate(rows.split(step))},
+            hashes=self._hashes[: self._length],
+            groups=self._groups[: self._length],
+            thresholds=self._thresholds,
+        )
 
-def _reorder(rows: Tensor, order: Tensor) -> None:
-    """Permute rows in place, some columns at a time, to do without a second copy of them."""
-    columns = max(1, 64 // rows.element_size())  # one cache line of each row
-    for start in range(0, rows.shape[1], columns):
-        part = rows[:, start : start + columns]
-        part.copy_(part[order])
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state` gave; its pieces are released one after the other."""
+        self._length = len(state['hashes'])
+        self._hashes[: self._length] = state['hashes']
+        self._groups[: self._length] = state['groups']
+        self._thresholds.copy_(state['thresholds'])
+        start = 0
+        for number in range(len(state['rows'])):
+            piece = state['rows'].pop(str(number))
+            self._rows[start : start + len(piece)] = piece
+            start += len(piece)
+
+
+def sample_capacity(memory_budget: int, width: int, num_groups: int, least: int) -> int:
+    """How many vectors of D = ``width`` channels a sample may keep in each group.
+
+    Args:
+        memory_budget: Bytes for all of them.
+        width: D.
+        num_groups: G.
+        least: How many clusters are fitted in each group.
+
+    Raises:
+        ConfigError: Fewer than ``least``.
+    """
+    capacity = memory_budget // (num_groups * (4 * width + _EXTRA_BYTES))
+    if capacity < least:
+        classes = f' for each of {num_groups} classes' if num_groups > 1 else ''
+        raise ConfigError(
+            f'A memory_budget of {memory_budget} bytes holds {capacity} vectors of {width} '
+            f'channels{classes}, fewer than the {least} clusters to fit. Raise memory_budget.'
+        )
+    return capacity
+
+
+def position_hashes(features: Tensor, seed: int) -> Tensor:
+    """Hash every position of every image, by the content of the whole image and its own place.
+
+    A position is not hashed by its own vector alone, because then all the equal vectors of the
+    data (such as the zeros of dead regions) would be in a sample together or not at all.
+
+    Args:
+        features: (B, P, D), float32.
+        seed: Chooses the hash function.
+
+    Returns:
+        (B, P), int64; the same for an image in any batch, in any order and on any rank.
+    """
+    own = vector_hashes(features, seed)
+    place = _multipliers(features.shape[1], seed + 1, features.device)
+    image = _mix((own * place).sum(1, keepdim=True))
+    return _mix(own + image * place)
+
+
+def vector_hashes(vectors: Tensor, seed: int) -> Tensor:
+    """Hash the float32 bits of each vector: a multilinear hash modulo 2^64, then mixed.
+
+    Args:
+        vectors: (..., D), float32.
+        seed: Chooses the hash function.
+
+    Returns:
+        (...), int64; equal vectors (0 and -0 are equal) have equal hashes.
+    """
+    rows = vectors.reshape(-1, vectors.shape[-1])
+    multipliers = _multipliers(rows.shape[1], seed, rows.device)
+    hashes = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
+    step = max(1, _HASHED_ELEMENTS // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        part = (rows[start : start + step] + 0.0).contiguous()
+        hashes[start : start + step] = (part.view(torch.int32) * multipliers).sum(1)
+    return _mix(hashes).view(vectors.shape[:-1])
+
+
+def _multipliers(number: int, seed: int, device: torch.device) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(-(1 << 63), (1 << 63) - 1, (number,), generator=generator)
+    return (drawn | 1).to(device)
+
+
+def _mix(bits: Tensor) -> Tensor:
+    low_31 = (1 << 31) - 1  # >> is arithmetic on signed integers: cut the copied sign bits off
+    bits = (bits ^ ((bits >> 33) & low_31)) * _MIX_1
+    bits = (bits ^ ((bits >> 33) & low_31)) * _MIX_2
+    return bits ^ ((bits >> 33) & low_31)

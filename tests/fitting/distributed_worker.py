@@ -15,15 +15,16 @@ from typing import Any
 from unittest import mock
 
 import torch
+from fitted_tables import tables_of
+from mmengine import dist
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting import CentroidFitter, SubclassFitter, run_fitters, tables
-from mmkdlayer.fitting.cache import ProjectionCache
-from mmkdlayer.fitting.checkpoint import FittingCheckpoint, Point
+from mmkdlayer.fitting import CentroidFitter, SubclassFitter, count_table, run_fitters
 from mmkdlayer.fitting.decision_table import StoredPositions, fit_decisions, fit_prototypes
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
-from mmkdlayer.fitting.projection import ProjectedSpace
+from mmkdlayer.fitting.projected_features import ProjectedSpace, ProjectionCache
+from mmkdlayer.fitting.saved_state import Point, SavedState
 
 CLASSES, SUBCLASSES = 6, 4
 # Vectors that fit: a third of the data in each scenario that samples.
@@ -41,27 +42,30 @@ def share(images: int, rank: int, world: int, kind: str) -> Tensor:
 
 def fit(fitter: Any, features: Tensor, labels: Tensor) -> dict[str, Any]:
     """The tables of a fitter that gets the data in small batches."""
+    decision = None
     for index in range(fitter.num_passes):
         with errors_on_all_ranks():
             for part in torch.arange(len(labels)).split(7):
                 fitter.update(index, features[part], labels[part])
-        fitter.finish_pass(index)
-    return fitter.tables()
+        decision = fitter.finish_pass(index)
+    return tables_of(decision)
 
 
 def count(given: dict[str, Any], own: Tensor, labels: Tensor, folder: Path) -> dict[str, Tensor]:
     """Prototypes and table of given centers, from a rank's own part of given features."""
     space = ProjectedSpace(given['projection'], given['offset'], given['means'])
-    cache = ProjectionCache(len(given['offset']), str(folder), 0)
+    path = folder / f'counts-{dist.get_rank()}'
+    cache = ProjectionCache(len(given['offset']), path, 0)
     if len(own):
         cache.write(space.store(own, labels), labels)
-    positions = StoredPositions(cache, space, given['centers'], torch.device('cpu'))
+    positions = StoredPositions(cache, space, given['centers'])
     prototypes = fit_prototypes(positions)
     cache_tables = {
         'prototypes': prototypes,
         'decisions': fit_decisions(positions, given['prototypes']),
     }
     cache.close()
+    path.unlink()
     return cache_tables
 
 
@@ -94,7 +98,7 @@ def run(folder: Path, rank: int, world: int) -> dict[str, Any]:
             )
         rows = features.flatten(2).transpose(1, 2)
         output[kind, 'counts'] = count(data['given'], rows, labels, folder)
-        with mock.patch.object(tables, 'DENSE_BYTES', 0):
+        with mock.patch.object(count_table, 'DENSE_BYTES', 0):
             output[kind, 'sparse counts'] = count(data['given'], rows, labels, folder)
     output['error'] = fail_on_last_rank(data, rank, world)
     output['again'] = fit_again(data, rank, world, folder / f'{world} ranks')
@@ -115,7 +119,7 @@ def fit_again(data: dict[str, Any], rank: int, world: int, folder: Path) -> list
             fitter = SubclassFitter(
                 CLASSES, SUBCLASSES, cache_dir=str(states), cache_name=f'rank{rank}.bin'
             )
-            checkpoint = FittingCheckpoint(states, 'again', interval=0)
+            saved = SavedState(states, 'again', interval=0)
 
             class Failing(list):
                 passes = 0
@@ -130,31 +134,31 @@ def fit_again(data: dict[str, Any], rank: int, world: int, folder: Path) -> list
                         yield batch
 
             try:
-                run_fitters(Failing(batches), {'inter': fitter}, None, None, checkpoint)
+                results = run_fitters(Failing(batches), {'inter': fitter}, None, None, saved)
             except (KeyError, DataError) as error:
                 found.append(repr(error))
             else:
-                found.append(fitter.tables())
+                found.append(tables_of(results['inter']))
     return found
 
 
 def points_after_saves_at_different_times(rank: int, folder: Path) -> list[Point]:
-    """Where ranks go on when only the first one has saved the next pass before the end."""
+    """Where ranks continue when only the first one has saved the next pass before the end."""
     folder.mkdir(exist_ok=True)
-    checkpoint = FittingCheckpoint(folder, 'points')
+    saved = SavedState(folder, 'points')
     fitter = CentroidFitter(3)
-    checkpoint.save(Point(0, 5 + rank), {'penult': fitter})
+    saved.save(Point(0, 5 + rank), {'penult': fitter})
     if rank == 0:
-        checkpoint.save(Point(1), {'penult': fitter})
-    first = checkpoint.resume({'penult': CentroidFitter(3)})
-    checkpoint.begin_pass(1, {'penult': fitter})
-    points = [first, checkpoint.resume({'penult': CentroidFitter(3)})]
+        saved.save(Point(1), {'penult': fitter})
+    first = saved.resume({'penult': CentroidFitter(3)})
+    saved.begin_pass(1, {'penult': fitter})
+    points = [first, saved.resume({'penult': CentroidFitter(3)})]
     # A machine with a disk of its own comes back with what another beginning has left there.
     if rank == 1:
-        other = FittingCheckpoint(folder, 'points')
+        other = SavedState(folder, 'points')
         other._run = 'another beginning'
         other.save(Point(1, 3), {'penult': fitter})
-    points.append(checkpoint.resume({'penult': CentroidFitter(3)}))
+    points.append(saved.resume({'penult': CentroidFitter(3)}))
     return points
 
 

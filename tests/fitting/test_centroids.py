@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from fitted_tables import fit_from
 from sklearn.cluster import KMeans
 
 from mmkdlayer.errors import ConfigError, DataError
@@ -11,12 +12,7 @@ from mmkdlayer.fitting.kmeans import StreamedStep
 
 
 def fit(batches, number, **options):
-    fitter = CentroidFitter(number, **options)
-    for index in range(fitter.num_passes):
-        for features, labels in batches:
-            fitter.update(index, features, labels)
-        fitter.finish_pass(index)
-    return fitter.tables()['centroids']
+    return fit_from(batches, CentroidFitter(number, **options))['centroids']
 
 
 def objective(rows, centroids):
@@ -102,7 +98,7 @@ def test_one_channel_type_and_map_is_expected(maps):
     features, labels = maps
     with pytest.raises(DataError, match=r'5 channels.*12'):
         fit_centroids([(features, labels), (features[:, :5], labels)], 2)
-    with pytest.raises(DataError, match=r'3x2, smaller than the 3x3'):
+    with pytest.raises(ConfigError, match=r'\(3, 2\), smaller than .* \(3, 3\)'):
         fit_centroids([(features, labels)], 2, size=(3, 3))
     with pytest.raises(DataError, match=r'\(B, D, H, W\)'):
         fit_centroids([(features.mean((2, 3)), labels)], 2)

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmkdlayer.fitting.cache import ProjectionCache
 from mmkdlayer.fitting.decision_table import StoredPositions, fit_decisions, fit_prototypes
-from mmkdlayer.fitting.projection import ProjectedSpace
+from mmkdlayer.fitting.projected_features import ProjectedSpace, ProjectionCache
 
 CLASSES, SUBCLASSES, LENGTH = 4, 3, 5
 
@@ -24,12 +23,12 @@ def stored(tmp_path):
     centers = torch.randn(CLASSES, SUBCLASSES, LENGTH, generator=generator)
     centers[2, 1] += 1000.0  # no position will be near
     centers = (centers + space.means[:, None]).flatten(0, 1).float()
-    cache = ProjectionCache(LENGTH, str(tmp_path), 0)
+    cache = ProjectionCache(LENGTH, tmp_path / 'features', 0)
     offsets = space.store(features, labels)
     for part in torch.arange(80).split(17):
         cache.write(offsets[part], labels[part])
     z = offsets.double() * 2.0**-23 + space.means[labels][:, None]
-    yield StoredPositions(cache, space, centers, torch.device('cpu')), z, labels
+    yield StoredPositions(cache, space, centers), z, labels
     cache.close()
 
 

@@ -41,7 +41,8 @@ def pools(single, tmp_path_factory):
     """Folder with the results of all ranks of pools of 2 and of 3 processes."""
     folder = tmp_path_factory.mktemp('pools')
     (folder / 'input.pt').write_bytes((single[0] / 'input.pt').read_bytes())
-    paths = [str(Path(mmkdlayer.__file__).parents[1]), os.environ.get('PYTHONPATH', '')]
+    own = [str(Path(mmkdlayer.__file__).parents[1]), str(WORKER.parents[1])]
+    paths = [*own, os.environ.get('PYTHONPATH', '')]
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))}
     processes = [
         subprocess.Popen(
@@ -127,6 +128,6 @@ def test_interrupted_fittings_end_as_an_undisturbed_one(pool):
         assert_same_bits(resumed, undisturbed)
 
 
-def test_ranks_go_on_in_the_latest_pass_that_all_have_saved(pool):
+def test_ranks_continue_in_the_latest_pass_that_all_have_saved(pool):
     for rank, output in enumerate(pool):
         assert output['points'] == [(0, 5 + rank), (1, 0), (0, 0)]

@@ -6,12 +6,11 @@ import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting.lda import fit_lda
-from mmkdlayer.fitting.statistics import ClassStatistics
+from mmkdlayer.fitting.lda import ClassStatistics, fit_lda
 
 
 def fit(rows, labels, components, classes=6):
-    statistics = ClassStatistics(classes, rows.shape[1], torch.device('cpu'))
+    statistics = ClassStatistics.zeros(classes, rows.shape[1], torch.device('cpu'))
     for part, own in zip(rows.split(11), labels.split(11)):
         statistics.update(part[:, None], own)
     return fit_lda(statistics, components)

@@ -16,7 +16,7 @@ def test_affine_is_a_real_float32_product_under_any_setting_of_the_caller(monkey
     bias[3] = -torch.inf
     torch.set_float32_matmul_precision('medium')
     try:
-        with torch.autocast('cpu', torch.bfloat16), numerics.full_precision(points.device):
+        with torch.autocast('cpu', torch.bfloat16), numerics.exact_float32(points.device):
             found = numerics.affine(points, weight, bias)
     finally:
         torch.set_float32_matmul_precision('highest')

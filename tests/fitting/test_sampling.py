@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmkdlayer.fitting.hashing import position_hashes, vector_hashes
-from mmkdlayer.fitting.sampling import HashSample
+from mmkdlayer.fitting.sampling import HashSample, position_hashes, vector_hashes
 
 
 def stream(sample, rows, hashes, groups, size, seed):
@@ -30,7 +29,7 @@ def test_sample_is_the_smallest_hashes_in_any_batches(capacity, size):
     hashes = vector_hashes(rows, 0)
     expected = oracle(rows, hashes, groups, capacity)
     for seed in (1, 2):
-        found = stream(HashSample(capacity, 6, torch.float32, 3), rows, hashes, groups, size, seed)
+        found = stream(HashSample(capacity, 6, 3), rows, hashes, groups, size, seed)
         assert torch.equal(found.rows, expected)
         assert found.counts.tolist() == [min(capacity, 3334), 0, min(capacity, 1666)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmkdlayer.fitting.statistics import ClassStatistics
+from mmkdlayer.fitting.lda import ClassStatistics
 
 
 def oracle(rows, labels, classes):
@@ -22,7 +22,7 @@ def oracle(rows, labels, classes):
 
 
 def gather(maps, size, seed=None, shift=0.0):
-    statistics = ClassStatistics(6, maps.features.shape[1], torch.device('cpu'))
+    statistics = ClassStatistics.zeros(6, maps.features.shape[1], torch.device('cpu'))
     for features, labels in maps.batches(size, seed):
         flat = (features + shift).flatten(2).transpose(1, 2).contiguous()
         statistics.update(flat, labels)

@@ -4,21 +4,16 @@ import itertools
 
 import pytest
 import torch
+from fitted_tables import fit_from
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.fitting import SubclassFitter, fit_subclasses
-from mmkdlayer.fitting import cache as cache_module
+from mmkdlayer.fitting import SubclassFitter, fit_subclasses, projected_features
 
 NAMES = ['ant', 'bee', 'cat', 'dog', 'eel', 'fox']
 
 
 def fit(batches, *args, **options):
-    fitter = SubclassFitter(*args, **options)
-    for index in range(2):
-        for features, labels in batches:
-            fitter.update(index, features, labels)
-        fitter.finish_pass(index)
-    return fitter.tables()
+    return fit_from(batches, SubclassFitter(*args, **options))
 
 
 def exact_z(maps, tables):
@@ -46,13 +41,12 @@ def test_tables_equal_a_brute_force_count_with_all_or_some_points_clustered(maps
     decisions, means = brute_force(z, labels, tables['centers'], tables['prototypes'])
     assert torch.allclose(tables['prototypes'].double(), means, atol=1e-6)
     assert torch.equal(tables['decisions'], decisions.float())
-    assert {name: tuple(getattr(value, 'shape', ())) for name, value in tables.items()} == {
+    assert {name: tuple(table.shape) for name, table in tables.items()} == {
         'projection': (5, 12),
         'offset': (5,),
         'centers': (24, 5),
         'decisions': (24, 24),
         'prototypes': (24, 5),
-        'num_classes': (),
     }
 
 
@@ -122,7 +116,7 @@ def test_other_data_in_the_second_pass_is_refused(maps):
 
 def test_a_damaged_cache_is_refused_and_removed(maps, tmp_path, monkeypatch):
     never_the_same = itertools.count()
-    monkeypatch.setattr(cache_module.zlib, 'crc32', lambda data: next(never_the_same))
+    monkeypatch.setattr(projected_features.zlib, 'crc32', lambda data: next(never_the_same))
     with pytest.raises(DataError, match='checksum'):
         fit_subclasses(maps.batches(50), 6, cache_dir=str(tmp_path))
     assert list(tmp_path.iterdir()) == []

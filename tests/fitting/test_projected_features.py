@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.fitting import cache as module
-from mmkdlayer.fitting.cache import ProjectionCache
+from mmkdlayer.fitting import projected_features as module
+from mmkdlayer.fitting.projected_features import ProjectionCache, make_folder
 
 
 def write(directory, shapes):
-    cache = ProjectionCache(3, str(directory), 0)
+    cache = ProjectionCache(3, directory / 'features', 0)
     generator = torch.Generator().manual_seed(0)
     written = []
     for images, positions in shapes:
@@ -36,7 +36,6 @@ def test_what_is_read_is_what_was_written_each_time(tmp_path, monkeypatch, block
             read = torch.cat([part[index].flatten() for part in blocks])
             assert torch.equal(read, torch.cat([part[index].flatten() for part in written]))
     cache.close()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_changed_file_is_noticed(tmp_path):
@@ -53,10 +52,10 @@ def test_a_disk_that_is_too_small_is_refused_before_writing(tmp_path, monkeypatc
     usage = namedtuple('usage', 'total used free')(1 << 40, 0, 3 << 30)
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
     with pytest.raises(ConfigError, match=r'4\.00 GiB.*but 3\.00 GiB'):
-        ProjectionCache(3, str(tmp_path), 4 << 30)
+        ProjectionCache(3, tmp_path / 'features', 4 << 30)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='nowhere'):
-        ProjectionCache(3, str(tmp_path / 'nowhere'), 0)
+        make_folder(str(tmp_path / 'nowhere'))

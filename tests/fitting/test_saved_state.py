@@ -5,11 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fitted_tables import tables_of
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting import CentroidFitter, SubclassFitter, cache, run_fitters, subclasses
-from mmkdlayer.fitting.cache import ProjectionCache
-from mmkdlayer.fitting.checkpoint import FittingCheckpoint, Point
+from mmkdlayer.fitting import (
+    CentroidFitter,
+    SubclassFitter,
+    projected_features,
+    run_fitters,
+    subclasses,
+)
+from mmkdlayer.fitting.projected_features import ProjectionCache
+from mmkdlayer.fitting.saved_state import Point, SavedState
 
 
 class Interrupted(BaseException):
@@ -46,11 +53,11 @@ def make_fitters(folder, budget, streaming_passes):
     }
 
 
-def tables_of(fitters):
+def all_tables(results):
     return {
-        f'{name} {key}': value
-        for name, fitter in fitters.items()
-        for key, value in fitter.tables().items()
+        f'{name} {key}': table
+        for name, decision in results.items()
+        for key, table in tables_of(decision).items()
     }
 
 
@@ -66,8 +73,7 @@ def assert_same_bits(first, second):
 def test_an_interruption_anywhere_changes_no_bit(maps, tmp_path, budget, streaming_passes):
     names = ['inter', 'penult']
     fitters = make_fitters(tmp_path, budget, streaming_passes)
-    run_fitters(Stream(maps, names), fitters)
-    expected = tables_of(fitters)
+    expected = all_tables(run_fitters(Stream(maps, names), fitters))
     number = len(maps.batches(25))
     passes = max(fitter.num_passes for fitter in fitters.values())
     for left in range(1, passes * number):
@@ -76,47 +82,43 @@ def test_an_interruption_anywhere_changes_no_bit(maps, tmp_path, budget, streami
         finished = {}
         stream = Stream(maps, names, left)
         with pytest.raises(Interrupted):
-            checkpoint = FittingCheckpoint(folder, 'mine', interval=0)
+            saved = SavedState(folder, 'mine', interval=0)
             fitters = make_fitters(folder, budget, streaming_passes)
-            run_fitters(stream, fitters, None, finished.__setitem__, checkpoint)
-        found = {
-            f'{name} {key}': v for name in finished for key, v in fitters[name].tables().items()
-        }
+            run_fitters(stream, fitters, None, finished.__setitem__, saved)
         again = make_fitters(folder, budget, streaming_passes)
         rest = {name: fitter for name, fitter in again.items() if name not in finished}
         later = Stream(maps, names)
-        run_fitters(later, rest, None, finished.__setitem__, FittingCheckpoint(folder, 'mine', 0))
-        found.update(tables_of(rest))
-        assert_same_bits(found, expected)
+        run_fitters(later, rest, None, finished.__setitem__, SavedState(folder, 'mine', 0))
+        assert_same_bits(all_tables(finished), expected)
         # islice reads what is skipped: all of the interrupted pass, nothing of those before.
         assert later.read == (passes - left // number) * number
 
 
 def test_between_saves_the_last_one_counts(maps, tmp_path):
     fitter = CentroidFitter(7)
-    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=3600)
+    saved = SavedState(tmp_path, 'mine', interval=3600)
     with pytest.raises(Interrupted):
-        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, checkpoint)
-    assert checkpoint.resume({'penult': CentroidFitter(7)}) == Point(0, 0)
-    checkpoint.interval = 0
+        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, saved)
+    assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 0)
+    saved.interval = 0
     with pytest.raises(Interrupted):
-        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, checkpoint)
-    assert checkpoint.resume({'penult': CentroidFitter(7)}) == Point(0, 3)
+        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, saved)
+    assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 3)
 
 
 @pytest.fixture
 def saved(maps, tmp_path):
-    """A checkpoint after one batch."""
+    """What is saved after one batch."""
     fitter = CentroidFitter(7)
     fitter.update(0, *maps.batches(25)[0])
-    checkpoint = FittingCheckpoint(tmp_path, 'mine')
-    assert checkpoint.save(Point(0, 1), {'penult': fitter})
-    return checkpoint
+    saved = SavedState(tmp_path, 'mine')
+    assert saved.save(Point(0, 1), {'penult': fitter})
+    return saved
 
 
 def test_the_state_of_something_else_is_not_used(saved):
     assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 1)
-    assert FittingCheckpoint(saved.folder, 'other').resume({'penult': CentroidFitter(7)}) == Point()
+    assert SavedState(saved.folder, 'other').resume({'penult': CentroidFitter(7)}) == Point()
     assert saved.resume({'inter': CentroidFitter(7)}) == Point()
     (saved.folder / 'pass0-rank0of1.npz').rename(saved.folder / 'pass0-rank0of2.npz')
     assert saved.resume({'penult': CentroidFitter(7)}) == Point()
@@ -162,49 +164,47 @@ def test_projected_features_that_cannot_be_written_are_an_error(maps, tmp_path, 
 
     monkeypatch.setattr(ProjectionCache, 'state', full)
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
-    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=0)
+    saved = SavedState(tmp_path, 'mine', interval=0)
     with pytest.raises(OSError, match='no space left'):
-        run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
+        run_fitters(Stream(maps, ['inter']), fitters, saved=saved)
 
 
-def test_going_on_needs_only_the_own_rest_of_the_disk(maps, tmp_path, monkeypatch):
+def test_resuming_needs_only_the_own_rest_of_the_disk(maps, tmp_path, monkeypatch):
     number = len(maps.batches(25))
-    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=0)
+    saved = SavedState(tmp_path, 'mine', interval=0)
     monkeypatch.setattr(subclasses, 'total_on_this_machine', lambda size: 8 * size)  # 8 ranks
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
     with pytest.raises(Interrupted):
-        run_fitters(Stream(maps, ['inter'], 2 * number - 1), fitters, checkpoint=checkpoint)
+        run_fitters(Stream(maps, ['inter'], 2 * number - 1), fitters, saved=saved)
     written = (tmp_path / 'inter.bin').stat().st_size
-    free = SimpleNamespace(free=cache._RESERVE + 2 * written)
-    monkeypatch.setattr(cache.shutil, 'disk_usage', lambda folder: free)
+    free = SimpleNamespace(free=projected_features._RESERVE + 2 * written)
+    monkeypatch.setattr(projected_features.shutil, 'disk_usage', lambda folder: free)
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
-    run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
-    assert fitters['inter'].tables()
+    results = run_fitters(Stream(maps, ['inter']), fitters, saved=saved)
+    assert results['inter'].is_fitted
 
 
 def test_a_state_that_cannot_be_written_is_no_end(maps, tmp_path):
     (tmp_path / 'file').write_text('')
-    checkpoint = FittingCheckpoint(tmp_path / 'file', 'mine', interval=0)
+    saved = SavedState(tmp_path / 'file', 'mine', interval=0)
     with pytest.warns(UserWarning, match='could not be saved'):
-        results = run_fitters(
-            Stream(maps, ['penult']), {'penult': CentroidFitter(7)}, checkpoint=checkpoint
-        )
+        results = run_fitters(Stream(maps, ['penult']), {'penult': CentroidFitter(7)}, saved=saved)
     assert results['penult'].is_fitted
 
 
 def test_lost_projected_features_are_an_error(maps, tmp_path):
     number = len(maps.batches(25))
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
-    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=0)
+    saved = SavedState(tmp_path, 'mine', interval=0)
     with pytest.raises(Interrupted):
         stream = Stream(maps, ['inter'], number + 3)
-        run_fitters(stream, fitters, checkpoint=checkpoint)
+        run_fitters(stream, fitters, saved=saved)
     (tmp_path / 'inter.bin').write_bytes(b'short')
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
     with pytest.raises(DataError, match='inter.bin should hold .* shorter'):
-        run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
+        run_fitters(Stream(maps, ['inter']), fitters, saved=saved)
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
-    assert checkpoint.resume(fitters) == Point()
+    assert saved.resume(fitters) == Point()
 
 
 @pytest.mark.parametrize('pass_index', [0, 1])
@@ -217,18 +217,20 @@ def test_the_end_of_a_pass_is_saved_before_it_is_worked_on(maps, tmp_path, monke
         finish(self, index)
 
     monkeypatch.setattr(SubclassFitter, 'finish_pass', interrupted)
-    checkpoint = FittingCheckpoint(tmp_path, 'mine', interval=3600)
+    saved = SavedState(tmp_path, 'mine', interval=3600)
     with pytest.raises(Interrupted):
         fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
-        run_fitters(Stream(maps, ['inter']), fitters, checkpoint=checkpoint)
+        run_fitters(Stream(maps, ['inter']), fitters, saved=saved)
     monkeypatch.undo()
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
-    assert checkpoint.resume(fitters) == Point(pass_index, len(maps.batches(25)))
+    assert saved.resume(fitters) == Point(pass_index, len(maps.batches(25)))
     if pass_index == 0:
         # The disk is checked for all positions, also those before the interruption.
         asked = []
-        monkeypatch.setattr(cache, 'check_space', lambda folder, size: asked.append(size))
+        monkeypatch.setattr(
+            projected_features, '_check_space', lambda folder, size: asked.append(size)
+        )
         fitters['inter'].finish_pass(0)
-        length = len(fitters['inter'].state()['space/offset'])
+        length = len(fitters['inter'].state()['space']['offset'])
         assert asked == [maps.features[:, 0].numel() * (4 * length + 4)]
         fitters['inter'].close()

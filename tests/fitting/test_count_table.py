@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmkdlayer.fitting import fit_subclasses, tables
-from mmkdlayer.fitting.tables import DecisionCounts, SparseDecisionCounts, counts_for
+from mmkdlayer.fitting import count_table, fit_subclasses
+from mmkdlayer.fitting.count_table import DenseCounts, SparseCounts, counts_for
 from mmkdlayer.models.decisions import SubclassDecision
 
 SIZE = 13
@@ -12,9 +12,9 @@ SIZE = 13
 
 @pytest.mark.parametrize('waiting', [1, 50, 1 << 22])
 def test_sparse_counts_are_the_dense_ones(monkeypatch, waiting):
-    monkeypatch.setattr(tables, '_WAITING', waiting)
+    monkeypatch.setattr(count_table, '_WAITING', waiting)
     generator = torch.Generator().manual_seed(waiting)
-    dense, sparse = DecisionCounts(SIZE), SparseDecisionCounts(SIZE)
+    dense, sparse = DenseCounts(SIZE), SparseCounts(SIZE)
     expected = torch.zeros(SIZE, SIZE)
     for length in (40, 0, 7, 30):
         own, nearest = torch.randint(0, SIZE - 3, (2, length), generator=generator)
@@ -36,13 +36,13 @@ def test_sparse_counts_are_the_dense_ones(monkeypatch, waiting):
 
 
 def test_sparse_counts_of_nothing_decide_for_the_fallback():
-    counts = SparseDecisionCounts(3)
+    counts = SparseCounts(3)
     counts.merge_ranks()
     assert counts.to_decisions(torch.tensor([2, 0, 1])).to_dense().argmax(1).tolist() == [2, 0, 1]
 
 
 def test_a_cell_may_hold_any_number_of_positions():
-    counts = SparseDecisionCounts(2)
+    counts = SparseCounts(2)
     for own, nearest, times in ((0, 0, 300), (0, 1, 100), (1, 1, 70_000)):
         counts.add(torch.full((times,), own), torch.full((times,), nearest))
     counts.merge_ranks()
@@ -51,13 +51,13 @@ def test_a_cell_may_hold_any_number_of_positions():
 
 
 def test_large_tables_are_sparse():
-    assert isinstance(counts_for(8000), DecisionCounts)  # ImageNet
-    assert isinstance(counts_for(21841 * 8), SparseDecisionCounts)  # ImageNet-21k: 122 GB densely
+    assert isinstance(counts_for(8000), DenseCounts)  # ImageNet
+    assert isinstance(counts_for(21841 * 8), SparseCounts)  # ImageNet-21k: 122 GB densely
 
 
 def test_a_sparse_fit_is_the_dense_one(maps, monkeypatch, tmp_path):
     dense = fit_subclasses(maps.batches(50), 6, 4)
-    monkeypatch.setattr(tables, 'DENSE_BYTES', 0)
+    monkeypatch.setattr(count_table, 'DENSE_BYTES', 0)
     sparse = fit_subclasses(maps.batches(50), 6, 4)
     sparse.save(tmp_path / 'sparse.safetensors')
     assert sparse.decisions.is_sparse and not dense.decisions.is_sparse

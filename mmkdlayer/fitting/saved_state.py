@@ -1,4 +1,4 @@
-"""The state of an unfinished fitting on disk, to go on from after an interruption."""
+"""The state of an unfinished fitting on disk, to resume from after an interruption."""
 
 from __future__ import annotations
 
@@ -14,16 +14,14 @@ import numpy as np
 import torch
 from mmengine import dist
 from mmengine.logging import print_log
-from torch import Tensor
 
 from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import DataError
 
 from .distributed import errors_on_all_ranks
-from .states import prefixed, under
 
-# What a file holds beside the tensors.
-_FACTS = ('identity', 'run', 'names')
+#: Tensors by name, and dicts of them.
+State = dict[str, Any]
 
 
 class Point(NamedTuple):
@@ -36,14 +34,14 @@ class Point(NamedTuple):
 class Restorable(Protocol):
     """What can be saved and restored."""
 
-    def state(self) -> dict[str, Tensor]:
-        """Tensors by name."""
+    def state(self) -> State:
+        """Tensors by name, nested; at least one."""
 
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`state` gave."""
+    def restore(self, state: State) -> None:
+        """Continue from what :meth:`state` gave; may empty it, to release memory."""
 
 
-class FittingCheckpoint:
+class SavedState:
     """A file for each rank and pass, written every few minutes and between passes, whole or not at all.
 
     Ranks come to different points of a pass, each with its own share of the data, but they are in
@@ -73,7 +71,7 @@ class FittingCheckpoint:
         """Restore fitters from the latest pass that all ranks have a file of; all must call it.
 
         Returns:
-            Where this rank goes on; the start, with untouched fitters, where there is nothing.
+            Where this rank continues; the start, with untouched fitters, where there is nothing.
 
         Raises:
             DataError: What the state needs is not there; the next start is from the beginning.
@@ -87,32 +85,31 @@ class FittingCheckpoint:
             self._run = found[0][1]
             return Point()
         pass_index, self._run = max(common)
-        with errors_on_all_ranks(), np.load(self._path(pass_index), allow_pickle=False) as archive:
-            state = _Archive(archive)
+        with errors_on_all_ranks(), np.load(self._path(pass_index), allow_pickle=False) as arrays:
+            batches, state = int(arrays['batches']), _nest(arrays, fitters)
             try:
                 for name, fitter in fitters.items():
-                    fitter.restore(under(name, state))
+                    fitter.restore(state[name])
             except DataError:
                 self._path(pass_index).unlink()
                 raise
-            point = Point(pass_index, int(state['batches']))
         print_log(
-            f'Going on with the interrupted fitting in {self.folder}: teacher pass '
-            f'{point.pass_index + 1}, after {point.batches} batches.',
+            f'Resuming the interrupted fitting in {self.folder}: teacher pass {pass_index + 1}, '
+            f'after {batches} batches.',
             logger='current',
         )
-        return point
+        return Point(pass_index, batches)
+
+    def _remove_partial_files(self) -> None:
+        """Remove what this rank was writing when it was killed."""
+        for path in self.folder.glob(f'.pass*-rank{dist.get_rank()}of{dist.get_world_size()}.*'):
+            path.unlink(missing_ok=True)
 
     def _passes(self) -> Iterator[int]:
         for path in self.folder.glob('pass*-rank*.npz'):
             number = path.name.partition('-')[0].removeprefix('pass')
             if number.isdigit() and path == self._path(int(number)):
                 yield int(number)
-
-    def _remove_partial_files(self) -> None:
-        """Remove what this rank was writing when it was killed."""
-        for path in self.folder.glob(f'.pass*-rank{dist.get_rank()}of{dist.get_world_size()}.*'):
-            path.unlink(missing_ok=True)
 
     def _run_of(self, pass_index: int, fitters: Mapping[str, Restorable]) -> Optional[str]:
         """The run that a usable file is of; None if it is not usable."""
@@ -122,7 +119,7 @@ class FittingCheckpoint:
                 damaged = archive.testzip()
             if damaged is None:
                 with np.load(path, allow_pickle=False) as arrays:
-                    names = set(arrays['names'].tolist())
+                    names = {name.partition('/')[0] for name in arrays.files}
                     if str(arrays['identity']) != self.identity or not set(fitters) <= names:
                         return None
                     return str(arrays['run'])
@@ -130,33 +127,6 @@ class FittingCheckpoint:
             damaged = repr(error)
         warnings.warn(f'{path} is damaged ({damaged}) and not used.', stacklevel=2)
         return None
-
-    def save(self, point: Point, fitters: Mapping[str, Restorable]) -> bool:
-        """Write this rank's state; a failure is a warning, because the fitting can go on without.
-
-        Raises:
-            OSError: A fitter can't store what it needs itself, with or without a state.
-        """
-        state: dict[str, Tensor] = {'batches': torch.tensor(point.batches)}
-        for name, fitter in fitters.items():
-            state.update(prefixed(name, fitter.state()))
-        try:
-            arrays: dict[str, Any] = {k: v.detach().cpu().numpy() for k, v in state.items()}
-            with replacing(self._path(point.pass_index)) as path:
-                np.savez(
-                    path, identity=self.identity, run=self._run, names=sorted(fitters), **arrays
-                )
-        except OSError as error:
-            warnings.warn(f'The state of the fitting could not be saved: {error}', stacklevel=2)
-            return False
-        finally:
-            self._saved_at = time.monotonic()
-        return True
-
-    def save_if_due(self, point: Point, fitters: Mapping[str, Restorable]) -> None:
-        """Save if the last time is ``interval`` seconds ago."""
-        if time.monotonic() - self._saved_at >= self.interval:
-            self.save(point, fitters)
 
     def begin_pass(self, pass_index: int, fitters: Mapping[str, Restorable]) -> None:
         """Save the start of a later pass and drop those before; all ranks must call it."""
@@ -166,18 +136,48 @@ class FittingCheckpoint:
             for earlier in range(pass_index):
                 self._path(earlier).unlink(missing_ok=True)
 
+    def save_if_due(self, point: Point, fitters: Mapping[str, Restorable]) -> None:
+        """Save if the last time is ``interval`` seconds ago."""
+        if time.monotonic() - self._saved_at >= self.interval:
+            self.save(point, fitters)
 
-class _Archive(Mapping[str, Tensor]):
-    """The tensors of an archive, each read when it is asked for."""
+    def save(self, point: Point, fitters: Mapping[str, Restorable]) -> bool:
+        """Write this rank's state; a failure is a warning, because fitting can continue without.
 
-    def __init__(self, arrays: np.lib.npyio.NpzFile) -> None:
-        self._arrays = arrays
+        Raises:
+            OSError: A fitter can't store what it needs itself, with or without a state.
+        """
+        state = {name: fitter.state() for name, fitter in fitters.items()}
+        arrays: State = dict(identity=self.identity, run=self._run, batches=point.batches)
+        arrays.update(_flatten(state))
+        try:
+            with replacing(self._path(point.pass_index)) as path:
+                np.savez(path, **arrays)
+        except OSError as error:
+            warnings.warn(f'The state of the fitting could not be saved: {error}', stacklevel=2)
+            return False
+        finally:
+            self._saved_at = time.monotonic()
+        return True
 
-    def __getitem__(self, key: str) -> Tensor:
-        return torch.from_numpy(self._arrays[key])
 
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in self._arrays.files if name not in _FACTS)
+def _flatten(state: State, prefix: str = '') -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays of a nested state, under their paths."""
+    for name, value in state.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f'{prefix}{name}/')
+        else:
+            yield prefix + name, value.detach().cpu().numpy()
 
-    def __len__(self) -> int:
-        return len(self._arrays.files) - len(_FACTS)
+
+def _nest(arrays: np.lib.npyio.NpzFile, fitters: Mapping[str, Restorable]) -> State:
+    """The nested state of some fitters from the arrays of a file; those of others are not read."""
+    state: State = {}
+    for path in arrays.files:
+        *parents, name = path.split('/')
+        if parents and parents[0] in fitters:
+            inner = state
+            for parent in parents:
+                inner = inner.setdefault(parent, {})
+            inner[name] = torch.from_numpy(arrays[path])
+    return state

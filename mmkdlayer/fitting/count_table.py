@@ -16,12 +16,12 @@ _WAITING = 1 << 22
 _PARTS = 16
 
 
-def counts_for(size: int) -> DecisionCounts | SparseDecisionCounts:
-    """The counts of a table of ``size`` sub-classes, sparse where a dense one would not be sensible."""
-    return DecisionCounts(size) if 4 * size**2 <= DENSE_BYTES else SparseDecisionCounts(size)
+def counts_for(size: int) -> DenseCounts | SparseCounts:
+    """The counts of a table of ``size`` sub-classes, sparse where a dense one would be too large."""
+    return DenseCounts(size) if 4 * size**2 <= DENSE_BYTES else SparseCounts(size)
 
 
-class DecisionCounts:
+class DenseCounts:
     """Counts how often a position of sub-class a is nearest to prototype b.
 
     The counts are int32, as large as the table they become: 256 MB for 8,000 sub-classes.
@@ -44,7 +44,7 @@ class DecisionCounts:
         sum_over_ranks(self.counts)
 
     def to_decisions(self, nearest_of_empty: Tensor) -> Tensor:
-        """Turn the counts into the decision table S (method, section 2b, step 4).
+        """Turn the counts into the decision table S (docs/method.md, section 2b, step 4).
 
         Written over the counts, so that there are never two tables: this object is used up.
 
@@ -65,8 +65,8 @@ class DecisionCounts:
         return decisions
 
 
-class SparseDecisionCounts:
-    """As :class:`DecisionCounts`, for tables of which only the cells that occur can be held.
+class SparseCounts:
+    """As :class:`DenseCounts`, for tables of which only the cells that occur can be held.
 
     12 bytes a cell between two merges, up to 80 in a merge and in :meth:`to_decisions`; there are no
     more cells than positions.
@@ -106,11 +106,10 @@ class SparseDecisionCounts:
             first, last = torch.searchsorted(self._cells, ends).tolist()
             cells = concat_over_ranks(self._cells[first:last])
             parts.append(_sum_by_cell(cells, concat_over_ranks(self._counts[first:last])))
-        self._cells = torch.cat([cells for cells, _ in parts])
-        self._counts = torch.cat([counts for _, counts in parts])
+        self._cells, self._counts = (torch.cat(tensors) for tensors in zip(*parts))
 
     def to_decisions(self, nearest_of_empty: Tensor) -> Tensor:
-        """Turn the counts into the decision table, as :meth:`DecisionCounts.to_decisions`.
+        """Turn the counts into the decision table, as :meth:`DenseCounts.to_decisions`.
 
         Returns:
             (C*M, C*M), float32, a coalesced sparse tensor; every row sums to 1.
@@ -124,9 +123,8 @@ class SparseDecisionCounts:
         values = torch.cat([values, torch.ones(len(empty))])
         cells, order = cells.sort()
         rows = cells.div(self.size, rounding_mode='floor')
-        indices = torch.stack([rows, cells - rows * self.size])
         return torch.sparse_coo_tensor(
-            indices,
+            torch.stack([rows, cells - rows * self.size]),
             values[order],
             (self.size, self.size),
             is_coalesced=True,

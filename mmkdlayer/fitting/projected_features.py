@@ -1,4 +1,4 @@
-"""Projected features of one rank on disk, between the passes that need them."""
+"""The projected features z = A f + b of one rank, on disk between the passes that need them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -16,10 +16,51 @@ from torch import Tensor
 
 from mmkdlayer.errors import ConfigError, DataError
 
+from .numerics import rows_per_chunk
+
+#: What the names of folders for projected features begin with.
 CACHE_PREFIX = 'mmkdlayer_fitting_'
+# Step of the stored numbers: of float32 precision at 1, with room for 256 standard deviations.
+STEP = 2.0**-23
+_LARGEST = 2.0**31 - 1
 _BLOCK_POSITIONS = 1 << 14
 # What a file system may need beside the data itself.
 _RESERVE = 1 << 26
+
+
+class ProjectedSpace(NamedTuple):
+    """Projects features and stores z as an offset from the mean of its class, in steps of 2^-23.
+
+    Within a class z has unit variance, so an int32 holds the offset with the precision of float32,
+    and a table that is counted from it is that of z itself. Every sum of offsets is exact in
+    float64 (multiples of 2^-23 below 2^30): sums do not depend on the order of the data or on the
+    number of ranks. The product runs in float64, so that the rounded offset does not depend on the
+    shape of the batch either.
+
+    Attributes:
+        projection: (L, D), float32.
+        offset: (L,), float32.
+        means: (C, L), float64, mean z of each class.
+    """
+
+    projection: Tensor
+    offset: Tensor
+    means: Tensor
+
+    def store(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Project features (B, P, D) of classes (B,) to stored offsets (B, P, L), int32."""
+        weight = self.projection.double().t()
+        shift = (self.offset.double() - self.means)[labels]
+        parts = []
+        step = rows_per_chunk(features.shape[1] * features.shape[2], features.device)
+        for part, own in zip(features.split(step), shift.split(step)):
+            offsets = part.double() @ weight + own[:, None]
+            parts.append(offsets.div_(STEP).round_().clamp_(-_LARGEST, _LARGEST).int())
+        return torch.cat(parts)
+
+    def restore(self, offsets: Tensor, labels: Tensor) -> Tensor:
+        """The stored z (B, P, L), float64, of offsets (B, P, L) of classes (B,)."""
+        return offsets.double() * STEP + self.means[labels][:, None]
 
 
 class _Block(NamedTuple):
@@ -29,54 +70,36 @@ class _Block(NamedTuple):
 
 
 class ProjectionCache:
-    """Writes (B, P, L) int32 vectors with a label an image, and reads them again in blocks.
+    """Writes (B, P, L) int32 offsets with a label an image, and reads them again in blocks.
 
     Plain sequential reading and writing, no memory map: mapped pages would count as memory of the
     process.
 
     Args:
         width: L.
-        directory: Where to put it; None is the system's directory for temporary files.
+        path: The file. It stays after :meth:`close`.
         expected_bytes: What all the ranks of this machine will write, to check the disk beforehand.
-        name: The file's name in ``directory``, where it stays after :meth:`close`. None makes a
-            directory of its own that disappears with :meth:`close`, or at the latest with the
-            process unless that is killed.
-        blocks: What :meth:`state` gave when the file of this name was written: the cache goes on
-            from there.
+        blocks: What :meth:`state` gave when this file was written: the cache continues from there.
 
     Raises:
-        ConfigError: The directory cannot be written to, or its disk has not enough space left.
+        ConfigError: The disk has not enough space left.
         DataError: The file does not hold what ``blocks`` says.
     """
 
     def __init__(
-        self,
-        width: int,
-        directory: Optional[str],
-        expected_bytes: int,
-        name: Optional[str] = None,
-        blocks: Optional[Tensor] = None,
+        self, width: int, path: Path, expected_bytes: int, blocks: Optional[Tensor] = None
     ) -> None:
         self.width = width
-        self._own_folder = make_folder(directory) if name is None else None
-        folder = Path(self._own_folder.name if self._own_folder else str(directory))
-        self._path = folder / (name or 'projected_features.bin')
+        self._path = path
         self._blocks = [] if blocks is None else [_Block(*row) for row in blocks.tolist()]
-        written = sum(self._bytes(block) for block in self._blocks)
         self._waiting: list[tuple[Tensor, Tensor]] = []
-        try:
-            check_space(folder, max(0, expected_bytes - written))
-            self._file: BinaryIO = os.fdopen(
-                os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b'
-            )
-        except ConfigError:
-            if self._own_folder is not None:
-                self._own_folder.cleanup()
-            raise
+        written = sum(self._bytes(block) for block in self._blocks)
+        _check_space(path.parent, max(0, expected_bytes - written))
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b')
         if os.fstat(self._file.fileno()).st_size < written:
             self._file.close()
             raise DataError(
-                f'{self._path} should hold {written} bytes of projected features from the fitting '
+                f'{path} should hold {written} bytes of projected features from the fitting '
                 'that was interrupted, but it is shorter. Start again, and fitting begins anew.'
             )
         # What was written after the state was saved is written again.
@@ -86,22 +109,21 @@ class ProjectionCache:
     def _bytes(self, block: _Block) -> int:
         return 4 * block.images * (1 + block.positions * self.width)
 
-    def write(self, vectors: Tensor, labels: Tensor) -> None:
-        """Append (B, P, L) int32 vectors of images with labels (B,)."""
-        if self._waiting and self._waiting[0][0].shape[1] != vectors.shape[1]:
+    def write(self, offsets: Tensor, labels: Tensor) -> None:
+        """Append (B, P, L) int32 offsets of images with labels (B,)."""
+        if self._waiting and self._waiting[0][0].shape[1] != offsets.shape[1]:
             self._flush()
-        self._waiting.append((vectors.cpu(), labels.cpu().int()))
+        self._waiting.append((offsets.cpu(), labels.cpu().int()))
         if sum(part.shape[0] * part.shape[1] for part, _ in self._waiting) >= _BLOCK_POSITIONS:
             self._flush()
 
     def _flush(self) -> None:
         if not self._waiting:
             return
-        vectors = torch.cat([part for part, _ in self._waiting])
-        labels = torch.cat([part for _, part in self._waiting])
+        offsets, labels = (torch.cat(parts) for parts in zip(*self._waiting))
         self._waiting = []
-        step = max(1, _BLOCK_POSITIONS // vectors.shape[1])
-        for part, own in zip(vectors.split(step), labels.split(step)):
+        step = max(1, _BLOCK_POSITIONS // offsets.shape[1])
+        for part, own in zip(offsets.split(step), labels.split(step)):
             data = own.numpy().tobytes() + part.contiguous().numpy().tobytes()
             self._file.write(data)
             self._blocks.append(_Block(part.shape[0], part.shape[1], zlib.crc32(data)))
@@ -119,7 +141,7 @@ class ProjectionCache:
         return len(self._blocks)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Vectors (B, P, L), int32, and labels (B,), int64, of one block after the other.
+        """Offsets (B, P, L), int32, and labels (B,), int64, of one block after the other.
 
         Raises:
             DataError: What is read is not what was written.
@@ -136,16 +158,14 @@ class ProjectionCache:
                 )
             buffer = bytearray(data)
             labels = np.frombuffer(buffer, np.int32, block.images)
-            vectors = np.frombuffer(buffer, np.int32, offset=4 * block.images)
+            offsets = np.frombuffer(buffer, np.int32, offset=4 * block.images)
             shape = (block.images, block.positions, self.width)
-            yield torch.from_numpy(vectors).view(shape), torch.from_numpy(labels).long()
+            yield torch.from_numpy(offsets).view(shape), torch.from_numpy(labels).long()
 
     def close(self) -> None:
-        """Close the file, and remove it if it has no name of its own."""
+        """Close the file."""
         self._waiting, self._blocks = [], []
         self._file.close()
-        if self._own_folder is not None:
-            self._own_folder.cleanup()
 
 
 def bytes_needed(positions: int, width: int) -> int:
@@ -171,12 +191,7 @@ def make_folder(directory: Optional[str]) -> tempfile.TemporaryDirectory:
         ) from error
 
 
-def check_space(directory: Path, size: int) -> None:
-    """Check that ``size`` bytes can be written in ``directory``.
-
-    Raises:
-        ConfigError: They cannot.
-    """
+def _check_space(directory: Path, size: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < size + _RESERVE:
         raise ConfigError(
