@@ -1,7 +1,6 @@
 """Fitting before training, hooks, launching."""
 
 from .cpu_training import CpuAmpOptimWrapper, CpuDistributedDataParallel
-from .decisions import prepare_decisions
 from .hooks import (
     CheckWeightsHook,
     DistillLossScheduleHook,
@@ -11,6 +10,7 @@ from .hooks import (
     ReleaseRecordsHook,
 )
 from .loops import ResumableEpochLoop
+from .prepare_decisions import prepare_decisions
 
 __all__ = [
     'CheckWeightsHook',

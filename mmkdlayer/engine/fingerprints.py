@@ -36,7 +36,7 @@ def hash_model(model: nn.Module) -> str:
 
 
 def describe_preprocessor(preprocessor: nn.Module) -> dict[str, Any]:
-    """What a data preprocessor does to an image: its settings and its constants (mean, std)."""
+    """What a data preprocessor does to an image: its options and its constants (mean, std)."""
     settings = {
         name: value
         for name, value in vars(preprocessor).items()
@@ -48,12 +48,16 @@ def describe_preprocessor(preprocessor: nn.Module) -> dict[str, Any]:
     return dict(type=type(preprocessor).__name__, settings=settings, constants=constants)
 
 
-def describe_dataset(dataset: Any, num_classes: int | None) -> dict[str, Any]:
+def describe_dataset(
+    dataset: Any, num_classes: int | None, needs_labels: bool = True
+) -> dict[str, Any]:
     """What identifies the images of a data set, from its annotations alone.
 
     Args:
         dataset: An mm-style data set: ``len`` and ``get_data_info``.
         num_classes: C, to check the labels against; None for no check.
+        needs_labels: Whether each image must have one label. Without, images may have none or
+            several, and only single ones are checked.
 
     Returns:
         Number of images and a hash of their paths (below the data root) or pixels, and labels.
@@ -70,25 +74,30 @@ def describe_dataset(dataset: Any, num_classes: int | None) -> dict[str, Any]:
     root = os.path.join(getattr(dataset, 'data_root', '') or '', '')
     for index in range(count):
         info = dataset.get_data_info(index)
-        label = info.get('gt_label')
-        if label is None:
-            raise DataError(
-                f'Image {index} of the training set has no gt_label. Fitting the decisions needs the '
-                'label of every training image.'
-            )
-        if num_classes is not None:
-            labels = np.atleast_1d(np.asarray(label))
-            if labels.size != 1 or not 0 <= int(labels[0]) < num_classes:
-                name = info.get('img_path', f'image {index}')
-                raise DataError(
-                    f'The label of {name} is {label}, but the models have num_classes='
-                    f'{num_classes}, so labels must be 0 to {num_classes - 1}. Set num_classes of the '
-                    'heads and decisions to that of the data set.'
-                )
+        _check_label(index, info, num_classes, needs_labels)
         if 'img_path' in info:
             path = str(info['img_path'])
             digest.update(path[len(root) :].encode() if path.startswith(root) else path.encode())
         elif 'img' in info:
             digest.update(np.ascontiguousarray(info['img']).tobytes())
-        digest.update(f' {label}\n'.encode())
+        digest.update(f' {info.get("gt_label")}\n'.encode())
     return dict(images=count, files=digest.hexdigest()[:DIGITS])
+
+
+def _check_label(index: int, info: dict, num_classes: int | None, needed: bool) -> None:
+    label = info.get('gt_label')
+    name = info.get('img_path', f'image {index}')
+    if label is None and needed:
+        raise DataError(
+            f'{name} of the training set has no gt_label. Fitting a SubclassDecision needs the label '
+            'of every training image; a CentroidDecision needs none.'
+        )
+    labels = np.atleast_1d(np.asarray(label))
+    if num_classes is None or not needed and (labels.size != 1 or labels.dtype.kind not in 'iu'):
+        return
+    if labels.size != 1 or not 0 <= int(labels[0]) < num_classes:
+        raise DataError(
+            f'The label of {name} is {label}, but the models have num_classes={num_classes}, so '
+            f'labels must be 0 to {num_classes - 1}. Set num_classes of the heads and decisions to '
+            'that of the data set.'
+        )

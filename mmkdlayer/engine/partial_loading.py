@@ -1,4 +1,4 @@
-"""Going on in the middle of a data loader."""
+"""Resuming in the middle of a data loader."""
 
 from __future__ import annotations
 
@@ -8,20 +8,6 @@ from itertools import islice
 from typing import Any
 
 from torch.utils.data import BatchSampler, DataLoader, Sampler
-
-
-class _Rest(Sampler):
-    """What a sampler gives after its first items; its length stays that of the whole."""
-
-    def __init__(self, sampler: Sized, first: int) -> None:
-        self.sampler = sampler
-        self.first = first
-
-    def __iter__(self) -> Iterator[Any]:
-        return islice(iter(self.sampler), self.first, None)  # type: ignore[call-overload]
-
-    def __len__(self) -> int:
-        return len(self.sampler)
 
 
 @contextmanager
@@ -37,3 +23,17 @@ def without_first_batches(loader: DataLoader, batches: int) -> Iterator[Iterator
         yield iter(loader)
     finally:
         batch_sampler.sampler = sampler
+
+
+class _Rest(Sampler):
+    """What a sampler gives after its first items; its length stays that of the whole."""
+
+    def __init__(self, sampler: Sized, first: int) -> None:
+        self.sampler = sampler
+        self.first = first
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self.sampler), self.first, None)  # type: ignore[call-overload]
+
+    def __len__(self) -> int:
+        return len(self.sampler)

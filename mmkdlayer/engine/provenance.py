@@ -1,17 +1,70 @@
-"""What a decision was fitted on: written into its file, compared before it is used again."""
+"""What a decision is fitted on: written into its file, compared before it is used again."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .fingerprints import hash_json, hash_model
+from mmengine.dist import broadcast_object_list, is_main_process
+
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
+
+from .feature_stream import FeatureStream
+from .fingerprints import describe_dataset, describe_preprocessor, hash_json, hash_model
+from .supervision import SupervisedLayer
 from .teachers import Teacher
 
 #: What must be the same for a stored decision to be used again.
 IDENTITY = ('teacher', 'layer', 'size', 'data', 'fitting')
+
+
+def describe_provenance(
+    stream: FeatureStream,
+    teachers: Mapping[str, Teacher],
+    shapes: Mapping[str, tuple[Sequence[int], Sequence[int]]],
+    options: Mapping[str, Any],
+) -> dict[str, dict[str, Any]]:
+    """What the decision of each layer is fitted on, the same on all ranks.
+
+    Args:
+        stream: The features; labels are checked on the way.
+        teachers: The teacher of each layer.
+        shapes: See :meth:`FeatureStream.shapes`.
+        options: How to fit, as far as the result depends on it.
+
+    Raises:
+        DataError: There are no images, or a label that is needed is missing or out of range.
+    """
+    found: list[Any] = [None]
+    with errors_on_all_ranks():
+        if is_main_process():
+            unique = {teacher.name: teacher for teacher in teachers.values()}
+            described = {name: describe_teacher(teacher) for name, teacher in unique.items()}
+            data = describe_data(stream, unique.values())
+            found[0] = {
+                layer.name: dict(
+                    teacher=described[teachers[layer.name].name],
+                    layer=describe_layer(stream, layer, teachers[layer.name]),
+                    size=list(shapes[layer.name][1][1:]),
+                    data=data,
+                    fitting=dict(options),
+                )
+                for layer in stream.layers
+            }
+    broadcast_object_list(found)
+    return found[0]
+
+
+def describe_data(stream: FeatureStream, teachers: Iterable[Teacher]) -> dict[str, Any]:
+    """The images, and what is done to them."""
+    algorithm = stream.algorithm
+    models = [algorithm.student, *(teacher.model for teacher in teachers)]
+    parts: list[Any] = [getattr(model, 'head', None) for model in models]
+    parts += [layer.decision for layer in stream.layers]
+    classes = [int(part.num_classes) for part in parts if getattr(part, 'num_classes', None)]
+    data = describe_dataset(stream.dataset, min(classes, default=None), stream.needs_labels)
+    preprocessor = describe_preprocessor(algorithm.data_preprocessor)
+    return dict(data, transform=hash_json([stream.pipeline, preprocessor]))
 
 
 def describe_teacher(teacher: Teacher) -> dict[str, Any]:
@@ -24,22 +77,14 @@ def describe_teacher(teacher: Teacher) -> dict[str, Any]:
     )
 
 
-def describe_layer(distiller: Any, record: Mapping[str, Any], teacher: Teacher) -> dict[str, Any]:
+def describe_layer(
+    stream: FeatureStream, layer: SupervisedLayer, teacher: Teacher
+) -> dict[str, Any]:
     """Which output of its teacher the features are."""
-    recorder = distiller.teacher_recorders.get_recorder(record['recorder'])
-    indices = {k: record[k] for k in ('record_idx', 'data_idx') if record.get(k)}
+    record = layer.feature
+    recorder = stream.algorithm.distiller.teacher_recorders.get_recorder(record['recorder'])
+    indices = {key: record[key] for key in ('record_idx', 'data_idx') if record.get(key)}
     return dict(source=teacher.source(recorder.source), recorder=type(recorder).__name__, **indices)
-
-
-def installed_versions() -> dict[str, str]:
-    """Versions that a result may depend on."""
-    versions = dict(python=platform.python_version())
-    for package in ('mmkdlayer', 'torch', 'mmengine', 'mmpretrain', 'mmrazor', 'numpy'):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
 
 
 def teacher_fingerprint(teacher: Mapping[str, Any] | None) -> str:

@@ -1,44 +1,50 @@
-"""The losses of a distiller that compare a KD layer's scores with a teacher's decision."""
+"""Finds the KD layers whose scores are compared with a teacher's decision, and checks that they fit."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmkdlayer.errors import ConfigError
+import torch
+
+from mmkdlayer.errors import ConfigError, DecisionFileError
 from mmkdlayer.models.decisions import SubclassDecision, TeacherDecision
+from mmkdlayer.models.decisions.base import pool_to
 from mmkdlayer.models.losses import TeacherDecisionLoss
 
-from .teachers import Teacher, find_teachers
+from .teachers import Teacher, find_teachers, teacher_of
 
 
-@dataclass
-class Supervision:
-    """A KD layer's loss, and where its inputs are recorded.
+@dataclass(frozen=True)
+class SupervisedLayer:
+    """A KD layer with a TeacherDecisionLoss, and where the inputs of the loss are recorded.
 
     Attributes:
-        name: Name of the decision file: the loss's name without ``loss_``.
-        loss: The loss.
+        name: Name of the layer and of its decision file: the loss's name without ``loss_``.
+        key: Where the config declares it, for messages.
+        decision: What the scores are compared with.
         feature: The entry ``teacher_feature`` of ``loss_forward_mappings``.
         scores: The entry ``scores``.
     """
 
     name: str
-    loss: TeacherDecisionLoss
-    feature: dict
-    scores: dict
+    key: str
+    decision: TeacherDecision
+    feature: Mapping[str, Any]
+    scores: Mapping[str, Any]
 
     @property
-    def decision(self) -> TeacherDecision:
-        """The loss's decision."""
-        return self.loss.decision
+    def needs_labels(self) -> bool:
+        """Whether its decision is made of the labels too."""
+        return isinstance(self.decision, SubclassDecision)
 
 
-def find_supervisions(distiller: Any) -> list[Supervision]:
-    """All losses of a distiller that compare scores with a teacher's decision.
+def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
+    """All KD layers of a distiller that a teacher's decision supervises.
 
     Raises:
-        ConfigError: Such a loss lacks its scores or its teacher feature.
+        ConfigError: A TeacherDecisionLoss lacks its scores or its teacher feature.
     """
     found = []
     for loss_name, loss in getattr(distiller, 'distill_losses', {}).items():
@@ -51,76 +57,96 @@ def find_supervisions(distiller: Any) -> list[Supervision]:
                 f'loss_forward_mappings["{loss_name}"] lacks {sorted(missing)}: a TeacherDecisionLoss '
                 "needs the student's scores and the teacher's feature, each with its recorder."
             )
+        name = loss_name.removeprefix('loss_')
+        declared = name in getattr(distiller, 'kd_layers', {})
+        key = f'kd_layers.{name}' if declared else f'distill_losses.{loss_name}'
         found.append(
-            Supervision(
-                loss_name[len('loss_') :] if loss_name.startswith('loss_') else loss_name,
-                loss,
-                dict(mapping['teacher_feature']),
-                dict(mapping['scores']),
+            SupervisedLayer(
+                name,
+                f'model.distiller.{key}',
+                loss.decision,
+                mapping['teacher_feature'],
+                mapping['scores'],
             )
         )
     return found
 
 
-def check_teachers(algorithm: Any, cfg: Any, supervisions: list[Supervision]) -> list[Teacher]:
-    """The teachers of an algorithm, where the decisions can be had from them.
+def assign_teachers(
+    algorithm: Any, model_cfg: Mapping[str, Any], layers: Sequence[SupervisedLayer]
+) -> dict[str, Teacher]:
+    """The teacher of each layer.
+
+    Args:
+        algorithm: A distillation algorithm of mmrazor.
+        model_cfg: Its config.
+        layers: Its supervised layers.
 
     Raises:
         ConfigError: There is no teacher, or the training is data-free and a decision needs data.
     """
-    teachers = find_teachers(algorithm, cfg.get('model') or {})
+    teachers = find_teachers(algorithm, model_cfg)
     kind = type(algorithm).__name__
     if not teachers:
         raise ConfigError(
             f'{kind} has no teacher, so nothing can decide what the KD layers of '
-            f"{[s.name for s in supervisions]} should match: the student's own features change while "
-            'it learns. Take the TeacherDecisionLoss out (the KD layers learn from the other losses), '
-            'or train with SingleTeacherDistill.'
+            f"{[layer.name for layer in layers]} should match: the student's own features change "
+            'while it learns. Take the TeacherDecisionLoss out (the KD layers learn from the other '
+            'losses), or train with SingleTeacherDistill.'
         )
-    if not hasattr(algorithm, 'generator'):
-        return teachers
-    for supervision in supervisions:
-        if isinstance(supervision.decision, SubclassDecision):
+    data_free = hasattr(algorithm, 'generator')
+    found = {}
+    for layer in layers:
+        if data_free and layer.needs_labels:
             raise ConfigError(
-                f'KD layer loss "{supervision.name}": a SubclassDecision needs the labels of its '
-                f'images, but {kind} trains on generated images, which have none (the labels at hand '
-                'are those of other images). Use a CentroidDecision with a file.'
+                f'{layer.key}: a SubclassDecision needs the labels of its images, but {kind} trains '
+                'on generated images, which have none (the labels at hand are those of other '
+                'images). Use a CentroidDecision with a file.'
             )
-        if not supervision.decision.is_fitted:
+        if data_free and not layer.decision.is_fitted:
             raise ConfigError(
-                f'KD layer loss "{supervision.name}": {kind} is data-free, so there is nothing to fit '
-                'its decision on. Give it a file, decision=dict(..., file=FILE), that '
-                'tools/fit_decisions.py wrote where the teacher and data were.'
+                f'{layer.key}: {kind} is data-free, so there is nothing to fit its decision on. Give '
+                'it a file, decision=dict(..., file=FILE), that tools/fit_decisions.py wrote where '
+                'the teacher and data were.'
             )
-    return teachers
+        recorder = algorithm.distiller.teacher_recorders.get_recorder(layer.feature['recorder'])
+        found[layer.name] = teacher_of(recorder.source, teachers)
+    return found
 
 
-def check_shapes(supervision: Supervision, feature: tuple, scores: tuple) -> None:
+def check_shapes(layer: SupervisedLayer, feature: tuple[int, ...], scores: tuple[int, ...]) -> None:
     """Check one image's shapes before anything is fitted or trained.
 
     Args:
-        supervision: The loss they are for.
+        layer: The layer that they are for.
         feature: The teacher's (D, H', W').
         scores: The student's (K, H, W).
 
     Raises:
-        ConfigError: Templates differ from the decision's, or the teacher's map is the smaller one.
+        ConfigError: These are no maps, the templates differ from the decision's, or the teacher's map
+            is the smaller one.
+        DecisionFileError: The decision was fitted on features with other channels.
     """
-    name, decision = supervision.name, supervision.decision
+    decision = layer.decision
+    kind = type(decision).__name__
     if len(feature) != 3 or len(scores) != 3:
         raise ConfigError(
-            f'KD layer loss "{name}": expected a teacher feature (D, H, W) and scores (K, H, W) for '
-            f'each image, but recorded {feature} and {scores}. Record modules that return maps.'
+            f'{layer.key}: expected a teacher feature (D, H, W) and scores (K, H, W) for each image, '
+            f'but found {feature} and {scores}. Name modules that return maps.'
         )
     if scores[0] != decision.num_templates:
         raise ConfigError(
-            f'KD layer loss "{name}": the student has {scores[0]} templates, but '
-            f'{type(decision).__name__} decides over {decision.num_templates} '
-            f'({decision.extra_repr()}). Make num_templates and the decision agree.'
+            f'{layer.key}.decision: {kind} decides over {decision.num_templates} templates '
+            f'({decision.extra_repr()}), but the student has {scores[0]}. Make num_templates and the '
+            'decision agree.'
         )
-    if feature[1] < scores[1] or feature[2] < scores[2]:
-        raise ConfigError(
-            f'KD layer loss "{name}": the teacher\'s map is {feature[1]}x{feature[2]}, smaller than '
-            f"the student's {scores[1]}x{scores[2]}. Record an earlier module of the teacher, or place "
-            'the KD layer after a later module of the student.'
+    try:
+        pool_to(torch.empty(1, *feature, device='meta'), (scores[1], scores[2]))
+    except ConfigError as error:
+        raise ConfigError(f'{layer.key}.teacher: {error}') from None
+    if decision.is_fitted and decision.feature_channels != feature[0]:
+        raise DecisionFileError(
+            f'{layer.key}.decision: {decision.file or kind} was fitted on features with '
+            f'{decision.feature_channels} channels, but those of the teacher have {feature[0]}. Use '
+            'the file of this teacher and layer, or fit again.'
         )

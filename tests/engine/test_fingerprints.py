@@ -69,11 +69,21 @@ def test_dataset_hash_of_pixels() -> None:
 def test_dataset_errors() -> None:
     with pytest.raises(DataError, match='no images'):
         describe_dataset(ListDataset([]), 2)
-    with pytest.raises(DataError, match='no gt_label'):
+    with pytest.raises(DataError, match='a.jpg .* no gt_label'):
         describe_dataset(ListDataset([dict(img_path='a.jpg')]), 2)
     for label in (2, -1, [0, 1]):
         with pytest.raises(DataError, match=r'0\.jpg is .*num_classes=2'):
             describe_dataset(photos('/data', (label,)), 2)  # type: ignore[arg-type]
+
+
+def test_labels_that_are_not_needed_may_be_missing_or_several() -> None:
+    plain = ListDataset([dict(img_path='0.jpg')])
+    several = ListDataset([dict(img_path='0.jpg', gt_label=[0, 1])])
+    found = [describe_dataset(data, 2, needs_labels=False) for data in (plain, several)]
+    assert found[0]['images'] == 1
+    assert found[0] != found[1]
+    with pytest.raises(DataError, match=r'0\.jpg is 2, .*num_classes=2'):
+        describe_dataset(photos('/data', (2,)), 2, needs_labels=False)
 
 
 def test_preprocessor_description_follows_what_it_does() -> None:

@@ -13,17 +13,19 @@ from mmkdlayer.engine.fitting_folder import fitting_folder, fitting_identity, re
 
 def identity(monkeypatch, expected=None, settings=None, batch_size=4, ranks=1) -> str:
     monkeypatch.setattr(module, 'get_world_size', lambda: ranks)
-    stream = SimpleNamespace(loader=SimpleNamespace(batch_size=batch_size))
-    return fitting_identity(
-        expected or {'inter': {'teacher': 't'}}, settings or {'inter': {'num_classes': 3}}, stream
+    decision = SimpleNamespace(fit_options=lambda: settings or {'num_classes': 3})
+    stream = SimpleNamespace(
+        loader=SimpleNamespace(batch_size=batch_size),
+        layers=[SimpleNamespace(name='inter', decision=decision)],
     )
+    return fitting_identity(stream, expected or {'inter': {'teacher': 't'}})
 
 
 def test_the_identity_has_all_that_a_state_depends_on(monkeypatch) -> None:
     changes = [
         dict(),
         dict(expected={'inter': {'teacher': 'u'}}),
-        dict(settings={'inter': {'num_classes': 4}}),
+        dict(settings={'num_classes': 4}),
         dict(batch_size=5),
         dict(ranks=2),
     ]

@@ -1,4 +1,4 @@
-"""Going on in the middle of a data loader."""
+"""Resuming in the middle of a data loader."""
 
 from __future__ import annotations
 

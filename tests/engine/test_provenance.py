@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from mmkdlayer.engine.provenance import differences, installed_versions
+from mmkdlayer.engine.provenance import differences
+from mmkdlayer.version import installed_versions
 
 FITTED = dict(
     teacher=dict(weights='abc', checkpoint='here.pth', config={}),

@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmkdlayer.engine.decisions import FitOptions, prepare_decisions
+from mmkdlayer.engine.fit_decisions import FitOptions
+from mmkdlayer.engine.prepare_decisions import prepare_decisions
 from mmkdlayer.registry import HOOKS
 
 
@@ -24,26 +25,16 @@ class FitDecisionsHook(Hook):
 
     Args:
         out_dir: Where decisions are stored; None for ``<work_dir>/decisions``.
-        cache_dir: Folder for projected features and for the state of an interrupted fitting, which
-            the next start goes on from; None for ``out_dir``. May be on a disk of each machine's own.
-        checkpoint_interval: Seconds between two saves of this state within a pass of the teacher.
-        **options: How to fit, see :class:`~mmkdlayer.engine.decisions.FitOptions`: ``seed``,
-            ``memory_budget``, ``iterations``, ``streaming_passes``.
+        **options: How to fit, see :class:`~mmkdlayer.engine.fit_decisions.FitOptions`: ``seed``,
+            ``memory_budget``, ``iterations``, ``streaming_passes``, ``cache_dir``,
+            ``checkpoint_interval``.
     """
 
     # After the checkpoint is loaded (before_run) and before any hook that trains.
     priority = 'VERY_HIGH'
 
-    def __init__(
-        self,
-        out_dir: str | None = None,
-        cache_dir: str | None = None,
-        checkpoint_interval: float = 300.0,
-        **options: Any,
-    ) -> None:
+    def __init__(self, out_dir: str | None = None, **options: Any) -> None:
         self.out_dir = out_dir
-        self.cache_dir = cache_dir
-        self.checkpoint_interval = float(checkpoint_interval)
         self.options = FitOptions(**options)
 
     def folder(self, work_dir: str) -> str:
@@ -57,6 +48,4 @@ class FitDecisionsHook(Hook):
 
     def prepare(self, model: Any, cfg: Any, out_dir: str) -> dict[str, Path]:
         """Fit or load the decisions of a distillation model; the files that are in ``out_dir``."""
-        return prepare_decisions(
-            model, cfg, out_dir, self.options, self.cache_dir, self.checkpoint_interval
-        )
+        return prepare_decisions(model, cfg, out_dir, self.options)

@@ -1,0 +1,157 @@
+"""Fits decisions and stores them; an interrupted fitting is resumed by the next one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import get_rank, is_main_process
+from mmengine.logging import MMLogger
+from tqdm import tqdm
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.fitting.saved_state import SavedState
+from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, TeacherDecision
+from mmkdlayer.version import installed_versions
+
+from .feature_stream import FeatureStream
+from .fitting_folder import fitting_folder, fitting_identity, remove_folders
+from .supervision import SupervisedLayer
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How decisions are fitted.
+
+    Attributes:
+        seed: Seed of the samples and of k-means.
+        memory_budget: Bytes that sampled features may take on each rank. All are used where they fit.
+        iterations: Steps of the k-means of the centroids, at most.
+        streaming_passes: More steps of it over all features, each with a pass of the teacher.
+        cache_dir: Folder for projected features and for the state of an interrupted fitting, from
+            which the next start resumes; None for that of the decisions. May be on a disk of each
+            machine's own.
+        checkpoint_interval: Seconds between two saves of this state within a pass of the teacher.
+    """
+
+    seed: int = 0
+    memory_budget: int = 1 << 30
+    iterations: int = 25
+    streaming_passes: int = 0
+    cache_dir: str | None = None
+    checkpoint_interval: float = 300.0
+
+    def compared(self) -> dict[str, int]:
+        """What the decisions depend on: stored with them, compared before they are used again."""
+        names = ('seed', 'memory_budget', 'iterations', 'streaming_passes')
+        return {name: getattr(self, name) for name in names}
+
+
+def fit_decisions(
+    stream: FeatureStream,
+    missing: Sequence[SupervisedLayer],
+    provenance: Mapping[str, Mapping[str, Any]],
+    paths: Mapping[str, Path],
+    out_dir: str | os.PathLike,
+    options: FitOptions,
+) -> None:
+    """Fit decisions from the same passes over the teacher; each is stored as soon as it is ready.
+
+    Args:
+        stream: The features of all layers; restricted to the missing ones.
+        missing: The layers whose decisions are fitted.
+        provenance: What the decision of each layer is fitted on.
+        paths: Where each is stored.
+        out_dir: The folder of the decisions.
+        options: How to fit.
+    """
+    cache_dir = options.cache_dir or out_dir
+    if not missing:
+        # A fitting may have been killed after it had stored its last decision.
+        remove_folders(cache_dir, out_dir)
+        return
+    logger = MMLogger.get_current_instance()
+    decisions = {layer.name: layer.decision for layer in missing}
+
+    def store(name: str, fitted: TeacherDecision) -> None:
+        now = datetime.now(timezone.utc).isoformat(timespec='seconds')
+        fitted.provenance = dict(provenance[name], versions=installed_versions(), date=now)
+        if is_main_process():
+            fitted.save(paths[name])
+            logger.info(f'Decision "{name}": fitted and stored in {paths[name]}.')
+        decisions[name].copy_from(fitted)
+
+    identity = fitting_identity(stream, provenance)
+    stream.layers = missing
+    images = provenance[missing[0].name]['data']['images']
+    logger.info(
+        f'Fitting the decisions {sorted(decisions)} on {images} images with the test-time transform.'
+    )
+    with fitting_folder(cache_dir, out_dir, identity) as folder:
+        class_names = getattr(stream.dataset, 'metainfo', {}).get('classes')
+        with errors_on_all_ranks():
+            fitters = {
+                layer.name: make_fitter(
+                    layer, tuple(provenance[layer.name]['size']), options, folder, class_names
+                )
+                for layer in missing
+            }
+        saved = SavedState(folder, identity, options.checkpoint_interval)
+        run_fitters(stream, fitters, progress_bar, store, saved)
+
+
+def make_fitter(
+    layer: SupervisedLayer,
+    size: tuple[int, int],
+    options: FitOptions,
+    folder: Path,
+    class_names: Sequence[str] | None,
+) -> Fitter:
+    """The fitter of a layer's decision.
+
+    Raises:
+        ConfigError: The decision is of a kind that can't be fitted.
+    """
+    decision = layer.decision
+    shared: dict[str, Any] = dict(
+        size=size, seed=options.seed, memory_budget=options.memory_budget, progress=progress_bar
+    )
+    if isinstance(decision, CentroidDecision):
+        return CentroidFitter(
+            decision.num_centroids,
+            temperature=decision.temperature,
+            iterations=options.iterations,
+            streaming_passes=options.streaming_passes,
+            **shared,
+        )
+    if isinstance(decision, SubclassDecision):
+        known = class_names is not None and len(class_names) == decision.num_classes
+        return SubclassFitter(
+            **decision.fit_options(),
+            cache_dir=str(folder),
+            cache_name=f'{layer.name}-rank{get_rank()}.bin',
+            class_names=class_names if known else None,
+            **shared,
+        )
+    raise ConfigError(f'{layer.key}: a {type(decision).__name__} has no fitter. Give it a file.')
+
+
+def progress_bar(*, desc: str, total: int | None) -> Any:
+    """A bar with rate and time left, on the main process alone."""
+    # In a log file each update is a line: one a minute will do.
+    interval = 0.1 if sys.stderr.isatty() else 60
+    return tqdm(
+        desc=desc,
+        total=total,
+        disable=not is_main_process(),
+        dynamic_ncols=True,
+        mininterval=interval,
+        maxinterval=interval,
+    )

@@ -1,0 +1,113 @@
+"""Decisions of a model: fitted, stored, reused; labels are read only where a decision needs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+import torch
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import DATASETS
+from mmpretrain.structures import DataSample
+from seeded_training import SeededImages, make_config
+from torch import nn
+
+from mmkdlayer.engine import prepare_decisions
+from mmkdlayer.errors import DataError
+from mmkdlayer.registry import MODELS
+
+
+class OtherLabels(SeededImages):
+    """The same images with other annotations."""
+
+    def label(self, index: int) -> list[int] | None:
+        raise NotImplementedError
+
+    def get_data_info(self, index: int) -> dict:
+        label = self.label(index)
+        return dict(img_path=f'{index}.png', **({} if label is None else dict(gt_label=label)))
+
+    def __getitem__(self, index: int) -> dict:
+        sample, label = DataSample(), self.label(index)
+        if label is not None:
+            sample.set_gt_label(label)
+        return dict(super().__getitem__(index), data_samples=sample)
+
+
+@DATASETS.register_module()
+class UnlabelledImages(OtherLabels):
+    def label(self, index: int) -> list[int] | None:
+        return None
+
+
+@DATASETS.register_module()
+class MultiLabelImages(OtherLabels):
+    def label(self, index: int) -> list[int] | None:
+        return [index % 3, (index + 1) % 3]
+
+
+@pytest.fixture
+def build(
+    distillation_config: Callable[..., dict], tmp_path: Path
+) -> Callable[..., tuple[nn.Module, Any]]:
+    """A model with seeded weights, and its config with a data set."""
+
+    def call(dataset: str, letkd1: bool) -> tuple[nn.Module, Any]:
+        model_cfg = distillation_config()
+        if letkd1:
+            for key in ('distill_losses', 'loss_forward_mappings'):
+                del model_cfg['distiller'][key]['loss_inter']
+        cfg = make_config(model_cfg, tmp_path)
+        cfg.train_dataloader.dataset.type = dataset
+        init_default_scope('mmpretrain')
+        torch.manual_seed(0)
+        model = MODELS.build(dict(cfg.model))
+        model.init_weights()
+        return model, cfg
+
+    return call
+
+
+@pytest.mark.parametrize('dataset', ['UnlabelledImages', 'MultiLabelImages'])
+def test_letkd1_needs_no_labels(
+    build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, dataset: str
+) -> None:
+    centroids = []
+    for name in (dataset, 'SeededImages'):
+        model, cfg = build(name, letkd1=True)
+        paths = prepare_decisions(model, cfg, tmp_path / name)
+        assert list(paths) == ['penult'] and paths['penult'].exists()
+        centroids.append(model.distiller.distill_losses['loss_penult'].decision.centroids)
+    assert torch.equal(*centroids)
+
+
+@pytest.mark.parametrize(
+    ('dataset', 'words'),
+    [('UnlabelledImages', '0.png .*no gt_label'), ('MultiLabelImages', r'0.png is \[0, 1\]')],
+)
+def test_letkd2_needs_a_label_of_each_image(
+    build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, dataset: str, words: str
+) -> None:
+    model, cfg = build(dataset, letkd1=False)
+    with pytest.raises(DataError, match=words):
+        prepare_decisions(model, cfg, tmp_path)
+
+
+def test_stored_decisions_are_reused(
+    build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, cfg = build('SeededImages', letkd1=False)
+    paths = prepare_decisions(first, cfg, tmp_path)
+    times = {name: path.stat().st_mtime_ns for name, path in paths.items()}
+    again, cfg = build('SeededImages', letkd1=False)
+    assert prepare_decisions(again, cfg, tmp_path) == paths
+    assert {name: path.stat().st_mtime_ns for name, path in paths.items()} == times
+    assert sorted(path.name for path in tmp_path.glob('*')) == [
+        'inter.safetensors',
+        'penult.safetensors',
+    ]
+    for name in paths:
+        ours, theirs = (m.distiller.distill_losses[f'loss_{name}'].decision for m in (first, again))
+        for table in ours.table_names:
+            assert torch.equal(getattr(ours, table), getattr(theirs, table))
