@@ -105,7 +105,7 @@ def spread_left(maps: torch.Tensor, labels: torch.Tensor, result: dict[str, Any]
 def centroids_ours(maps: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     """K-means alone, as CentroidFitter does it after the teacher's pass."""
     points = maps.flatten(2).transpose(1, 2).reshape(-1, CHANNELS).contiguous()
-    return dict(centers=kmeans(points, CENTROIDS, iterations=ITERATIONS).centers.numpy())
+    return dict(centers=kmeans(points, CENTROIDS, iterations=ITERATIONS).numpy())
 
 
 def centroids_faiss(maps: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:

@@ -27,7 +27,6 @@ from measuring import circumstances, markdown, resident
 from torch import Tensor
 
 from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
-from mmkdlayer.fitting.progress import ProgressBar
 
 
 class MadeFeatures:
@@ -74,7 +73,7 @@ class Watch:
         while not self._ended.wait(0.5):
             self.memory.append((time.perf_counter() - self.start, resident()))
 
-    def __call__(self, *, desc: str, total: Optional[int]) -> ProgressBar:
+    def __call__(self, *, desc: str, total: Optional[int]) -> _Stage:
         """A stage, as a progress bar that shows nothing."""
         return _Stage(self, desc)
 

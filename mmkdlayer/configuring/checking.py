@@ -9,10 +9,10 @@ import torch
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
-from mmkdlayer.engine.decisions import check_shapes, find_supervisions
-from mmkdlayer.engine.feature_stream import evaluating
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
+from mmkdlayer.engine.supervision import check_shapes, find_supervised_layers
 from mmkdlayer.errors import ConfigError, KDLayerError
+from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.registry import MODELS
 
 
@@ -61,10 +61,10 @@ def _run(path: str | os.PathLike, image_size: int) -> None:
             f'(2, {classes}) was expected. Its classes could not be set; give a config of the student '
             'with this number of classes.'
         )
-    for supervision in find_supervisions(distiller):
-        feature = distiller.get_record(**supervision.feature)
-        scores = distiller.get_record(**supervision.scores)
-        check_shapes(supervision, tuple(feature.shape[1:]), tuple(scores.shape[1:]))
+    for layer in find_supervised_layers(distiller):
+        feature = distiller.get_record(**layer.feature)
+        scores = distiller.get_record(**layer.scores)
+        check_shapes(layer, tuple(feature.shape[1:]), tuple(scores.shape[1:]))
     mapping = distiller.loss_forward_mappings.get('loss_inter', {})
     if 'gt_label' in mapping:
         labels = distiller.get_record(**mapping['gt_label'])
