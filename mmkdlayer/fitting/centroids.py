@@ -29,8 +29,7 @@ def fit_centroids(
         batches: Gives (features (B, D, H, W), labels, which are not read); iterated once, and once
             more for each of ``streaming_passes``. In a distributed run every rank gives its own share.
         num_centroids: K.
-        progress: Called as ``progress(desc=..., total=...)`` for the bar of each stage, such as
-            ``tqdm.tqdm``; None is silent.
+        progress: Makes the bar of each stage, such as ``tqdm.tqdm``; None is silent.
         **options: ``temperature``, ``iterations``, ``seed``, ``memory_budget``, ``size`` and
             ``streaming_passes`` as for :class:`CentroidFitter`.
 
@@ -136,7 +135,7 @@ class CentroidFitter:
             )
         sample, self._sample = self._sample or self._make_sample(), None
         centers = kmeans(
-            sample.collect().rows.to(self._reader.device),
+            sample.collect()[0].to(self._reader.device),
             self.num_centroids,
             iterations=self.iterations,
             seed=self.seed,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
@@ -14,89 +13,81 @@ from .distributed import errors_on_all_ranks, sum_over_ranks
 from .nearest import ExactCenterSearch, nearest_own_center
 from .numerics import exact_float32
 from .progress import Progress, stage
-from .projected_features import STEP, ProjectedSpace, ProjectionCache
+from .projected_features import STEP, ProjectedFeatures
 
 
-def fit_prototypes(positions: StoredPositions) -> Tensor:
+def fit_prototypes(
+    features: ProjectedFeatures, centers: Tensor, progress: Optional[Progress] = None
+) -> Tensor:
     """Mean z of each sub-class (docs/method.md, section 2b, step 3).
 
-    The sums are exact, see :class:`ProjectedSpace`. A sub-class without positions gets its center.
+    The sums are exact, see :class:`ProjectedFeatures`. A sub-class without positions gets its center.
+
+    Args:
+        features: The positions that this rank has stored.
+        centers: (C*M, L), float32, where to calculate.
+        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
 
     Returns:
         (C*M, L), float32, the same on every rank.
     """
-    centers, means = positions.centers, positions.space.means
     sums = torch.zeros_like(centers, dtype=torch.float64)
     counts = torch.zeros(len(sums), dtype=torch.int64, device=sums.device)
     with errors_on_all_ranks(), exact_float32(centers.device):
-        for block in positions.blocks('prototypes'):
-            sums.index_add_(0, block.subclasses, block.offsets.double() * STEP)
-            counts += torch.bincount(block.subclasses, minlength=len(counts))
+        for offsets, _, subclasses in _blocks(features, centers, progress, 'prototypes'):
+            sums.index_add_(0, subclasses, offsets.double() * STEP)
+            counts += torch.bincount(subclasses, minlength=len(counts))
     sum_over_ranks(sums)
     sum_over_ranks(counts)
-    class_means = means.repeat_interleave(len(centers) // len(means), 0)
-    found = class_means + sums / counts.clamp(min=1)[:, None]
-    return torch.where(counts[:, None] > 0, found.float(), centers)
+    class_means = features.means.repeat_interleave(len(centers) // len(features.means), 0)
+    means = class_means + sums / counts.clamp(min=1)[:, None]
+    return torch.where(counts[:, None] > 0, means.float(), centers)
 
 
-def fit_decisions(positions: StoredPositions, prototypes: Tensor) -> Tensor:
+def fit_decisions(
+    features: ProjectedFeatures,
+    centers: Tensor,
+    prototypes: Tensor,
+    progress: Optional[Progress] = None,
+) -> Tensor:
     """Count how often positions of sub-class a are nearest to prototype b (section 2b, step 4).
 
     The counts are exactly those of float64 distances.
+
+    Args:
+        features: As for :func:`fit_prototypes`, as ``centers`` and ``progress``.
+        centers: (C*M, L), float32.
+        prototypes: (C*M, L), float32.
+        progress: For the bar.
 
     Returns:
         (C*M, C*M), float32, on the CPU; rows sum to 1; the same on every rank. Sparse where a dense
         table would take more than ``count_table.DENSE_BYTES``.
     """
     counts = counts_for(len(prototypes))
-    with errors_on_all_ranks(), exact_float32(positions.centers.device):
+    with errors_on_all_ranks(), exact_float32(centers.device):
         search = ExactCenterSearch(prototypes)
-        for block in positions.blocks('decision table'):
-            counts.add(block.subclasses, search.find(block.points))
-        nearest_of_empty = search.find(positions.centers.double()).cpu()
+        for _, points, subclasses in _blocks(features, centers, progress, 'decision table'):
+            counts.add(subclasses, search.find(points))
+        nearest_of_empty = search.find(centers.double()).cpu()
     counts.merge_ranks()
     return counts.to_decisions(nearest_of_empty)
 
 
-class StoredBlock(NamedTuple):
-    """Positions of one block of the cache.
+def _blocks(
+    features: ProjectedFeatures, centers: Tensor, progress: Optional[Progress], desc: str
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One block of n positions after the other.
 
-    Attributes:
-        offsets: (n, L), int32, z less the mean of the class in steps of ``STEP``.
-        points: (n, L), float64, z.
-        subclasses: (n,), int64, in [0, C*M): the nearest center among those of the own class.
+    Yields:
+        Offsets (n, L), int32, z less the mean of the class in steps of ``STEP``; z (n, L), float64;
+        the nearest center (n,), int64, in [0, C*M), among those of the own class.
     """
-
-    offsets: Tensor
-    points: Tensor
-    subclasses: Tensor
-
-
-@dataclass
-class StoredPositions:
-    """The positions that one rank has stored, to be read as often as needed.
-
-    Attributes:
-        cache: What the rank has stored.
-        space: How it was stored, on the device on which to calculate.
-        centers: (C*M, L), float32, on the same device.
-        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
-    """
-
-    cache: ProjectionCache
-    space: ProjectedSpace
-    centers: Tensor
-    progress: Optional[Progress] = None
-
-    def blocks(self, desc: str) -> Iterator[StoredBlock]:
-        """One block after the other."""
-        device = self.centers.device
-        centers = self.centers.double().unflatten(0, (len(self.space.means), -1))
-        with stage(self.progress, desc, len(self.cache)) as bar:
-            for stored, own in self.cache.blocks():
-                offsets, labels = stored.to(device), own.to(device)
-                points = self.space.restore(offsets, labels)
-                nearest = nearest_own_center(points, centers[labels])
-                subclasses = nearest + centers.shape[1] * labels[:, None]
-                yield StoredBlock(offsets.flatten(0, 1), points.flatten(0, 1), subclasses.flatten())
-                bar.update(1)
+    own_centers = centers.double().unflatten(0, (len(features.means), -1))
+    with stage(progress, desc, len(features)) as bar:
+        for offsets, labels in features.blocks():
+            points = features.restore(offsets, labels)
+            nearest = nearest_own_center(points, own_centers[labels])
+            subclasses = nearest + own_centers.shape[1] * labels[:, None]
+            yield offsets.flatten(0, 1), points.flatten(0, 1), subclasses.flatten()
+            bar.update(1)

@@ -47,21 +47,10 @@ def concat_over_ranks(tensor: Tensor) -> Tensor:
     return whole
 
 
-def largest_over_ranks(value: int) -> int:
-    """The largest ``value`` of any rank."""
-    return max(dist.all_gather_object(value))
-
-
 def total_on_this_machine(value: int) -> int:
     """The sum of ``value`` over the ranks that run on the same machine as this one."""
     pairs = dist.all_gather_object((socket.gethostname(), value))
     return sum(number for name, number in pairs if name == socket.gethostname())
-
-
-def share_of_rank(length: int) -> slice:
-    """The consecutive part of ``length`` items that this rank works on."""
-    rank, world = dist.get_rank(), dist.get_world_size()
-    return slice(length * rank // world, length * (rank + 1) // world)
 
 
 @contextmanager

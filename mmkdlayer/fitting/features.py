@@ -12,7 +12,7 @@ from torch import Tensor
 from mmkdlayer.errors import DataError
 from mmkdlayer.models.decisions.base import pool_to
 
-from .distributed import errors_on_all_ranks, largest_over_ranks
+from .distributed import errors_on_all_ranks
 from .numerics import working_device
 
 
@@ -68,7 +68,7 @@ class FeatureReader:
 
     def merge_ranks(self) -> None:
         """Learn the channels from the ranks that have got features; all ranks must call it."""
-        channels = largest_over_ranks(self.channels)
+        channels = max(dist.all_gather_object(self.channels))
         with errors_on_all_ranks():
             self._check_channels(channels)
 

@@ -36,7 +36,7 @@ class Fitter(Protocol):
         """All that the batches so far have given: tensors by name, nested."""
 
     def restore(self, state: State) -> None:
-        """Continue from what :meth:`state` gave."""
+        """Continue from what :meth:`state` gave; may empty it, to release memory."""
 
     def close(self) -> None:
         """Release memory and disk, finished or not."""

@@ -6,11 +6,12 @@ import warnings
 from typing import Optional
 
 import torch
+from mmengine import dist
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
 
-from .distributed import concat_over_ranks, first_rank_decides, share_of_rank, sum_over_ranks
+from .distributed import concat_over_ranks, first_rank_decides, sum_over_ranks
 from .grouped_kmeans import draw_uniforms, greedy_plus_plus
 from .nearest import CenterSearch, Nearest
 from .numerics import exact_float32, rows_per_chunk
@@ -146,8 +147,9 @@ def _search(points: Tensor, centers: Tensor) -> Nearest:
     """Nearest centers of all points, each rank searching for a part of them."""
     search = CenterSearch(centers)
     # Parts are whole chunks, for products of the same shape whatever the number of ranks.
-    own = share_of_rank(-(-len(points) // search.rows))
-    part = search.find(points[own.start * search.rows : own.stop * search.rows])
+    chunks, rank, world = -(-len(points) // search.rows), dist.get_rank(), dist.get_world_size()
+    start, end = (chunks * number // world * search.rows for number in (rank, rank + 1))
+    part = search.find(points[start:end])
     indices = concat_over_ranks(part.indices.int()).long()
     return Nearest(indices, concat_over_ranks(part.scores))
 

@@ -23,44 +23,10 @@ CACHE_PREFIX = 'mmkdlayer_fitting_'
 # Step of the stored numbers: of float32 precision at 1, with room for 256 standard deviations.
 STEP = 2.0**-23
 _LARGEST = 2.0**31 - 1
+# Largest number of positions that are written and read at once.
 _BLOCK_POSITIONS = 1 << 14
 # What a file system may need beside the data itself.
 _RESERVE = 1 << 26
-
-
-class ProjectedSpace(NamedTuple):
-    """Projects features and stores z as an offset from the mean of its class, in steps of 2^-23.
-
-    Within a class z has unit variance, so an int32 holds the offset with the precision of float32,
-    and a table that is counted from it is that of z itself. Every sum of offsets is exact in
-    float64 (multiples of 2^-23 below 2^30): sums do not depend on the order of the data or on the
-    number of ranks. The product runs in float64, so that the rounded offset does not depend on the
-    shape of the batch either.
-
-    Attributes:
-        projection: (L, D), float32.
-        offset: (L,), float32.
-        means: (C, L), float64, mean z of each class.
-    """
-
-    projection: Tensor
-    offset: Tensor
-    means: Tensor
-
-    def store(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Project features (B, P, D) of classes (B,) to stored offsets (B, P, L), int32."""
-        weight = self.projection.double().t()
-        shift = (self.offset.double() - self.means)[labels]
-        parts = []
-        step = rows_per_chunk(features.shape[1] * features.shape[2], features.device)
-        for part, own in zip(features.split(step), shift.split(step)):
-            offsets = part.double() @ weight + own[:, None]
-            parts.append(offsets.div_(STEP).round_().clamp_(-_LARGEST, _LARGEST).int())
-        return torch.cat(parts)
-
-    def restore(self, offsets: Tensor, labels: Tensor) -> Tensor:
-        """The stored z (B, P, L), float64, of offsets (B, P, L) of classes (B,)."""
-        return offsets.double() * STEP + self.means[labels][:, None]
 
 
 class _Block(NamedTuple):
@@ -69,17 +35,25 @@ class _Block(NamedTuple):
     checksum: int
 
 
-class ProjectionCache:
-    """Writes (B, P, L) int32 offsets with a label an image, and reads them again in blocks.
+class ProjectedFeatures:
+    """Projects features to z = A f + b and keeps z in a file, as an offset from the mean of its class.
 
-    Plain sequential reading and writing, no memory map: mapped pages would count as memory of the
-    process.
+    Offsets are stored in steps of 2^-23. Within a class z has unit variance, so an int32 holds the
+    offset with the precision of float32, and a table that is counted from it is that of z itself.
+    Every sum of offsets is exact in float64 (multiples of 2^-23 below 2^30): sums do not depend on the
+    order of the data or on the number of ranks. The product runs in float64, so that the rounded
+    offset does not depend on the shape of the batch either.
+
+    The file is written and read sequentially, with no memory map: mapped pages would count as memory
+    of the process.
 
     Args:
-        width: L.
+        projection: A (L, D), float32.
+        offset: b (L,), float32.
+        means: (C, L), float64, mean z of each class.
         path: The file. It stays after :meth:`close`.
         expected_bytes: What all the ranks of this machine will write, to check the disk beforehand.
-        blocks: What :meth:`state` gave when this file was written: the cache continues from there.
+        blocks: What :meth:`state` gave when this file was written: writing continues from there.
 
     Raises:
         ConfigError: The disk has not enough space left.
@@ -87,12 +61,17 @@ class ProjectionCache:
     """
 
     def __init__(
-        self, width: int, path: Path, expected_bytes: int, blocks: Optional[Tensor] = None
+        self,
+        projection: Tensor,
+        offset: Tensor,
+        means: Tensor,
+        path: Path,
+        expected_bytes: int = 0,
+        blocks: Optional[Tensor] = None,
     ) -> None:
-        self.width = width
+        self.projection, self.offset, self.means = projection, offset, means
         self._path = path
         self._blocks = [] if blocks is None else [_Block(*row) for row in blocks.tolist()]
-        self._waiting: list[tuple[Tensor, Tensor]] = []
         written = sum(self._bytes(block) for block in self._blocks)
         _check_space(path.parent, max(0, expected_bytes - written))
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b')
@@ -107,37 +86,41 @@ class ProjectionCache:
         self._file.seek(written)
 
     def _bytes(self, block: _Block) -> int:
-        return 4 * block.images * (1 + block.positions * self.width)
+        return 4 * block.images * (1 + block.positions * len(self.offset))
 
-    def write(self, offsets: Tensor, labels: Tensor) -> None:
-        """Append (B, P, L) int32 offsets of images with labels (B,)."""
-        if self._waiting and self._waiting[0][0].shape[1] != offsets.shape[1]:
-            self._flush()
-        self._waiting.append((offsets.cpu(), labels.cpu().int()))
-        if sum(part.shape[0] * part.shape[1] for part, _ in self._waiting) >= _BLOCK_POSITIONS:
-            self._flush()
+    def write(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Project features (B, P, D) of classes (B,) and append them to the file.
 
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        offsets, labels = (torch.cat(parts) for parts in zip(*self._waiting))
-        self._waiting = []
+        Returns:
+            What was stored: offsets (B, P, L), int32, in steps of ``STEP``.
+        """
+        offsets = self.project(features, labels)
         step = max(1, _BLOCK_POSITIONS // offsets.shape[1])
-        for part, own in zip(offsets.split(step), labels.split(step)):
-            data = own.numpy().tobytes() + part.contiguous().numpy().tobytes()
+        for start in range(0, len(offsets), step):
+            part = offsets[start : start + step].cpu().contiguous()
+            own = labels[start : start + step].cpu().int()
+            data = own.numpy().tobytes() + part.numpy().tobytes()
             self._file.write(data)
             self._blocks.append(_Block(part.shape[0], part.shape[1], zlib.crc32(data)))
+        return offsets
 
-    def state(self) -> Tensor:
-        """What is on disk now, surely: (number of blocks, 3), int64, for ``blocks``."""
-        self._flush()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return torch.tensor(self._blocks, dtype=torch.int64).view(-1, 3)
+    def project(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The offsets (B, P, L), int32, of features (B, P, D) of classes (B,)."""
+        weight = self.projection.double().t()
+        shift = (self.offset.double() - self.means)[labels]
+        parts = []
+        step = rows_per_chunk(features.shape[1] * features.shape[2], features.device)
+        for part, own in zip(features.split(step), shift.split(step)):
+            offsets = part.double() @ weight + own[:, None]
+            parts.append(offsets.div_(STEP).round_().clamp_(-_LARGEST, _LARGEST).int())
+        return torch.cat(parts)
+
+    def restore(self, offsets: Tensor, labels: Tensor) -> Tensor:
+        """The stored z (B, P, L), float64, of offsets (B, P, L) of classes (B,)."""
+        return offsets.double() * STEP + self.means[labels][:, None]
 
     def __len__(self) -> int:
         """Number of blocks."""
-        self._flush()
         return len(self._blocks)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -146,7 +129,6 @@ class ProjectionCache:
         Raises:
             DataError: What is read is not what was written.
         """
-        self._flush()
         self._file.seek(0)
         for block in self._blocks:
             data = self._file.read(self._bytes(block))
@@ -156,15 +138,21 @@ class ProjectionCache:
                     'it, or its disk is damaged: a checksum differs. Remove its folder and fit '
                     'again, with cache_dir on another disk if it happens again.'
                 )
-            buffer = bytearray(data)
-            labels = np.frombuffer(buffer, np.int32, block.images)
-            offsets = np.frombuffer(buffer, np.int32, offset=4 * block.images)
-            shape = (block.images, block.positions, self.width)
-            yield torch.from_numpy(offsets).view(shape), torch.from_numpy(labels).long()
+            numbers = torch.from_numpy(np.frombuffer(bytearray(data), np.int32)).to(
+                self.means.device
+            )
+            labels, offsets = numbers.split([block.images, len(numbers) - block.images])
+            yield offsets.view(block.images, block.positions, -1), labels.long()
+
+    def state(self) -> dict[str, Tensor]:
+        """The arguments that continue here; what was written is surely on disk then."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        blocks = torch.tensor(self._blocks, dtype=torch.int64).view(-1, 3)
+        return dict(projection=self.projection, offset=self.offset, means=self.means, blocks=blocks)
 
     def close(self) -> None:
         """Close the file."""
-        self._waiting, self._blocks = [], []
         self._file.close()
 
 

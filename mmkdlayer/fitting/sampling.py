@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Optional
 
 import torch
 from mmengine import dist
@@ -24,13 +24,6 @@ _SLACK = 0.125
 _MIX_1 = 0xFF51AFD7ED558CCD - (1 << 64)
 _MIX_2 = 0xC4CEB9FE1A85EC53 - (1 << 64)
 _HASHED_ELEMENTS = 1 << 18
-
-
-class Sample(NamedTuple):
-    """The sample of all ranks: rows (n, D), sorted by group and then by hash; counts (G,)."""
-
-    rows: Tensor
-    counts: Tensor
 
 
 class HashSample:
@@ -81,11 +74,12 @@ class HashSample:
             self._groups[place] = groups[start:end].to(self._groups)
             self._length, start = place.stop, end
 
-    def collect(self) -> Sample:
+    def collect(self) -> tuple[Tensor, Tensor]:
         """Merge the samples of all ranks; this object is used up.
 
         Returns:
-            The same sample on every rank and for any number of ranks.
+            Rows (n, D), sorted by group and then by hash, and counts (G,); the same on every rank and
+            for any number of ranks.
         """
         self._prune()
         if dist.get_world_size() > 1:
@@ -103,7 +97,7 @@ class HashSample:
         columns = 64 // rows.element_size()  # one cache line of each row
         for part in rows.split(columns, dim=1):
             part.copy_(part[order])  # some columns at a time, to do without a second copy
-        return Sample(rows, counts)
+        return rows, counts
 
     def _prune(self) -> None:
         """Drop what is over the capacity of its group and lower the thresholds to what is left."""

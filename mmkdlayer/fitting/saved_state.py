@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from mmkdlayer.errors import DataError
 
 from .distributed import errors_on_all_ranks
 
+if TYPE_CHECKING:
+    from .fitters import Fitter
+
 #: Tensors by name, and dicts of them.
 State = dict[str, Any]
 
@@ -29,16 +32,6 @@ class Point(NamedTuple):
 
     pass_index: int = 0
     batches: int = 0
-
-
-class Restorable(Protocol):
-    """What can be saved and restored."""
-
-    def state(self) -> State:
-        """Tensors by name, nested; at least one."""
-
-    def restore(self, state: State) -> None:
-        """Continue from what :meth:`state` gave; may empty it, to release memory."""
 
 
 class SavedState:
@@ -67,7 +60,7 @@ class SavedState:
         name = f'pass{pass_index}-rank{dist.get_rank()}of{dist.get_world_size()}.npz'
         return self.folder / name
 
-    def resume(self, fitters: Mapping[str, Restorable]) -> Point:
+    def resume(self, fitters: Mapping[str, Fitter]) -> Point:
         """Restore fitters from the latest pass that all ranks have a file of; all must call it.
 
         Returns:
@@ -111,7 +104,7 @@ class SavedState:
             if number.isdigit() and path == self._path(int(number)):
                 yield int(number)
 
-    def _run_of(self, pass_index: int, fitters: Mapping[str, Restorable]) -> Optional[str]:
+    def _run_of(self, pass_index: int, fitters: Mapping[str, Fitter]) -> Optional[str]:
         """The run that a usable file is of; None if it is not usable."""
         path = self._path(pass_index)
         try:
@@ -128,7 +121,7 @@ class SavedState:
         warnings.warn(f'{path} is damaged ({damaged}) and not used.', stacklevel=2)
         return None
 
-    def begin_pass(self, pass_index: int, fitters: Mapping[str, Restorable]) -> None:
+    def begin_pass(self, pass_index: int, fitters: Mapping[str, Fitter]) -> None:
         """Save the start of a later pass and drop those before; all ranks must call it."""
         with errors_on_all_ranks():
             saved = self.save(Point(pass_index), fitters)
@@ -136,12 +129,12 @@ class SavedState:
             for earlier in range(pass_index):
                 self._path(earlier).unlink(missing_ok=True)
 
-    def save_if_due(self, point: Point, fitters: Mapping[str, Restorable]) -> None:
+    def save_if_due(self, point: Point, fitters: Mapping[str, Fitter]) -> None:
         """Save if the last time is ``interval`` seconds ago."""
         if time.monotonic() - self._saved_at >= self.interval:
             self.save(point, fitters)
 
-    def save(self, point: Point, fitters: Mapping[str, Restorable]) -> bool:
+    def save(self, point: Point, fitters: Mapping[str, Fitter]) -> bool:
         """Write this rank's state; a failure is a warning, because fitting can continue without.
 
         Raises:
@@ -170,7 +163,7 @@ def _flatten(state: State, prefix: str = '') -> Iterator[tuple[str, np.ndarray]]
             yield prefix + name, value.detach().cpu().numpy()
 
 
-def _nest(arrays: np.lib.npyio.NpzFile, fitters: Mapping[str, Restorable]) -> State:
+def _nest(arrays: np.lib.npyio.NpzFile, fitters: Mapping[str, Fitter]) -> State:
     """The nested state of some fitters from the arrays of a file; those of others are not read."""
     state: State = {}
     for path in arrays.files:

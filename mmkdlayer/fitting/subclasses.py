@@ -14,7 +14,7 @@ from torch import Tensor
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models.decisions import SubclassDecision
 
-from .decision_table import StoredPositions, fit_decisions, fit_prototypes
+from .decision_table import fit_decisions, fit_prototypes
 from .distributed import (
     errors_on_all_ranks,
     first_rank_decides,
@@ -27,7 +27,7 @@ from .grouped_kmeans import grouped_kmeans
 from .lda import ClassStatistics, fit_lda
 from .numerics import exact_float32
 from .progress import Progress
-from .projected_features import STEP, ProjectedSpace, ProjectionCache, bytes_needed, make_folder
+from .projected_features import STEP, ProjectedFeatures, bytes_needed, make_folder
 from .sampling import HashSample, position_hashes, sample_capacity
 from .saved_state import State
 
@@ -51,8 +51,7 @@ def fit_subclasses(
         num_classes: C.
         num_subclasses: M.
         num_components: Upper limit of L; L = min(num_components, C - 1, rank of the features).
-        progress: Called as ``progress(desc=..., total=...)`` for the bar of each stage, such as
-            ``tqdm.tqdm``; None is silent.
+        progress: Makes the bar of each stage, such as ``tqdm.tqdm``; None is silent.
         **options: ``seed``, ``memory_budget``, ``size``, ``cache_dir`` and ``class_names`` as for
             :class:`SubclassFitter`.
 
@@ -122,17 +121,17 @@ class SubclassFitter:
             )
         self.num_passes = 2
         self._reader = FeatureReader(self.size)
-        # After the first pass: positions of each class, on all ranks, and how to project.
         self._statistics: Optional[ClassStatistics] = None
+        # Positions of each class on all ranks, in the first pass and in the second.
         self._counts = torch.zeros(self.num_classes, dtype=torch.int64)
-        self._own_positions = 0
-        self._space: Optional[ProjectedSpace] = None
-        # In the second pass.
         self._second_counts = torch.zeros(self.num_classes, dtype=torch.int64)
-        self._cache: Optional[ProjectionCache] = None
+        self._own_positions = 0
+        self._projected: Optional[ProjectedFeatures] = None
         self._sample: Optional[HashSample] = None
         # Made now, so that a bad cache_dir does not fail after the first pass.
         self._folder = make_folder(self.cache_dir)
+        folder = Path(self._folder.name)
+        self._path = folder.parent / self.cache_name if self.cache_name else folder / 'features'
 
     def update(self, pass_index: int, features: Tensor, labels: Optional[Tensor]) -> None:
         """Take in a batch: features (B, D, H, W) and labels (B,), int64."""
@@ -144,9 +143,8 @@ class SubclassFitter:
                 self._statistics = self._no_statistics()
             self._statistics.update(positions, labels)
             return
-        assert self._space is not None and self._cache is not None and self._sample is not None
-        offsets = self._space.store(positions, labels)
-        self._cache.write(offsets, labels)
+        assert self._projected is not None and self._sample is not None
+        offsets = self._projected.write(positions, labels)
         groups = labels[:, None].expand(positions.shape[:2]).flatten()
         hashes = position_hashes(positions, self.seed).flatten()
         self._sample.add((offsets * STEP).flatten(0, 1), hashes, groups)
@@ -184,26 +182,21 @@ class SubclassFitter:
         )
         means = statistics.means().cpu() @ projection.double().t() + offset.double()
         first_rank_decides(means)
-        device = self._reader.device
-        self._space = ProjectedSpace(projection.to(device), offset.to(device), means.to(device))
         needed = total_on_this_machine(bytes_needed(self._own_positions, len(offset)))
         with errors_on_all_ranks():
-            self._prepare_second_pass(needed)
+            self._begin_second_pass(needed, dict(projection=projection, offset=offset, means=means))
 
-    def _prepare_second_pass(self, disk: int, blocks: Optional[Tensor] = None) -> None:
-        """Make room for the sample and for the projected features; see :class:`ProjectionCache`."""
-        assert self._space is not None
-        length = len(self._space.offset)
+    def _begin_second_pass(self, disk: int, projected: State) -> None:
+        """Make room for the sample and for the projected features: these are their arguments."""
+        length = len(projected['offset'])
         capacity = sample_capacity(
             self.memory_budget, length, self.num_classes, self.num_subclasses
         )
         # No more than there is, so that a large budget reserves nothing for small data.
         capacity = min(capacity, int(self._counts.max()))
         self._sample = HashSample(capacity, length, self.num_classes)
-        path = Path(self._folder.name, 'projected_features.bin')
-        if self.cache_name is not None:
-            path = path.parents[1] / self.cache_name
-        self._cache = ProjectionCache(length, path, disk, blocks)
+        tensors = {name: tensor.to(self._reader.device) for name, tensor in projected.items()}
+        self._projected = ProjectedFeatures(**tensors, path=self._path, expected_bytes=disk)
 
     def _check_counts(self) -> None:
         few = (self._counts < self.num_subclasses).nonzero().squeeze(1).tolist()
@@ -230,19 +223,14 @@ class SubclassFitter:
         return ', '.join(names) + (f' and {more} more' if more else '')
 
     def _fit_tables(self) -> SubclassDecision:
-        assert self._space is not None and self._cache is not None and self._sample is not None
+        assert self._projected is not None and self._sample is not None
         check_same_data(self._counts, sum_over_ranks(self._second_counts))
-        (rows, counts), self._sample = self._sample.collect(), None
+        sample, self._sample = self._sample.collect(), None
         device = self._reader.device
         offsets, equal = grouped_kmeans(
-            rows,
-            counts,
-            self.num_subclasses,
-            device=device,
-            seed=self.seed,
-            progress=self.progress,
+            *sample, self.num_subclasses, device=device, seed=self.seed, progress=self.progress
         )
-        del rows
+        del sample
         if equal.any():
             warnings.warn(
                 f'Class {self._names(equal.nonzero().squeeze(1).tolist())} has fewer distinct '
@@ -250,15 +238,15 @@ class SubclassFitter:
                 'equal.',
                 stacklevel=2,
             )
-        centers = (offsets + self._space.means.cpu()[:, None]).flatten(0, 1).float()
-        positions = StoredPositions(self._cache, self._space, centers.to(device), self.progress)
-        prototypes = first_rank_decides(fit_prototypes(positions))
-        decisions = fit_decisions(positions, prototypes)
+        projected = self._projected
+        centers = (offsets + projected.means.cpu()[:, None]).flatten(0, 1).float().to(device)
+        prototypes = first_rank_decides(fit_prototypes(projected, centers, self.progress))
+        decisions = fit_decisions(projected, centers, prototypes, self.progress)
         self.close()
         return SubclassDecision.from_tables(
-            self._space.projection.cpu(),
-            self._space.offset.cpu(),
-            centers,
+            projected.projection.cpu(),
+            projected.offset.cpu(),
+            centers.cpu(),
             decisions,
             self.num_classes,
             prototypes.cpu(),
@@ -266,19 +254,17 @@ class SubclassFitter:
         )
 
     def state(self) -> State:
-        """What the passes so far have given: tensors by name, nested; the cache is on disk by then."""
+        """What the passes so far have given: tensors by name, nested; the file is on disk by then."""
         state: State = dict(reader=self._reader.state())
         if self._statistics is not None:
             state['statistics'] = vars(self._statistics)
-        if self._space is not None:
-            assert self._cache is not None and self._sample is not None
+        if self._projected is not None and self._sample is not None:
             state.update(
-                space=self._space._asdict(),
                 counts=self._counts,
-                own_positions=torch.tensor(self._own_positions),
                 second_counts=self._second_counts,
+                own_positions=torch.tensor(self._own_positions),
+                projected=self._projected.state(),
                 sample=self._sample.state(),
-                cache=self._cache.state(),
             )
         return state
 
@@ -289,25 +275,23 @@ class SubclassFitter:
             DataError: The stored features are not there.
         """
         self._reader.restore(state['reader'])
-        device = self._reader.device
         if 'statistics' in state:
+            device = self._reader.device
             found = {name: tensor.to(device) for name, tensor in state['statistics'].items()}
             self._statistics = ClassStatistics(**found)
-        if 'space' in state:
-            space = {name: tensor.to(device) for name, tensor in state['space'].items()}
-            self._space = ProjectedSpace(**space)
+        if 'projected' in state:
             self._counts, self._second_counts = state['counts'], state['second_counts']
             self._own_positions = int(state['own_positions'])
             # The other ranks of the machine have written parts of theirs too: each looks for its own.
-            needed = bytes_needed(self._own_positions, len(self._space.offset))
-            self._prepare_second_pass(needed, state['cache'])
+            needed = bytes_needed(self._own_positions, len(state['projected']['offset']))
+            self._begin_second_pass(needed, state['projected'])
             assert self._sample is not None
             self._sample.restore(state['sample'])
 
     def close(self) -> None:
         """Release the collected vectors and remove the stored features."""
         self._sample = None
-        if self._cache is not None:
-            self._cache.close()
-            self._cache = None
+        if self._projected is not None:
+            self._projected.close()
+            self._projected = None
         self._folder.cleanup()

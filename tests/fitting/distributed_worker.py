@@ -21,9 +21,9 @@ from torch import Tensor
 
 from mmkdlayer.errors import DataError
 from mmkdlayer.fitting import CentroidFitter, SubclassFitter, count_table, run_fitters
-from mmkdlayer.fitting.decision_table import StoredPositions, fit_decisions, fit_prototypes
+from mmkdlayer.fitting.decision_table import fit_decisions, fit_prototypes
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
-from mmkdlayer.fitting.projected_features import ProjectedSpace, ProjectionCache
+from mmkdlayer.fitting.projected_features import ProjectedFeatures
 from mmkdlayer.fitting.saved_state import Point, SavedState
 
 CLASSES, SUBCLASSES = 6, 4
@@ -53,20 +53,17 @@ def fit(fitter: Any, features: Tensor, labels: Tensor) -> dict[str, Any]:
 
 def count(given: dict[str, Any], own: Tensor, labels: Tensor, folder: Path) -> dict[str, Tensor]:
     """Prototypes and table of given centers, from a rank's own part of given features."""
-    space = ProjectedSpace(given['projection'], given['offset'], given['means'])
     path = folder / f'counts-{dist.get_rank()}'
-    cache = ProjectionCache(len(given['offset']), path, 0)
-    if len(own):
-        cache.write(space.store(own, labels), labels)
-    positions = StoredPositions(cache, space, given['centers'])
-    prototypes = fit_prototypes(positions)
-    cache_tables = {
-        'prototypes': prototypes,
-        'decisions': fit_decisions(positions, given['prototypes']),
+    space = (given[name] for name in ('projection', 'offset', 'means'))
+    projected = ProjectedFeatures(*space, path)
+    projected.write(own, labels)
+    found = {
+        'prototypes': fit_prototypes(projected, given['centers']),
+        'decisions': fit_decisions(projected, given['centers'], given['prototypes']),
     }
-    cache.close()
+    projected.close()
     path.unlink()
-    return cache_tables
+    return found
 
 
 def run(folder: Path, rank: int, world: int) -> dict[str, Any]:

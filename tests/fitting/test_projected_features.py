@@ -8,51 +8,85 @@ import torch
 
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.fitting import projected_features as module
-from mmkdlayer.fitting.projected_features import ProjectionCache, make_folder
+from mmkdlayer.fitting.projected_features import ProjectedFeatures, make_folder
 
 
-def write(directory, shapes):
-    cache = ProjectionCache(3, directory / 'features', 0)
+def test_stored_offsets_are_the_rounded_projection(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    means = torch.full((2, 3), 1e4).double()
+    projected = ProjectedFeatures(torch.eye(3), torch.ones(3), means, tmp_path / 'features')
+    features = 1e4 + torch.randn(4, 2, 3, generator=generator)
+    labels = torch.tensor([0, 1, 1, 0])
+    z = projected.restore(projected.project(features, labels), labels)
+    assert (z - features.double() - 1).abs().max() <= 2.0**-24
+    far = projected.restore(projected.project(features * 1e6, labels), labels)
+    assert torch.equal(far - projected.means[labels][:, None], torch.full_like(far, 256 - 2.0**-23))
+
+
+def test_stored_offsets_do_not_depend_on_the_shape_of_the_batch(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    projected = ProjectedFeatures(
+        torch.randn(30, 64, generator=generator),
+        torch.randn(30, generator=generator),
+        torch.randn(2, 30, generator=generator).double(),
+        tmp_path / 'features',
+    )
+    features = torch.randn(400, 9, 64, generator=generator)
+    labels = torch.randint(0, 2, (400,), generator=generator)
+    whole = projected.project(features, labels)
+    for size in (1, 7):
+        parts = zip(features.split(size), labels.split(size))
+        assert torch.equal(torch.cat([projected.project(*part) for part in parts]), whole)
+    z = torch.einsum('bpd,ld->bpl', features.double(), projected.projection.double())
+    expected = z + projected.offset.double() - projected.means[labels][:, None]
+    assert torch.equal(whole, (expected * 2.0**23).round().int())
+
+
+def make(path, expected_bytes=0):
+    """Features of three channels that are stored as they are."""
+    means = torch.zeros(9, 3, dtype=torch.float64)
+    return ProjectedFeatures(torch.eye(3), torch.zeros(3), means, path, expected_bytes)
+
+
+def write(path, shapes):
+    projected = make(path)
     generator = torch.Generator().manual_seed(0)
     written = []
     for images, positions in shapes:
-        vectors = torch.randint(
-            -(1 << 31), 1 << 31, (images, positions, 3), generator=generator
-        ).int()
+        features = torch.randn(images, positions, 3, generator=generator)
         labels = torch.randint(0, 9, (images,), generator=generator)
-        cache.write(vectors, labels)
-        written.append((vectors, labels))
-    return cache, written
+        written.append((projected.write(features, labels), labels))
+    return projected, written
 
 
 @pytest.mark.parametrize('block', [1, 10, 1000])
 def test_what_is_read_is_what_was_written_each_time(tmp_path, monkeypatch, block):
     monkeypatch.setattr(module, '_BLOCK_POSITIONS', block)
-    cache, written = write(tmp_path, [(5, 4), (1, 4), (7, 4), (2, 6)])
+    projected, written = write(tmp_path / 'features', [(5, 4), (1, 4), (0, 4), (7, 4), (2, 6)])
     for _ in range(2):
-        blocks = list(cache.blocks())
-        assert len(blocks) == len(cache)
+        blocks = list(projected.blocks())
+        assert len(blocks) == len(projected)
         for index in range(2):
             read = torch.cat([part[index].flatten() for part in blocks])
             assert torch.equal(read, torch.cat([part[index].flatten() for part in written]))
-    cache.close()
+    projected.close()
 
 
 def test_a_changed_file_is_noticed(tmp_path):
-    cache, _ = write(tmp_path, [(5, 4)])
-    assert len(cache) == 1
-    cache._file.seek(11)
-    cache._file.write(b'?')
+    projected, _ = write(tmp_path / 'features', [(5, 4)])
+    assert len(projected) == 1
+    projected._file.seek(11)
+    projected._file.write(b'?')
     with pytest.raises(DataError, match='checksum'):
-        list(cache.blocks())
-    cache.close()
+        list(projected.blocks())
+    projected.close()
 
 
 def test_a_disk_that_is_too_small_is_refused_before_writing(tmp_path, monkeypatch):
     usage = namedtuple('usage', 'total used free')(1 << 40, 0, 3 << 30)
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
     with pytest.raises(ConfigError, match=r'4\.00 GiB.*but 3\.00 GiB'):
-        ProjectionCache(3, tmp_path / 'features', 4 << 30)
+        make(tmp_path / 'features', 4 << 30)
     assert list(tmp_path.iterdir()) == []
 
 

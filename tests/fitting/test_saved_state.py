@@ -15,7 +15,7 @@ from mmkdlayer.fitting import (
     run_fitters,
     subclasses,
 )
-from mmkdlayer.fitting.projected_features import ProjectionCache
+from mmkdlayer.fitting.projected_features import ProjectedFeatures
 from mmkdlayer.fitting.saved_state import Point, SavedState
 
 
@@ -159,10 +159,10 @@ def test_what_was_half_written_is_removed(saved):
 
 
 def test_projected_features_that_cannot_be_written_are_an_error(maps, tmp_path, monkeypatch):
-    def full(cache):
+    def full(projected):
         raise OSError('no space left')
 
-    monkeypatch.setattr(ProjectionCache, 'state', full)
+    monkeypatch.setattr(ProjectedFeatures, 'state', full)
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
     saved = SavedState(tmp_path, 'mine', interval=0)
     with pytest.raises(OSError, match='no space left'):
@@ -231,6 +231,6 @@ def test_the_end_of_a_pass_is_saved_before_it_is_worked_on(maps, tmp_path, monke
             projected_features, '_check_space', lambda folder, size: asked.append(size)
         )
         fitters['inter'].finish_pass(0)
-        length = len(fitters['inter'].state()['space']['offset'])
+        length = len(fitters['inter'].state()['projected']['offset'])
         assert asked == [maps.features[:, 0].numel() * (4 * length + 4)]
         fitters['inter'].close()
