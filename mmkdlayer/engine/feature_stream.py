@@ -55,7 +55,7 @@ class FeatureStream:
     @property
     def needs_labels(self) -> bool:
         """Whether a decision of the layers is made of the labels too."""
-        return any(layer.needs_labels for layer in self.layers)
+        return any(layer.decision.needs_labels for layer in self.layers)
 
     def __len__(self) -> int:
         return len(self.loader)

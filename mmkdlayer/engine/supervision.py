@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from mmkdlayer.errors import ConfigError, DecisionFileError
-from mmkdlayer.models.decisions import SubclassDecision, TeacherDecision
-from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.decisions import TeacherDecision
+from mmkdlayer.models.decisions.inputs import pool_to
 from mmkdlayer.models.losses import TeacherDecisionLoss
 
 from .teachers import Teacher, find_teachers, teacher_of
@@ -34,11 +34,6 @@ class SupervisedLayer:
     feature: Mapping[str, Any]
     scores: Mapping[str, Any]
 
-    @property
-    def needs_labels(self) -> bool:
-        """Whether its decision is made of the labels too."""
-        return isinstance(self.decision, SubclassDecision)
-
 
 def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
     """All KD layers of a distiller that a teacher's decision supervises.
@@ -58,8 +53,12 @@ def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
                 "needs the student's scores and the teacher's feature, each with its recorder."
             )
         name = loss_name.removeprefix('loss_')
-        declared = name in getattr(distiller, 'kd_layers', {})
-        key = f'kd_layers.{name}' if declared else f'distill_losses.{loss_name}'
+        declared = getattr(distiller, 'kd_layers', {}).get(name)
+        key = (
+            f'kd_layers.{name}'
+            if declared and declared.decision is not None
+            else f'distill_losses.{loss_name}'
+        )
         found.append(
             SupervisedLayer(
                 name,
@@ -97,7 +96,7 @@ def assign_teachers(
     data_free = hasattr(algorithm, 'generator')
     found = {}
     for layer in layers:
-        if data_free and layer.needs_labels:
+        if data_free and layer.decision.needs_labels:
             raise ConfigError(
                 f'{layer.key}: a SubclassDecision needs the labels of its images, but {kind} trains '
                 'on generated images, which have none (the labels at hand are those of other '

@@ -56,8 +56,7 @@ def build(
     def call(dataset: str, letkd1: bool) -> tuple[nn.Module, Any]:
         model_cfg = distillation_config()
         if letkd1:
-            for key in ('distill_losses', 'loss_forward_mappings'):
-                del model_cfg['distiller'][key]['loss_inter']
+            del model_cfg['distiller']['kd_layers']['inter']
         cfg = make_config(model_cfg, tmp_path)
         cfg.train_dataloader.dataset.type = dataset
         init_default_scope('mmpretrain')
