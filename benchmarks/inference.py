@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 from measuring import circumstances, interleaved, markdown
+from mmengine.analysis import FlopAnalyzer, parameter_count
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 import mmkdlayer  # noqa: F401
-from mmkdlayer.catalogue.costs import operations
 from mmkdlayer.deploy import student_model_config
 from mmkdlayer.deploy.folding import fold_student, prune_student
 from mmkdlayer.deploy.formats import FILES, write_format
@@ -86,21 +86,10 @@ def variants(config: str, side: int, kept: float) -> dict[str, Any]:
 
 
 def count(model: nn.Module, side: int) -> tuple[int, int]:
-    """Parameters, and multiply-adds for one image (as in the catalogue of configs)."""
-    total = 0
-
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
-        nonlocal total
-        if isinstance(output, Tensor):
-            total += operations(module, args, output)
-
-    handles = [module.register_forward_hook(hook) for module in model.modules()]
-    model(
-        torch.zeros(1, 3, side, side), mode='tensor'
-    )  # with gradients: no tiles, so hooks are called
-    for handle in handles:
-        handle.remove()
-    return sum(parameter.numel() for parameter in model.parameters()), total
+    """Parameters, and multiply-adds for one image (as in the table of pairs)."""
+    analyzer = FlopAnalyzer(model, (torch.zeros(1, 3, side, side),))
+    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return parameter_count(model)[''], analyzer.total()
 
 
 def onnx_session(model: nn.Module, side: int, folder: Path) -> tuple[Any, int]:
