@@ -1,0 +1,251 @@
+#!/usr/bin/env python
+"""Write what follows from the page of pairs: its table of costs, metafile.yml and model-index.yml.
+
+The page, configs/kdlayer/README.md, is written by hand but for the table of costs. Its tables of
+accuracies are the one place where the paper's figures stand; the metafile is made of them, of the
+configs that they link to, and of the measured costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from mmengine.analysis import FlopAnalyzer, parameter_count
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.deploy import student_model_config
+from mmkdlayer.registry import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+COMMAND = 'python .dev_scripts/catalogue.py'
+FOLDER = 'configs/kdlayer'
+README, METAFILE, MODEL_INDEX = f'{FOLDER}/README.md', f'{FOLDER}/metafile.yml', 'model-index.yml'
+BEGIN, END = f'<!-- Written by {COMMAND}: -->\n', '<!-- to here -->'
+QUOTED = 'quoted from the paper (BMVC 2023, arXiv 2309.02843), not measured with this code'
+#: Name as in the host's metafiles, side of the images; by the last part of a config's name.
+DATASETS = {
+    'cifar100': ('CIFAR-100', 32),
+    'tinyimagenet': ('Tiny-ImageNet', 64),
+    'in1k': ('ImageNet-1k', 224),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a student costs for one image, as mmengine counts it.
+
+    Attributes:
+        parameters: Of the network alone.
+        flops: Of the network alone: one for each multiply-add, two for each output of a batch norm.
+        kd_parameters: Of its KD layers: 2*K*C + 2*K + 2 each.
+        kd_flops: Of its KD layers: 2*K*C*H*W + 2*K*H*W each.
+    """
+
+    parameters: int
+    flops: int
+    kd_parameters: int
+    kd_flops: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A pair's config in a row of the page: top-1 accuracies in percent (top-1, top-5 on ImageNet)."""
+
+    name: str
+    method: str
+    teacher: str
+    student: str
+    dataset: str
+    teacher_accuracy: tuple[float, ...]
+    student_accuracy: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    config: Config
+    cost: Cost
+
+
+def read_entries(page: str, folder: Path) -> list[Entry]:
+    """Every config that the page's tables of accuracies link to, in their order, measured.
+
+    Args:
+        page: Text of the page.
+        folder: Where the configs are.
+    """
+    entries = []
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip('|').split('|')]
+        # letKD-2 is the pair's main config.
+        links = re.findall(r'\[(letKD-[12])\]\((\S+)\.py\)', line)[::-1]
+        if not line.startswith('|') or not links:
+            continue
+        teacher, student = cells[0].split(' → ')
+        figures = [tuple(map(float, re.findall(r'[\d.]+', cell))) for cell in cells[1:-1]]
+        for method, name in links:
+            dataset, side = DATASETS[name.replace('_letkd1', '').rpartition('_')[2]]
+            config = Config.fromfile(folder / f'{name}.py')
+            entries.append(
+                Entry(
+                    name,
+                    method,
+                    teacher,
+                    student,
+                    dataset,
+                    teacher_accuracy=figures[0],
+                    student_accuracy=figures[1],
+                    accuracy=figures[{'letKD-1': 4, 'letKD-2': 5}[method]],
+                    config=config,
+                    cost=measure(student_model_config(config), side),
+                )
+            )
+    pair = re.compile(rf'[^_]+_[^_]+_({"|".join(DATASETS)})(_letkd1)?')
+    configs = {path.stem for path in folder.glob('*.py') if pair.fullmatch(path.stem)}
+    left_out = sorted(configs - {entry.name for entry in entries})
+    if left_out:
+        sys.exit(f'{README}: no row of it links to {", ".join(left_out)}. Add each to a table.')
+    return entries
+
+
+def measure(model: dict[str, Any], side: int) -> Cost:
+    """Build a student and count its parameters, and its FLOPs on one image.
+
+    Args:
+        model: Config of a classifier, or of a KDLayerClassifier.
+        side: Side of the image.
+    """
+    init_default_scope('mmpretrain')
+    network = MODELS.build(model).eval()
+    analyzer = FlopAnalyzer(network, (torch.zeros(1, 3, side, side),))
+    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    flops, parameters = analyzer.by_module(), parameter_count(network)
+    kd_flops, kd_parameters = flops['kd_layers'], parameters['kd_layers']
+    return Cost(parameters[''] - kd_parameters, flops[''] - kd_flops, kd_parameters, kd_flops)
+
+
+def render(page: str, entries: list[Entry]) -> dict[str, str]:
+    """Text of every written file, by path from the repository's root."""
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    index = {'Import': [METAFILE]}
+    return {
+        README: f'{before}{BEGIN}\n{cost_table(entries)}\n\n{END}{after}',
+        METAFILE: _yaml(metafile(entries)),
+        MODEL_INDEX: _yaml(index),
+    }
+
+
+def _yaml(content: dict) -> str:
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    return f'# Written by {COMMAND}; do not edit.\n{text}'
+
+
+def cost_table(entries: list[Entry]) -> str:
+    """One row for each student on each data set; the layers do not depend on the teacher."""
+    costs: dict[tuple[str, str], dict[str, Cost]] = {}
+    for entry in entries:
+        known = costs.setdefault((entry.student, entry.dataset), {})
+        if known.setdefault(entry.method, entry.cost) != entry.cost:
+            sys.exit(f'{entry.name}: {entry.student} costs {known[entry.method]} in other pairs.')
+    head = ['student', 'data']
+    for unit in ('parameters (M)', 'FLOPs (M)'):
+        head += [f'{unit}, alone', 'with letKD-1', 'with letKD-2']
+    rows = [head, ['---'] * len(head)]
+    for names, found in costs.items():
+        one, two = found['letKD-1'], found['letKD-2']
+        rows.append([*names, f'{one.parameters / 1e6:.2f}'])
+        rows[-1] += [_more(cost.parameters, cost.kd_parameters) for cost in (one, two)]
+        rows[-1] += [f'{one.flops / 1e6:.2f}']
+        rows[-1] += [_more(cost.flops, cost.kd_flops) for cost in (one, two)]
+    lines = [f'| {" | ".join(row)} |' for row in rows]
+    ranges = []
+    for method in ('letKD-1', 'letKD-2'):
+        added = [100 * e.cost.kd_flops / e.cost.flops for e in entries if e.method == method]
+        ranges.append(f'{min(added):.0f}% to {max(added):.0f}%')
+    shares = 'Counted in FLOPs, letKD-1 (K = 4096) adds {}, and letKD-2 {}.'.format(*ranges)
+    return '\n'.join([*lines, '', shares])
+
+
+def _more(alone: int, added: int) -> str:
+    return f'{(alone + added) / 1e6:.2f} (+{100 * added / alone:.0f}%)'
+
+
+def metafile(entries: list[Entry]) -> dict[str, Any]:
+    """The models in the host libraries' form."""
+    collection = {
+        'Name': 'letKD',
+        'Metadata': {
+            'Training Data': [name for name, _ in DATASETS.values()],
+            'Training Techniques': ['SGD with Nesterov momentum', 'Knowledge distillation'],
+            'Architecture': ['KD layer'],
+        },
+        'Paper': {
+            'Title': 'Knowledge Distillation Layer that Lets the Student Decide',
+            'URL': 'https://arxiv.org/abs/2309.02843',
+        },
+        'README': README,
+    }
+    return {'Collections': [collection], 'Models': [_model(entry) for entry in entries]}
+
+
+def _model(entry: Entry) -> dict[str, Any]:
+    cost, config = entry.cost, entry.config
+    metadata: dict[str, Any] = {
+        'Training Data': entry.dataset,
+        'Epochs': config.train_cfg.max_epochs,
+        'Batch Size': config.auto_scale_lr.base_batch_size,
+        'FLOPs': cost.flops + cost.kd_flops,
+        'Parameters': cost.parameters + cost.kd_parameters,
+        'FLOPs without KD layers': cost.flops,
+        'Parameters without KD layers': cost.parameters,
+        'Method': entry.method,
+        'Student': entry.student,
+        'Teacher': entry.teacher,
+    }
+    if '://' in config.model.teacher_ckpt:
+        metadata['Teacher Weights'] = config.model.teacher_ckpt
+    model: dict[str, Any] = {'Name': entry.name, 'In Collection': 'letKD', 'Metadata': metadata}
+    if entry.accuracy:
+        metadata['Accuracies'] = QUOTED
+        metadata['Teacher Metrics of the Paper'] = _metrics(entry.teacher_accuracy)
+        metadata['Student Alone Metrics'] = _metrics(entry.student_accuracy)
+        result = {
+            'Task': 'Image Classification',
+            'Dataset': entry.dataset,
+            'Metrics': _metrics(entry.accuracy),
+            'Source': QUOTED,
+        }
+        model['Results'] = [result]
+    model['Config'] = f'{FOLDER}/{entry.name}.py'
+    return model
+
+
+def _metrics(accuracy: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(('Top 1 Accuracy', 'Top 5 Accuracy'), accuracy))
+
+
+def main() -> None:
+    """Write or check."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--check', action='store_true', help='write nothing; exit code 1 if a file is out of date'
+    )
+    check = parser.parse_args().check
+    page = (ROOT / README).read_text(encoding='utf-8')
+    pages = render(page, read_entries(page, ROOT / FOLDER))
+    stale = [name for name, text in pages.items() if (ROOT / name).read_text('utf-8') != text]
+    if check and stale:
+        sys.exit(f'out of date: {", ".join(stale)}. Run: {COMMAND}')
+    for name in stale:
+        (ROOT / name).write_text(pages[name], encoding='utf-8')
+    print(f'wrote {", ".join(stale)}' if stale else f'{len(pages)} files are up to date')
+
+
+if __name__ == '__main__':
+    main()
