@@ -12,10 +12,10 @@ from pathlib import Path
 from mmengine.registry import init_default_scope
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer.configuring import Wishes, make_config
+from mmkdlayer.configuring import PairOptions, make_config
 from mmkdlayer.engine import cli
 
-BASES = Path(__file__).resolve().parents[1] / 'configs' / '_base_'
+RUNTIME = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'runtime.py'
 
 
 def positive(text: str) -> int:
@@ -72,21 +72,21 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Write the config."""
-    options = vars(parse_args())
-    with cli.errors_for_people(options.pop('debug')):
+    given = vars(parse_args())
+    with cli.errors_for_people(given.pop('debug')):
         init_default_scope('mmpretrain')
-        wishes = Wishes(**options)
-        pair = make_config(wishes, BASES)
-        for layer, place in pair.student_places.items():
-            print(f'{layer}: student {place}, teacher {pair.teacher_places[layer]}')
-        print(f'\nWrote {wishes.out}.')
+        options = PairOptions(**given)
+        pair = make_config(options, RUNTIME)
+        for layer, places in pair.places.items():
+            print(f'{layer}: {places}')
+        print(f'\nWrote {options.out}.')
         if pair.checkpoint is None:
             print('The teacher has no weights for these classes: train it on them first, and')
             print('give them with --teacher-ckpt or --cfg-options model.teacher_ckpt=FILE.')
-        if wishes.teacher_out:
-            print(f'Train the teacher: python tools/train.py {wishes.teacher_out}')
+        if options.teacher_out:
+            print(f'Train the teacher: python tools/train.py {options.teacher_out}')
         option = '' if pair.checkpoint else ' --cfg-options model.teacher_ckpt=FILE'
-        print(f'Train the student: python tools/train.py {wishes.out}{option}')
+        print(f'Train the student: python tools/train.py {options.out}{option}')
 
 
 if __name__ == '__main__':

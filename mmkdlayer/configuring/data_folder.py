@@ -11,60 +11,49 @@ from mmpretrain.datasets import CustomDataset
 
 from mmkdlayer.errors import DataError
 
+LAYOUT = 'Expected ROOT/train/<class>/<image> and ROOT/val/<class>/<image> (or test).'
+
 
 @dataclass
 class DataFolder:
-    """What a folder of classes holds.
+    """What a folder of classes holds."""
 
-    Attributes:
-        root: Its absolute path.
-        classes: Names of the classes, in the order of their labels.
-        images: Training images in all.
-        fewest: Training images of the smallest class.
-        val: Subfolder that validates.
-        test: Subfolder that tests.
-    """
-
-    root: str
-    classes: list[str]
-    images: int
-    fewest: int
-    val: str
-    test: str
+    root: str  #: its absolute path
+    classes: list[str]  #: names of the classes, in the order of their labels
+    images: int  #: training images in all
+    fewest: int  #: training images of the smallest class
+    val: str  #: subfolder that validates
+    test: str  #: subfolder that tests
 
 
-def look_at(root: str) -> DataFolder:
+def read_data_folder(root: str) -> DataFolder:
     """Count classes and images the way that training will.
 
     Raises:
         DataError: Folders are missing, a class has no image, or the splits have other classes.
     """
-    layout = 'Expected ROOT/train/<class>/<image> and ROOT/val/<class>/<image> (or test).'
     folder = Path(os.path.abspath(root))
-    splits = [name for name in ('val', 'test') if _class_names(folder / name)]
+    names = {split: _class_names(folder / split) for split in ('train', 'val', 'test')}
+    splits = [split for split in ('val', 'test') if names[split]]
     if not (folder / 'train').is_dir() or not splits:
-        found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
-        raise DataError(
-            f'--data {root}: {layout} Found '
-            f'{f"the folders {found[:10]}" if folder.is_dir() else "no such folder"}.'
-        )
-    classes = _class_names(folder / 'train')
+        found = f'the folders {_class_names(folder)[:10]}' if folder.is_dir() else 'no such folder'
+        raise DataError(f'--data {root}: {LAYOUT} Found {found}.')
+    classes = names['train']
     if len(classes) < 2:
-        raise DataError(f'--data {root}: train/ has {len(classes)} class folders. {layout}')
+        raise DataError(f'--data {root}: train/ has {len(classes)} class folders. {LAYOUT}')
     for split in splits:
-        other = _class_names(folder / split)
-        if other != classes:
-            missing = sorted(set(classes) ^ set(other))
+        if names[split] != classes:
             raise DataError(
                 f'--data {root}: train/ and {split}/ must have the same class folders, because labels '
-                f'are their positions in sorted order, but they differ in {missing[:5]}. Make the '
-                'missing folders, or take away what is no class.'
+                'are their positions in sorted order, but they differ in '
+                f'{sorted(set(classes) ^ set(names[split]))[:5]}. Make the missing folders, or take '
+                'away what is no class.'
             )
     try:
         data = CustomDataset(data_root=str(folder), data_prefix='train', serialize_data=False)
-        counts = Counter(data.get_gt_labels().tolist())
     except (RuntimeError, FileNotFoundError) as error:
-        raise DataError(f'--data {root}: train/ has no images ({error}). {layout}') from error
+        raise DataError(f'--data {root}: train/ has no images ({error}). {LAYOUT}') from error
+    counts = Counter(data.get_gt_labels().tolist())
     empty = [name for label, name in enumerate(classes) if not counts[label]]
     if empty:
         raise DataError(
@@ -74,7 +63,5 @@ def look_at(root: str) -> DataFolder:
 
 
 def _class_names(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
     # As mmpretrain does it, for which hidden folders are classes too.
-    return sorted(p.name for p in folder.iterdir() if p.is_dir())
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []

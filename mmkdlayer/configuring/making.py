@@ -3,23 +3,69 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmkdlayer.atomic import replacing
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import ConfigError, DataError
 
 from .checking import check_config
-from .config_text import config_text, teacher_text
-from .planning import Pair, Wishes, plan
+from .data_folder import DataFolder, read_data_folder
+from .networks import Network, build_network, load_network
+from .places import Place, choose_places
+from .probing import probe
+from .recipes import num_centroids, num_components
+from .template import config_text, teacher_text
 
 
-def make_config(wishes: Wishes, bases: Path) -> Pair:
+@dataclass
+class PairOptions:
+    """What a user can ask for; None leaves a choice to this package."""
+
+    teacher: str  #: model name, host config or file
+    student: str  #: the same
+    data: str  #: root of the class folders
+    out: str  #: the config to write
+    inter: str | None = None  #: student module of the intermediate KD layer
+    penult: str | None = None  #: student module of the penultimate KD layer
+    teacher_inter: str | None = None  #: teacher module that supervises the intermediate layer
+    teacher_penult: str | None = None  #: teacher module that supervises the penultimate layer
+    teacher_ckpt: str | None = None  #: weights of the teacher, trained on these data
+    letkd1: bool = False  #: the penultimate layer alone
+    image_size: int | None = None  #: side of the images, in pixels
+    num_subclasses: int = 8  #: M, sub-classes a class
+    num_centroids: int | None = None  #: K of the penultimate layer
+    epochs: int | None = None  #: length of the training
+    batch_size: int | None = None  #: images a process and step
+    rate: float | None = None  #: learning rate
+    teacher_out: str | None = (
+        None  #: second config to write, which trains the teacher on these data
+    )
+    force: bool = False  #: replace files that are there
+
+
+@dataclass
+class Pair:
+    """Everything that is known about a pair before its config is written."""
+
+    options: PairOptions  #: what was asked for
+    image_size: int
+    data: DataFolder
+    teacher: Network
+    student: Network
+    checkpoint: str | None  #: the teacher's weights
+    places: dict[str, str]  #: by layer: where both networks have it, for people
+    kd_layers: dict[str, dict[str, Any]]  #: as in the config
+
+
+def make_config(options: PairOptions, runtime: Path) -> Pair:
     """Probe a pair, write its config (and the teacher's) and check that it runs.
 
     Args:
-        wishes: What the user asked for.
-        bases: The repository's ``configs/_base_``. A config inside the repository inherits them, one
-            elsewhere holds what it needs.
+        options: What the user asked for.
+        runtime: The repository's ``configs/_base_/runtime.py``, with the hooks and the seed. A config
+            inside the repository inherits it, one elsewhere copies it.
 
     Returns:
         What was found out.
@@ -29,23 +75,89 @@ def make_config(wishes: Wishes, bases: Path) -> Pair:
         DataError: The data folder does not fit.
         OSError: A file can't be written.
     """
-    if wishes.teacher_out and os.path.abspath(wishes.out) == os.path.abspath(wishes.teacher_out):
-        raise ConfigError(f'--out and --teacher-out are the same file, {wishes.out}. Name two.')
-    for out in filter(None, (wishes.out, wishes.teacher_out)):
-        if Path(out).exists() and not wishes.force:
+    outputs = [out for out in (options.out, options.teacher_out) if out]
+    if len(set(map(os.path.abspath, outputs))) < len(outputs):
+        raise ConfigError(f'--out and --teacher-out are the same file, {options.out}. Name two.')
+    for out in outputs:
+        if Path(out).exists() and not options.force:
             raise ConfigError(f'{out} is there already. Choose another name, or add --force.')
         if Path(out).suffix != '.py':
             raise ConfigError(f'{out}: a config needs a name that ends in .py.')
-    pair = plan(wishes)
-    _write(wishes.out, config_text(pair, Path(wishes.out), bases), pair.wishes.image_size)
-    if wishes.teacher_out:
-        _write(wishes.teacher_out, teacher_text(pair, wishes.out, wishes.teacher_out))
+    pair = plan(options)
+    with replacing(options.out) as trial:  # a config that does not run never appears
+        trial.write_text(config_text(pair, runtime), encoding='utf-8')
+        try:
+            check_config(trial, pair.image_size)
+        except ConfigError as error:
+            places = '; '.join(f'{layer}: {places}' for layer, places in pair.places.items())
+            raise ConfigError(
+                f'{error} The places are {places}; --inter, --penult, --teacher-inter and '
+                '--teacher-penult choose others, and --letkd1 leaves "inter" out.'
+            ) from error
+    if options.teacher_out:
+        with replacing(options.teacher_out) as file:
+            file.write_text(teacher_text(pair), encoding='utf-8')
     return pair
 
 
-def _write(path: str, text: str, image_size: int | None = None) -> None:
-    """Write beside the place, check, then rename: a config that does not run never appears."""
-    with replacing(path) as trial:
-        trial.write_text(text, encoding='utf-8')
-        if image_size is not None:
-            check_config(str(trial), image_size)
+def plan(options: PairOptions) -> Pair:
+    """Find out everything about a pair; raises what ``make_config`` raises."""
+    data = read_data_folder(options.data)
+    teacher = load_network(options.teacher, 'teacher', len(data.classes))
+    student = load_network(options.student, 'student', len(data.classes))
+    image_size = options.image_size or student.image_size
+    checkpoint = options.teacher_ckpt or teacher.weights
+    if checkpoint and '://' not in checkpoint:
+        checkpoint = os.path.abspath(checkpoint)
+        if not os.path.isfile(checkpoint):
+            raise ConfigError(f'--teacher-ckpt {options.teacher_ckpt}: there is no such file.')
+    layers = ('penult',) if options.letkd1 else ('inter', 'penult')
+    found = []
+    for role, network, prefix in (('student', student, ''), ('teacher', teacher, 'teacher_')):
+        trace = probe(build_network(network.model, role), image_size, role, network.name)
+        names = {layer: getattr(options, prefix + layer) for layer in layers}
+        found.append(choose_places(trace, names))
+    pairs = {layer: (found[0][layer], found[1][layer]) for layer in layers}
+    places = {layer: f'student {one}, teacher {other}' for layer, (one, other) in pairs.items()}
+    kd_layers = {layer: _kd_layer(layer, *pair, data, options) for layer, pair in pairs.items()}
+    return Pair(options, image_size, data, teacher, student, checkpoint, places, kd_layers)
+
+
+def _kd_layer(
+    layer: str, student: Place, teacher: Place, data: DataFolder, options: PairOptions
+) -> dict[str, Any]:
+    """A layer's entry of ``kd_layers``, with a decision that the data are enough for."""
+    _, height, width = student.shape
+    if layer == 'penult':
+        positions = data.images * height * width
+        centroids = options.num_centroids or num_centroids(positions)
+        if centroids > positions:
+            raise ConfigError(
+                f'--num-centroids {centroids}: the training images have only {positions} positions. '
+                'Choose fewer.'
+            )
+        decision: dict[str, Any] = dict(
+            type='mmkdlayer.CentroidDecision', num_centroids=centroids, temperature=1.0
+        )
+    else:
+        if data.fewest * height * width < options.num_subclasses:
+            raise DataError(
+                f'--data {options.data}: the smallest class has {data.fewest} images of '
+                f'{height}x{width} positions, too few for {options.num_subclasses} sub-classes. Give '
+                'more images, a smaller --num-subclasses, or --letkd1.'
+            )
+        decision = dict(
+            type='mmkdlayer.SubclassDecision',
+            num_classes=len(data.classes),
+            num_subclasses=options.num_subclasses,
+            num_components=num_components(len(data.classes), teacher.shape[0]),
+        )
+    entry = dict(
+        module=student.module,
+        output_index=student.index,
+        in_channels=student.shape[0],
+        teacher=teacher.module,
+        teacher_index=teacher.index,
+        decision=decision,
+    )
+    return {key: value for key, value in entry.items() if value is not None}

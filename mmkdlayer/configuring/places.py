@@ -3,52 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules import pooling
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
 
-from .probing import Call, Trace
+from .probing import ROOT, Call, Trace
 
-POOLING = tuple(
-    getattr(pooling, name)
-    for name in ('MaxPool2d', 'AvgPool2d', 'AdaptiveAvgPool2d', 'AdaptiveMaxPool2d')
-)
-ROOT = 'backbone'
+POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 
 
 class UnclearPlaceError(ConfigError):
     """The network's structure does not say where a place is."""
 
 
-class SmallMapError(ConfigError):
-    """The network's last map is 1x1 for images of this size."""
-
-
 @dataclass(frozen=True)
 class Place:
-    """An output of a module that is a feature map.
+    """An output of a module that is a feature map."""
 
-    Attributes:
-        module: The module's dotted name.
-        index: Which of its outputs, or None where it returns one tensor.
-        shape: (C, H, W).
-    """
-
-    module: str
-    index: int | None
-    shape: tuple[int, ...]
-
-    @property
-    def kd_layer(self) -> str | dict[str, Any]:
-        """As ``kd_layers`` takes it."""
-        if self.index is None:
-            return self.module
-        return dict(module=self.module, output_index=self.index)
+    module: str  #: the module's dotted name
+    index: int | None  #: which of its outputs, or None where it returns one tensor
+    shape: tuple[int, ...]  #: (C, H, W)
 
     def __str__(self) -> str:
         channels, height, width = self.shape
@@ -56,42 +34,83 @@ class Place:
         return f'{name} ({channels} x {height}x{width})'
 
 
-def _place(call: Call, index: int | None) -> Place:
-    return Place(call.name, index, tuple(call.outputs[index].shape[1:]))
+def choose_places(trace: Trace, names: Mapping[str, str | None]) -> dict[str, Place]:
+    """Find the places of a network, by its structure or by the names that the user gave.
 
-
-def _is_map(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and tensor.shape[2] * tensor.shape[3] > 1
-
-
-def blocks(trace: Trace) -> list[Call]:
-    """The network's blocks, in order: the most frequent kind of composite module outside all others.
-
-    Sequentials, and modules that only hold a ModuleList (DenseNet's stages), are looked into.
+    Args:
+        trace: A forward pass of the network.
+        names: For each layer the user's ``MODULE`` or ``MODULE:INDEX``, or None to find it.
 
     Raises:
-        UnclearPlaceError: No kind of block is repeated.
+        ConfigError: A place can't be told; the message lists candidates with their shapes.
     """
-    found = [step for step in flat_steps(trace) if trace.steps(step.name)]
-    kinds = Counter(type(call.module) for call in found)
-    if not kinds or max(kinds.values()) < 2:
+    prefix = '--teacher-' if trace.role == 'teacher' else '--'
+    places: dict[str, Place] = {}
+    problems = []
+    for layer, name in names.items():
+        try:
+            if name is not None:
+                places[layer] = named_place(trace, name, f'{prefix}{layer}')
+            else:
+                places[layer] = find_inter(trace) if layer == 'inter' else find_penult(trace)
+        except UnclearPlaceError as error:
+            problems.append(f'"{layer}" ({error}): name it with {prefix}{layer} MODULE')
+    if not problems and len({place.module for place in places.values()}) < len(places):
+        problems = [
+            f'"inter" and "penult" apart (both are {places["penult"].module}): name one with '
+            f'{prefix}inter MODULE or {prefix}penult MODULE'
+        ]
+    if not problems:
+        return places
+    if 'inter' in names and 'penult' in places:
+        problems[-1] += ', or leave "inter" out with --letkd1'
+    raise ConfigError(
+        f'{trace.title}: can not tell {" and ".join(problems)}. KD layers need feature maps '
+        '(N, C, H, W) of a module that runs once; MODULE:INDEX is one output of several. With an '
+        f'image of {trace.size} these modules give:\n{candidates(trace)}'
+    )
+
+
+def find_inter(trace: Trace) -> Place:
+    """After the first block of the last stage: the first block with maps as small as the last one's.
+
+    Blocks are the most frequent kind of composite module outside all others.
+
+    Raises:
+        UnclearPlaceError: No kind of block is repeated, the blocks give no maps, or their sizes tell
+            no stages apart.
+    """
+    found = [step for step in _flat(trace.steps) if step.steps]
+    kinds = Counter(type(call.module) for call in found).most_common(1)
+    if not kinds or kinds[0][1] < 2:
         raise UnclearPlaceError('it has no repeated blocks')
-    kind = kinds.most_common(1)[0][0]
-    return [call for call in found if type(call.module) is kind]
+    blocks = [call for call in found if type(call.module) is kinds[0][0]]
+    if any(None not in call.outputs or call.outputs[None].dim() != 4 for call in blocks):
+        raise UnclearPlaceError('its blocks do not give feature maps (N, C, H, W)')
+    sizes = [call.outputs[None].shape[2:] for call in blocks]
+    start = len(blocks) - 1
+    while start > 0 and sizes[start - 1] == sizes[-1]:
+        start -= 1
+    stage = blocks[start:]
+    holders = {call.name.rpartition('.')[0] for call in stage}
+    if start == 0 or (len(holders) > 1 and 2 * len(stage) > len(blocks)):
+        raise UnclearPlaceError('the sizes of its maps do not tell its stages apart')
+    if sizes[-1] != _last_map(trace)[0].shape[2:]:
+        raise UnclearPlaceError('its blocks do not lead to its last feature map')
+    if stage[0].overwritten(None):
+        raise UnclearPlaceError(f'the output of its block {stage[0].name} is overwritten in place')
+    return _place(stage[0], None)
 
 
-def flat_steps(trace: Trace, name: str = ROOT) -> list[Call]:
-    """What the backbone runs one after the other, with containers replaced by what they hold."""
-    found = []
-    for step in trace.steps(name):
+def _flat(steps: list[Call]) -> Iterator[Call]:
+    """What ran one after the other, with Sequentials and holders of a ModuleList looked into."""
+    for step in steps:
         children = list(step.module.children())
         only_list = len(children) == 1 and isinstance(children[0], nn.ModuleList)
-        inside = trace.steps(step.name)
-        if inside and (isinstance(step.module, nn.Sequential) or only_list):
-            found += flat_steps(trace, step.name)
+        if step.steps and (isinstance(step.module, nn.Sequential) or only_list):
+            yield from _flat(step.steps)
         else:
-            found.append(step)
-    return found
+            yield step
 
 
 def find_penult(trace: Trace) -> Place:
@@ -99,80 +118,43 @@ def find_penult(trace: Trace) -> Place:
 
     Raises:
         UnclearPlaceError: There is no such map, or no module gives it.
-        SmallMapError: It has a single position.
+        ConfigError: It has a single position.
     """
     last, givers = _last_map(trace)
     found = [
-        (index is not None, call.depth, call, index)
+        (index is not None, call.name.count('.'), call.order, index)
         for call in givers
         for index, tensor in call.outputs.items()
         if tensor is last and not call.overwritten(index)
     ]
     if not found:
         raise UnclearPlaceError('no module that runs once gives its last feature map')
-    *_, call, index = min(found, key=lambda item: item[:2])
-    end = max(giver.order for giver in givers)
-    if any(step.order > end for step in flat_steps(trace) if trace.steps(step.name)):
+    end = givers[-1].order
+    if any(step.order > end for step in _flat(trace.steps) if step.steps):
         raise UnclearPlaceError('its blocks do not end in a feature map (N, C, H, W)')
-    return _place(call, index)
+    *_, order, index = min(found, key=lambda item: item[:3])
+    return _place(next(call for call in givers if call.order == order), index)
 
 
 def _last_map(trace: Trace) -> tuple[Tensor, list[Call]]:
     """The last feature map, before poolings of any kind, and all calls that give it."""
-    last = _pooled_map(trace)
+    last: Tensor | None = None
+    for call in trace.once.values():
+        if _maps(call) and call.name.split('.')[0] in (ROOT, 'neck'):
+            last = _maps(call)[-1]
+        elif isinstance(call.module, nn.Conv2d) and max(call.module.kernel_size) > 1:
+            raise ConfigError(
+                f'{trace.title}: its last feature map for images of {trace.size} is 1x1, so there are '
+                'no regions to compare. Choose a larger --image-size, or a network for small images.'
+            )
+    if last is None:
+        raise UnclearPlaceError('none of its modules gives a feature map (N, C, H, W)')
     while True:
         givers = [c for c in trace.once.values() if any(t is last for t in c.outputs.values())]
         pools = [call for call in givers if isinstance(call.module, POOLING)]
         if not pools:
             return last, givers
         last = pools[0].inputs[0]
-
-
-def _pooled_map(trace: Trace) -> Tensor:
-    """What the neck pools; without such a neck, the last map in the backbone."""
-    for call in trace.within('neck'):
-        maps = [tensor for tensor in call.inputs if tensor.dim() == 4]
-        if maps and not any(_is_map(tensor) for tensor in call.outputs.values()):
-            if not _is_map(maps[-1]):
-                raise SmallMapError
-            return maps[-1]
-    calls = list(trace.within(ROOT))
-    maps = [tensor for tensor in calls[-1].outputs.values() if _is_map(tensor)] if calls else []
-    if maps:
-        return maps[-1]
-    found = None
-    for call in calls:
-        if any(_is_map(tensor) for tensor in call.outputs.values()):
-            found = [tensor for tensor in call.outputs.values() if _is_map(tensor)][-1]
-        elif isinstance(call.module, nn.Conv2d) and max(call.module.kernel_size) > 1:
-            raise SmallMapError
-    if found is None:
-        raise UnclearPlaceError('none of its modules gives a feature map (N, C, H, W)')
-    return found
-
-
-def find_inter(trace: Trace) -> Place:
-    """After the first block of the last stage: the first block with maps as small as the last one's.
-
-    Raises:
-        UnclearPlaceError: The blocks give no maps, or their sizes tell no stages apart.
-    """
-    chain = blocks(trace)
-    if any(call.map is None for call in chain):
-        raise UnclearPlaceError('its blocks do not give feature maps (N, C, H, W)')
-    sizes = [call.outputs[None].shape[2:] for call in chain]
-    start = len(chain) - 1
-    while start > 0 and sizes[start - 1] == sizes[-1]:
-        start -= 1
-    run = chain[start:]
-    holders = {call.name.rpartition('.')[0] for call in run}
-    if start == 0 or (len(holders) > 1 and 2 * len(run) > len(chain)):
-        raise UnclearPlaceError('the sizes of its maps do not tell its stages apart')
-    if sizes[-1] != _last_map(trace)[0].shape[2:]:
-        raise UnclearPlaceError('its blocks do not go on to its last feature map')
-    if run[0].overwritten(None):
-        raise UnclearPlaceError(f'the output of its block {run[0].name} is overwritten in place')
-    return _place(run[0], None)
 
 
 def named_place(trace: Trace, name: str, option: str) -> Place:
@@ -184,46 +166,50 @@ def named_place(trace: Trace, name: str, option: str) -> Place:
     module, _, number = name.partition(':')
     call = trace.once.get(module)
     if call is None:
-        times = trace.counts.get(module, 0)
-        reason = (
-            f'runs {times} times in a forward pass' if times else 'is not there or does not run'
-        )
+        times = trace.counts[module]
+        reason = f'runs {times} times' if times else 'is not there or does not run'
         raise ConfigError(
-            f'{option} {name}: expected a module that runs once, but it {reason}. '
+            f'{option} {name}: expected a module that runs once in a forward pass, but it {reason}. '
             f'{suggest_names(module, trace.once)}'
         )
-    if number and not number.lstrip('-').isdigit():
+    if number and not number.isdigit():
         raise ConfigError(f'{option} {name}: expected MODULE:INDEX with a whole number as index.')
     index = int(number) if number else None
-    tensor = call.outputs.get(index)
-    if tensor is None or not _is_map(tensor):
-        found = ', '.join(describe_outputs(call)) or 'no tensor'
+    if index not in call.outputs or not _is_map(call.outputs[index]):
         raise ConfigError(
             f'{option} {name}: expected a feature map (N, C, H, W) of more than one position, but it '
-            f'gives {found}. Name another module, or one of several outputs as MODULE:INDEX.'
+            f'gives {_describe(call)}. Name another module, or one of several outputs as MODULE:INDEX.'
         )
     return _place(call, index)
 
 
-def describe_outputs(call: Call) -> list[str]:
-    """Each output of a module with its shape."""
-    return [
-        f'{"" if index is None else f":{index} "}{tuple(tensor.shape)}'
-        for index, tensor in call.outputs.items()
-    ]
+def _place(call: Call, index: int | None) -> Place:
+    return Place(call.name, index, tuple(call.outputs[index].shape[1:]))
 
 
 def candidates(trace: Trace, limit: int = 40) -> str:
     """Lines that list modules which run once, with their outputs: the last ones, from the outside in."""
-    rows = {call.name: call for call in (*flat_steps(trace), *trace.steps(ROOT))}
-    rows.update({name: trace.once[name] for name in (ROOT, 'neck') if name in trace.once})
-    if not any(_is_map(tensor) for call in rows.values() for tensor in call.outputs.values()):
-        rows.update({call.name: call for call in trace.within(ROOT) if call.map is not None})
-    ordered = sorted(rows.values(), key=lambda call: call.order)
+    names = {call.name for call in (*_flat(trace.steps), *trace.steps)} | {ROOT, 'neck'}
+    if not any(_maps(call) for name, call in trace.once.items() if name in names):
+        names |= {call.name for call in trace.once.values() if _maps(call)}
     lines = []
-    for call in ordered[-limit:]:
-        maps = any(_is_map(tensor) for tensor in call.outputs.values())
-        kind = type(call.module).__name__
-        note = '' if maps else '  (no map)'
-        lines.append(f'  {call.name:<40} {kind:<24} {", ".join(describe_outputs(call))}{note}')
+    for name in [name for name in trace.once if name in names][-limit:]:
+        call = trace.once[name]
+        note = '' if _maps(call) else '  (no map)'
+        lines.append(f'  {name:<40} {type(call.module).__name__:<24} {_describe(call)}{note}')
     return '\n'.join(lines)
+
+
+def _describe(call: Call) -> str:
+    """Each output with its shape."""
+    shapes = [(index, tuple(tensor.shape)) for index, tensor in call.outputs.items()]
+    return ', '.join(f'{"" if i is None else f":{i} "}{s}' for i, s in shapes) or 'no tensor'
+
+
+def _maps(call: Call) -> list[Tensor]:
+    """The outputs that are feature maps of more than one position."""
+    return [tensor for tensor in call.outputs.values() if _is_map(tensor)]
+
+
+def _is_map(tensor: Tensor) -> bool:
+    return tensor.dim() == 4 and tensor.shape[2] * tensor.shape[3] > 1

@@ -3,134 +3,105 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.evaluating import evaluating
+
+from .networks import as_config_error
+
+ROOT = 'backbone'
 
 
 @dataclass
 class Call:
-    """One run of a module.
+    """One run of a module."""
 
-    Attributes:
-        name: The module's dotted name.
-        module: The module.
-        order: Position among all runs, by when they ended.
-        inputs: The tensors among its arguments.
-        outputs: Its output tensors by index; one tensor that is no tuple has the index None.
-        versions: For each output, how often it had been written to when the module ended.
-    """
-
-    name: str
+    name: str  #: the module's dotted name
     module: nn.Module
-    order: int
-    inputs: list[Tensor]
-    outputs: dict[int | None, Tensor]
-    versions: dict[int | None, int]
-
-    @property
-    def depth(self) -> int:
-        """How deep the module lies."""
-        return self.name.count('.')
-
-    @property
-    def map(self) -> Tensor | None:
-        """The output where it is one feature map (N, C, H, W)."""
-        output = self.outputs.get(None)
-        return output if output is not None and output.dim() == 4 else None
+    inputs: list[Tensor]  #: the tensors among its arguments
+    outputs: dict[int | None, Tensor]  #: by index; one tensor that is no tuple has the index None
+    versions: dict[int | None, int]  #: how often each output had been written to at the end
+    order: int  #: position among all runs, by when they ended
+    steps: list[Call]  #: the runs right inside it, of modules that run once
 
     def overwritten(self, index: int | None) -> bool:
         """Whether an output was changed in place after the module had ended."""
         return self.outputs[index]._version != self.versions[index]
 
 
+@dataclass
 class Trace:
-    """The calls of one forward pass.
+    """One forward pass of a network."""
+
+    role: str  #: teacher or student
+    title: str  #: as messages call the network
+    size: str  #: of the image, as messages name it
+    counts: Counter[str]  #: how often each module ran
+    once: dict[str, Call]  #: modules that ran exactly once, in the order in which they ended
+
+    @property
+    def steps(self) -> list[Call]:
+        """What the backbone runs."""
+        return self.once[ROOT].steps if ROOT in self.once else []
+
+
+def probe(model: nn.Module, image_size: int, role: str, name: str) -> Trace:
+    """Run a network in eval mode on one random image (1, 3, S, S); it is left as it was.
 
     Args:
-        calls: All of them, in the order in which they ended.
-    """
-
-    def __init__(self, calls: list[Call]) -> None:
-        counts = Counter(call.name for call in calls)
-        #: Modules that ran exactly once, by name, in the order in which they ended.
-        self.once = {call.name: call for call in calls if counts[call.name] == 1}
-        self.counts = counts
-
-    def within(self, prefix: str) -> Iterator[Call]:
-        """The calls of a module and of those inside it."""
-        for name, call in self.once.items():
-            if name == prefix or name.startswith(f'{prefix}.'):
-                yield call
-
-    def steps(self, name: str) -> list[Call]:
-        """What ran next inside a module: the called modules with no called module around them."""
-        steps: list[Call] = []
-        for call in sorted(self.within(name), key=lambda call: call.depth):
-            around = any(call.name.startswith(f'{step.name}.') for step in steps)
-            if call.name != name and not around:
-                steps.append(call)
-        return sorted(steps, key=lambda call: call.order)
-
-
-def flatten(value: Any) -> list[Tensor]:
-    """All tensors in nested tuples, lists and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, (tuple, list)):
-        return [tensor for item in value for tensor in flatten(item)]
-    return []
-
-
-def probe(model: nn.Module, image_size: int, role: str) -> Trace:
-    """Run a network in eval mode on one random image.
-
-    Args:
-        model: The network; left as it was.
-        image_size: Side of the image, in pixels.
-        role: What it is, for the message.
+        model: The network.
+        image_size: S, in pixels.
+        role: ``teacher`` or ``student``, for messages.
+        name: What the user calls it, for messages.
 
     Raises:
         ConfigError: It does not run on images of this size.
     """
     calls: list[Call] = []
+    inside: list[list[Call]] = [[]]  # the calls that ended in each module that is running
 
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                outputs: dict[int | None, Tensor] = {None: output}
-            elif isinstance(output, (tuple, list)):
-                outputs = {i: item for i, item in enumerate(output) if isinstance(item, Tensor)}
-            else:
-                outputs = {}
-            versions = {index: tensor._version for index, tensor in outputs.items()}
-            calls.append(Call(name, module, len(calls), flatten(args), outputs, versions))
+    def enter(module: nn.Module, args: Any) -> None:
+        inside.append([])
 
-        return hook
+    def leave(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        items = enumerate(output) if isinstance(output, (tuple, list)) else [(None, output)]
+        outputs = {index: item for index, item in items if isinstance(item, Tensor)}
+        versions = {index: tensor._version for index, tensor in outputs.items()}
+        steps = inside.pop()
+        calls.append(Call(name, module, _tensors(args), outputs, versions, len(calls), steps))
+        inside[-1].append(calls[-1])
 
-    handles = [m.register_forward_hook(note(name)) for name, m in model.named_modules() if name]
-    modes = {module: module.training for module in model.modules()}
+    handles = []
+    for path, module in model.named_modules():
+        if path:
+            handles.append(module.register_forward_pre_hook(enter))
+            handles.append(module.register_forward_hook(partial(leave, path)))
+    title, size = f'The {role} {name}', f'{image_size}x{image_size}'
+    what = f'{title} does not run on images of {size}'
+    advice = ' Choose another --image-size, or another network.'
     image = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
     try:
-        model.eval()
-        with torch.no_grad():
+        with as_config_error(what, advice), evaluating(model), torch.no_grad():
             model(image, mode='tensor')
-    except Exception as error:
-        text = ' '.join(str(error).split())[:200]
-        raise ConfigError(
-            f'The {role} does not run on images of {image_size}x{image_size} ({type(error).__name__}: '
-            f'{text}). Choose another --image-size, or another network.'
-        ) from error
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    return Trace(calls)
+    counts = Counter(call.name for call in calls)
+    for call in calls:
+        call.steps = [step for step in call.steps if counts[step.name] == 1]
+    once = {call.name: call for call in calls if counts[call.name] == 1}
+    return Trace(role, title, size, counts, once)
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dicts."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (tuple, list)):
+        return [tensor for item in value for tensor in _tensors(item)]
+    return [value] if isinstance(value, Tensor) else []

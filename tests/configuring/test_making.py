@@ -16,15 +16,14 @@ import torch
 from command_line import ROOT
 from mmengine.config import Config
 
-from mmkdlayer.configuring import Wishes, make_config
-from mmkdlayer.configuring.data_folder import look_at
-from mmkdlayer.configuring.pairing import centroids, components
-from mmkdlayer.configuring.recipes import schedule_config
-from mmkdlayer.configuring.sources import load_source, with_classes
+from mmkdlayer.configuring import PairOptions, make_config
+from mmkdlayer.configuring.data_folder import read_data_folder
+from mmkdlayer.configuring.networks import adapt, load_network
+from mmkdlayer.configuring.recipes import num_centroids, num_components, schedule_config
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.errors import ConfigError, DataError
 
-BASES = ROOT / 'configs' / '_base_'
+RUNTIME = ROOT / 'configs' / '_base_' / 'runtime.py'
 RESNET = 'resnet18_8xb16_cifar10'
 FAST = [
     f'{split}_dataloader.{key}={value}'
@@ -33,9 +32,11 @@ FAST = [
 ]
 
 
-def wishes(folder: Path, out: Path, teacher: str = RESNET, student: str = RESNET, **more) -> Wishes:
+def pair_options(
+    folder: Path, out: Path, teacher: str = RESNET, student: str = RESNET, **more
+) -> PairOptions:
     options = dict(data=str(folder), out=str(out), batch_size=12, epochs=1)
-    return Wishes(teacher, student, **{**options, **more})
+    return PairOptions(teacher, student, **{**options, **more})
 
 
 @pytest.fixture
@@ -55,8 +56,10 @@ def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], s
 
 def test_config_on_its_own_trains(train: Callable, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'far away' / 'pair.py'
-    make_config(wishes(folder, out, student='mobilenet-v2_8xb32_in1k', image_size=64), BASES)
-    assert 'letkd2' not in out.read_text()
+    make_config(
+        pair_options(folder, out, student='mobilenet-v2_8xb32_in1k', image_size=64), RUNTIME
+    )
+    assert '_base_/runtime.py' not in out.read_text()
     output = train(out)
     assert "Fitting the decisions ['inter', 'penult']" in output
     assert re.search(r'Epoch\(train\) +\[1\]\[2/2\].*loss_inter: \d.*loss_penult: \d', output)
@@ -66,8 +69,8 @@ def test_config_on_its_own_trains(train: Callable, folder: Path, tmp_path: Path)
 
 
 def test_config_in_the_repository_trains(train: Callable, folder: Path, tmp_path: Path) -> None:
-    bases = tmp_path / 'configs' / '_base_'
-    shutil.copytree(BASES, bases)
+    runtime = tmp_path / 'configs' / '_base_' / 'runtime.py'
+    shutil.copytree(RUNTIME.parent, runtime.parent)
     out = tmp_path / 'configs' / 'mine' / 'pair.py'
     teacher_out = tmp_path / 'configs' / 'teacher.py'
     # One output of a tuple on both sides: no module of these gives just the last map.
@@ -78,12 +81,13 @@ def test_config_in_the_repository_trains(train: Callable, folder: Path, tmp_path
         letkd1=True,
         teacher_out=str(teacher_out),
     )
-    make_config(wishes(folder, out, **options), bases)
+    make_config(pair_options(folder, out, **options), runtime)
     cfg = Config.fromfile(out)
-    distiller = cfg.model.distiller
-    assert distiller.kd_layers == dict(penult=dict(module='backbone', output_index=0))
-    assert distiller.loss_forward_mappings.loss_penult.teacher_feature.data_idx == 0
-    assert "'../_base_/letkd1.py'" in out.read_text()
+    layer = cfg.model.distiller.kd_layers.penult
+    assert (layer.module, layer.output_index) == ('backbone', 0)
+    assert (layer.teacher, layer.teacher_index) == ('backbone', 0)
+    assert "_base_ = '../_base_/runtime.py'" in out.read_text()
+    assert 'custom_hooks' not in out.read_text()
     assert 'AdamW' in out.read_text()
     output = train(out)
     assert "Fitting the decisions ['penult']" in output
@@ -97,17 +101,37 @@ def test_config_in_the_repository_trains(train: Callable, folder: Path, tmp_path
 def test_what_is_in_a_config(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'pair.py'
     pair = make_config(
-        wishes(folder, out, teacher='resnet34_8xb16_cifar10', epochs=None, batch_size=None), BASES
+        pair_options(folder, out, teacher='resnet34_8xb16_cifar10', epochs=None, batch_size=None),
+        RUNTIME,
     )
     cfg = Config.fromfile(out)
-    distiller = cfg.model.distiller
-    assert distiller.kd_layers == dict(inter='backbone.layer4.0', penult='backbone.layer4')
-    assert distiller.connectors.inter.num_templates == 3 * 8
-    assert distiller.distill_losses.loss_inter.decision.num_components == 2
-    # 24 images of 4x4 positions, 16 positions a centroid: 24, and 16 is the power of two below.
-    assert distiller.connectors.penult.num_templates == 16 == pair.sizes.num_centroids
-    assert distiller.distill_losses.loss_penult.decision.num_centroids == 16
-    assert distiller.connectors.penult.alpha == 1
+    assert cfg.model.distiller.to_dict() == dict(
+        type='mmkdlayer.KDLayerDistiller',
+        kd_layers=dict(
+            inter=dict(
+                module='backbone.layer4.0',
+                in_channels=512,
+                teacher='backbone.layer4.0',
+                decision=dict(
+                    type='mmkdlayer.SubclassDecision',
+                    num_classes=3,
+                    num_subclasses=8,
+                    num_components=2,
+                ),
+            ),
+            # 24 images of 4x4 positions, 16 positions a centroid: 24, and 16 is the power of two below.
+            penult=dict(
+                module='backbone.layer4',
+                in_channels=512,
+                teacher='backbone.layer4',
+                decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=16, temperature=1.0),
+            ),
+        ),
+    )
+    assert pair.kd_layers == cfg.model.distiller.kd_layers
+    runtime = Config.fromfile(RUNTIME)
+    for key in ('custom_imports', 'custom_hooks', 'default_hooks', 'randomness', 'env_cfg'):
+        assert cfg[key] == runtime[key]
     for role in ('teacher', 'architecture'):
         assert cfg.model[role].head.num_classes == 3
     assert cfg.val_evaluator.topk == (1,)
@@ -118,8 +142,9 @@ def test_what_is_in_a_config(folder: Path, tmp_path: Path) -> None:
     assert cfg.train_dataloader.dataset.data_root == str(folder)
     text = out.read_text()
     assert max(map(len, text.splitlines())) <= 105
-    assert '# inter: student backbone.layer4.0 (512 x 4x4), teacher backbone.layer4.0' in text
-    assert 'give its weights' in text
+    place = 'backbone.layer4.0 (512 x 4x4)'
+    assert f'# inter: student {place}, teacher {place}; 24 templates' in text
+    assert '# Weights of the teacher' in text
 
 
 def test_overrides(folder: Path, tmp_path: Path) -> None:
@@ -132,18 +157,16 @@ def test_overrides(folder: Path, tmp_path: Path) -> None:
         num_centroids=5,
         rate=0.5,
     )
-    make_config(wishes(folder, out, **options), BASES)
+    make_config(pair_options(folder, out, **options), RUNTIME)
     cfg = Config.fromfile(out)
-    distiller = cfg.model.distiller
-    assert distiller.kd_layers == dict(inter='backbone.layer3.1', penult='backbone.layer4')
-    assert distiller.teacher_recorders.inter.source == 'backbone.layer2'
-    assert distiller.teacher_recorders.penult.source == 'backbone'
-    assert distiller.loss_forward_mappings.loss_penult.teacher_feature.data_idx == 0
-    assert 'data_idx' not in distiller.loss_forward_mappings.loss_inter.teacher_feature
-    assert distiller.connectors.inter == dict(
-        type='mmkdlayer.KDLayerConnector', alpha=1.0, in_channels=256, num_templates=6
-    )
-    assert distiller.connectors.penult.num_templates == 5
+    inter, penult = cfg.model.distiller.kd_layers.values()
+    assert (inter.module, inter.in_channels) == ('backbone.layer3.1', 256)
+    assert (inter.teacher, penult.teacher) == ('backbone.layer2', 'backbone')
+    assert penult.module == 'backbone.layer4'
+    assert penult.teacher_index == 0
+    assert 'teacher_index' not in inter
+    assert inter.decision.num_subclasses == 2
+    assert penult.decision.num_centroids == 5
     assert cfg.optim_wrapper.optimizer.lr == 0.5
 
 
@@ -152,13 +175,16 @@ def test_overrides(folder: Path, tmp_path: Path) -> None:
     [
         (dict(teacher='resnet18_8xb16_cifar'), ('resnet18_8xb16_cifar10', 'Near matches')),
         (dict(student='mmpretrain::resnet/none.py'), ('student', 'none.py')),
-        (dict(student='none.py'), ('student none.py', 'no such config file')),
+        (
+            dict(student='none.py'),
+            ('student none.py', 'a config file, but reading it failed (FileNotFoundError'),
+        ),
         (dict(teacher='blip-base_3rdparty_caption'), ('ImageClassifier', 'BlipCaption')),
-        (dict(teacher='replknet-31B_3rdparty_in1k'), ('teacher', 'reading its config failed')),
+        (dict(teacher='replknet-31B_3rdparty_in1k'), ('teacher', 'reading it failed')),
         (dict(teacher_ckpt='none.pth'), ('--teacher-ckpt none.pth', 'no such file')),
         (dict(data='none'), ('--data none', 'no such folder', 'ROOT/train/<class>')),
         (dict(teacher_inter='backbone.layer5'), ('--teacher-inter', 'backbone.layer4')),
-        (dict(inter='backbone.layer1'), ('64 x 32x32', '512 x 4x4', '--teacher-inter')),
+        (dict(inter='backbone.layer1'), ('64 x 32x32', '512 x 4x4', '--teacher-inter', '--letkd1')),
         (dict(num_centroids=10000), ('--num-centroids', '384 positions')),
         (dict(num_subclasses=1000), ('1000 sub-classes', '--num-subclasses')),
     ],
@@ -166,7 +192,7 @@ def test_overrides(folder: Path, tmp_path: Path) -> None:
 )
 def test_refused(folder: Path, tmp_path: Path, options: dict, words: tuple) -> None:
     with pytest.raises((ConfigError, DataError)) as error:
-        make_config(wishes(folder, tmp_path / 'pair.py', **options), BASES)
+        make_config(pair_options(folder, tmp_path / 'pair.py', **options), RUNTIME)
     for word in words:
         assert word in str(error.value)
     assert list(tmp_path.iterdir()) == []
@@ -179,7 +205,7 @@ def test_student_that_builds_but_does_not_train(folder: Path, tmp_path: Path) ->
         'model = dict(head=dict(loss=dict(class_weight=[1.0] * 10)))\n'
     )
     with pytest.raises(ConfigError, match='does not run'):
-        make_config(wishes(folder, tmp_path / 'pair.py', student=str(source)), BASES)
+        make_config(pair_options(folder, tmp_path / 'pair.py', student=str(source)), RUNTIME)
     assert list(tmp_path.iterdir()) == [source]
 
 
@@ -188,7 +214,7 @@ def test_teacher_checkpoint_of_another_network(folder: Path, tmp_path: Path) -> 
     torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), file)
     out = tmp_path / 'pair.py'
     with pytest.raises(ConfigError, match='does not fit the teacher'):
-        make_config(wishes(folder, out, teacher_ckpt=str(file)), BASES)
+        make_config(pair_options(folder, out, teacher_ckpt=str(file)), RUNTIME)
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -196,16 +222,16 @@ def test_files_are_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'pair.py'
     out.write_text('mine')
     with pytest.raises(ConfigError, match='--force'):
-        make_config(wishes(folder, out), BASES)
+        make_config(pair_options(folder, out), RUNTIME)
     assert out.read_text() == 'mine'
     with pytest.raises(ConfigError, match='ends in .py'):
-        make_config(wishes(folder, tmp_path / 'pair.txt'), BASES)
+        make_config(pair_options(folder, tmp_path / 'pair.txt'), RUNTIME)
 
 
 def test_the_pair_of_a_config_is_no_network(folder: Path, tmp_path: Path) -> None:
     pair = str(ROOT / 'configs' / 'kdlayer' / 'resnet34_resnet18_in1k.py')
     with pytest.raises(ConfigError, match='not a distillation of two'):
-        make_config(wishes(folder, tmp_path / 'pair.py', teacher=pair), BASES)
+        make_config(pair_options(folder, tmp_path / 'pair.py', teacher=pair), RUNTIME)
 
 
 def test_command_lists_candidates(
@@ -224,20 +250,20 @@ def test_command_lists_candidates(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_command_offers_every_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_offers_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         sys, 'argv', ['make_config.py', 'a', 'b', '--data', 'c', '--out', 'd', '--lr', '0.5']
     )
     options = runpy.run_path(str(ROOT / 'tools' / 'make_config.py'))['parse_args']()
     assert isinstance(options, argparse.Namespace)
     del options.debug
-    assert Wishes(**vars(options)) == Wishes('a', 'b', 'c', 'd', rate=0.5)
-    assert set(vars(options)) == set(Wishes.__dataclass_fields__)
+    assert PairOptions(**vars(options)) == PairOptions('a', 'b', 'c', 'd', rate=0.5)
+    assert set(vars(options)) == set(PairOptions.__dataclass_fields__)
 
 
 class TestDataFolder:
     def test_counts(self, folder: Path) -> None:
-        data = look_at(os.path.relpath(folder))
+        data = read_data_folder(os.path.relpath(folder))
         assert data.root == str(folder)
         assert data.classes == ['class_0', 'class_1', 'class_2']
         assert (data.images, data.fewest, data.val, data.test) == (24, 8, 'val', 'val')
@@ -246,7 +272,7 @@ class TestDataFolder:
         root = tmp_path / 'data'
         shutil.copytree(folder, root)
         shutil.copytree(folder / 'val', root / 'test')
-        data = look_at(str(root))
+        data = read_data_folder(str(root))
         assert (data.val, data.test, len(data.classes)) == ('val', 'test', 3)
 
     def test_classes_that_differ_would_shift_the_labels(self, folder: Path, tmp_path: Path) -> None:
@@ -254,14 +280,14 @@ class TestDataFolder:
         shutil.copytree(folder, root)
         shutil.rmtree(root / 'val' / 'class_1')
         with pytest.raises(DataError, match='class_1'):
-            look_at(str(root))
+            read_data_folder(str(root))
 
     def test_hidden_folder_is_a_class_for_mmpretrain(self, folder: Path, tmp_path: Path) -> None:
         root = tmp_path / 'data'
         shutil.copytree(folder, root)
         (root / 'train' / '.cache').mkdir()
         with pytest.raises(DataError, match=r"differ in \['.cache'\]"):
-            look_at(str(root))
+            read_data_folder(str(root))
 
     def test_class_without_images(self, folder: Path, tmp_path: Path) -> None:
         root = tmp_path / 'data'
@@ -269,7 +295,7 @@ class TestDataFolder:
         for split in ('train', 'val'):
             (root / split / 'class_3').mkdir()
         with pytest.raises(DataError, match="'class_3'"):
-            look_at(str(root))
+            read_data_folder(str(root))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +303,7 @@ class TestDataFolder:
     [(50000 * 64, 4096), (65536, 4096), (65535, 2048), (100, 4), (96, 4), (40, 2), (3, 2)],
 )
 def test_number_of_centroids(positions: int, expected: int) -> None:
-    assert centroids(positions) == expected
+    assert num_centroids(positions) == expected
 
 
 @pytest.mark.parametrize(
@@ -285,7 +311,7 @@ def test_number_of_centroids(positions: int, expected: int) -> None:
     [(1000, 512, 60), (100, 64, 60), (10, 64, 8), (3, 64, 2), (2, 64, 1), (1000, 32, 32)],
 )
 def test_number_of_components(classes: int, channels: int, expected: int) -> None:
-    assert components(classes, channels) == expected
+    assert num_components(classes, channels) == expected
 
 
 @pytest.mark.parametrize(
@@ -307,24 +333,26 @@ def test_schedule(arguments: tuple, rate: float, epochs: int, milestones: list) 
 
 
 def test_classes_are_set_wherever_they_are_stated() -> None:
-    model = with_classes(load_source('vgg11bn_8xb32_in1k', 'teacher').model, 3)
+    model = load_network('vgg11bn_8xb32_in1k', 'teacher', 3).model
     assert model['backbone']['num_classes'] == 3
     assert model['head']['topk'] == (1,)
     model = dict(
         backbone=dict(num_classes=-1), head=dict(num_classes=9, losses=[dict(num_classes=9)])
     )
-    assert with_classes(model, 7) == dict(
+    assert adapt(model, 7) == dict(
         backbone=dict(num_classes=-1), head=dict(num_classes=7, losses=[dict(num_classes=7)])
     )
 
 
-def test_sources() -> None:
-    by_name = load_source('resnet18_8xb32_in1k', 'teacher')
-    by_path = load_source('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'teacher')
+def test_networks() -> None:
+    by_name = load_network('resnet18_8xb32_in1k', 'teacher', 1000)
+    by_path = load_network('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'teacher', 1000)
     assert by_name.model == by_path.model
     assert by_name.weights.startswith('https://')
-    assert by_name.num_classes == 1000
+    assert by_path.weights is None
     assert by_name.image_size == 224
+    # weights for other classes are of no use
+    assert load_network('resnet18_8xb32_in1k', 'teacher', 3).weights is None
     # VGG's classifier, and so its classes, are in the backbone
-    assert load_source('vgg11bn_8xb32_in1k', 'teacher').num_classes == 1000
-    assert load_source(RESNET, 'teacher').image_size == 32
+    assert load_network('vgg11bn_8xb32_in1k', 'teacher', 1000).weights is not None
+    assert load_network(RESNET, 'teacher', 10).image_size == 32

@@ -6,12 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from mmkdlayer.configuring.pairing import build, choose_places
-from mmkdlayer.configuring.places import Place, find_inter, find_penult, named_place
-from mmkdlayer.configuring.probing import probe
-from mmkdlayer.configuring.sources import load_source, with_classes
+from mmkdlayer.configuring.networks import build_network, load_network
+from mmkdlayer.configuring.places import (
+    Place,
+    choose_places,
+    find_inter,
+    find_penult,
+    named_place,
+)
+from mmkdlayer.configuring.probing import Trace, probe
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models import KDLayerConnector, attach_kd_layers
+from mmkdlayer.models import attach_kd_layers
 
 # model, image side, inter: module, (C, H, W); penult: module, (C, H, W)
 FAMILIES = [
@@ -63,7 +68,11 @@ BOTH = dict(inter=None, penult=None)
 
 
 def network(name: str) -> nn.Module:
-    return build(with_classes(load_source(name, 'student').model, 10), 'student')
+    return build_network(load_network(name, 'student', 10).model, 'student')
+
+
+def trace_of(model: nn.Module, side: int, role: str = 'student', name: str = 'net') -> Trace:
+    return probe(model, side, role, name)
 
 
 def place(name: str, shape: tuple) -> Place:
@@ -73,15 +82,17 @@ def place(name: str, shape: tuple) -> Place:
 
 
 def check(model: nn.Module, side: int, inter: Place, penult: Place) -> None:
-    assert choose_places(model, BOTH, side, 'student', 'net') == dict(inter=inter, penult=penult)
+    assert choose_places(trace_of(model, side), BOTH) == dict(inter=inter, penult=penult)
     # The layers run once each, and what they add reaches the logits.
-    layers = {
-        name: KDLayerConnector(p.shape[0], 4) for name, p in (('inter', inter), ('penult', penult))
+    places = dict(inter=inter, penult=penult)
+    kd_layers = {
+        name: dict(module=p.module, output_index=p.index, in_channels=p.shape[0], num_templates=4)
+        for name, p in places.items()
     }
-    attach_kd_layers(model, layers, dict(inter=inter.kd_layer, penult=penult.kd_layer))
+    attach_kd_layers(model, kd_layers)
     model.train()
     model(torch.randn(2, 3, side, side), mode='tensor').square().sum().backward()
-    for layer in layers.values():
+    for layer in model.kd_layers.values():
         assert layer.semantics.scale.grad.abs() > 0
 
 
@@ -102,13 +113,18 @@ def test_own_networks(row: tuple) -> None:
         neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=3, in_channels=penult_shape[0]),
     )
-    check(build(model, 'student'), side, place(inter, inter_shape), place(penult, penult_shape))
+    check(
+        build_network(model, 'student'),
+        side,
+        place(inter, inter_shape),
+        place(penult, penult_shape),
+    )
 
 
 def test_penult_is_the_map_that_is_pooled_after_its_activation() -> None:
     model = network('mobilenet-v3-small-050_3rdparty_in1k').eval()
     seen = {}
-    penult = find_penult(probe(model, 64, 'student'))
+    penult = find_penult(trace_of(model, 64))
     module = model.get_submodule(penult.module)
     module.register_forward_hook(lambda m, a, out: seen.update(out=out))
     model.neck.register_forward_pre_hook(lambda m, a: seen.update(pooled=a[0][-1]))
@@ -119,7 +135,7 @@ def test_penult_is_the_map_that_is_pooled_after_its_activation() -> None:
 
 def message(name: str, names: dict, side: int = 64) -> str:
     with pytest.raises(ConfigError) as error:
-        choose_places(network(name), names, side, 'teacher', name)
+        choose_places(trace_of(network(name), side, 'teacher', name), names)
     return str(error.value)
 
 
@@ -134,7 +150,7 @@ def test_transformer_lists_its_modules(name: str) -> None:
 
 def test_swin_has_a_last_map_but_no_maps_inside() -> None:
     model = network('swin-tiny_16xb64_in1k')
-    places = choose_places(model, dict(penult=None), 224, 'student', 'swin')
+    places = choose_places(trace_of(model, 224), dict(penult=None))
     assert places == dict(penult=Place('backbone', 0, (768, 7, 7)))
     text = message('swin-tiny_16xb64_in1k', BOTH, 224)
     assert 'can not tell "inter"' in text
@@ -173,23 +189,21 @@ def test_image_size_that_the_network_does_not_take() -> None:
 class TestNamedPlaces:
     @pytest.fixture(scope='class')
     def trace(self):
-        return probe(network('resnet18_8xb32_in1k'), 64, 'student')
+        return trace_of(network('resnet18_8xb32_in1k'), 64)
 
     def test_module(self, trace) -> None:
         found = named_place(trace, 'backbone.layer3', '--inter')
         assert found == Place('backbone.layer3', None, (256, 4, 4))
-        assert found.kd_layer == 'backbone.layer3'
 
     def test_one_output_of_several(self, trace) -> None:
         found = named_place(trace, 'backbone:0', '--penult')
-        assert found.kd_layer == dict(module='backbone', output_index=0)
-        assert found.shape == (512, 2, 2)
+        assert found == Place('backbone', 0, (512, 2, 2))
 
     @pytest.mark.parametrize(
         ('name', 'words'),
         [
             ('backbone.layer4.7', ('is not there', 'backbone.layer4.0')),
-            ('backbone.layer4.0.relu', ('runs 2 times',)),
+            ('backbone.layer4.0.relu', ('once in a forward pass', 'runs 2 times')),
             ('backbone', (':0 (1, 512, 2, 2)', 'MODULE:INDEX')),
             ('backbone:1', (':0 (1, 512, 2, 2)',)),
             ('backbone:x', ('MODULE:INDEX',)),
@@ -229,7 +243,7 @@ class Block(nn.Module):
 
 
 def test_map_that_is_overwritten_in_place() -> None:
-    trace = probe(Overwriting(), 8, 'student')
+    trace = trace_of(Overwriting(), 8)
     with pytest.raises(ConfigError, match='backbone.1 is overwritten in place'):
         find_inter(trace)
     assert find_penult(trace).shape == (4, 4, 4)
@@ -240,7 +254,7 @@ def test_probing_leaves_the_network_as_it_was() -> None:
     model.backbone.layer1.eval()
     modes = [module.training for module in model.modules()]
     state = {key: value.clone() for key, value in model.state_dict().items()}
-    probe(model, 32, 'student')
+    trace_of(model, 32)
     assert [module.training for module in model.modules()] == modes
     assert all(not module._forward_hooks for module in model.modules())
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())

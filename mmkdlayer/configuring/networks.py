@@ -1,0 +1,149 @@
+"""Where a network comes from: a model name of mmpretrain, a config of a host library, a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmpretrain import list_models
+from mmpretrain.apis.model import ModelHub
+from torch import nn
+
+from mmkdlayer.deploy.student_config import CLASSIFIERS
+from mmkdlayer.errors import ConfigError, KDLayerError
+from mmkdlayer.pipelines import find_pipeline
+from mmkdlayer.registry import MODELS
+
+IMAGENET_NORMALISATION = dict(
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
+)
+
+
+@dataclass
+class Network:
+    """A classifier for the classes of the data, and what its own config says."""
+
+    name: str  #: what the user calls it
+    model: dict[str, Any]  #: config, without weights, preprocessor and training-only parts
+    normalisation: dict[str, Any]  #: mean, std and to_rgb of the images that it expects
+    image_size: int  #: side of the images that it expects, in pixels
+    weights: str | None  #: published weights, where they are for as many classes
+    optimizer: str | None  #: type of the optimiser of its own recipe
+    imports: list[str]  #: modules that its config imports
+
+
+def load_network(spec: str, role: str, num_classes: int) -> Network:
+    """Find and read the config of a network, and set its number of classes.
+
+    Args:
+        spec: A model name as in ``mmpretrain.list_models()``, ``mmpretrain::folder/config.py``, or a
+            file.
+        role: ``teacher`` or ``student``, for messages.
+        num_classes: C of the data.
+
+    Raises:
+        ConfigError: There is no such model or file, or it is no classifier.
+    """
+    cfg, weights = _read(spec, role)
+    model = cfg.to_dict().get('model')
+    kind = model.get('type') if isinstance(model, dict) else None
+    if str(kind).rsplit('.', 1)[-1] not in CLASSIFIERS or 'backbone' not in model:
+        raise ConfigError(
+            f'The {role} {spec}: expected the config of an ImageClassifier with a backbone, but found '
+            f'{"no model" if model is None else f"type {kind!r}"}. Name a classifier of its own, not '
+            'a distillation of two.'
+        )
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    normalisation = {
+        key: preprocessor.get(key, default) for key, default in IMAGENET_NORMALISATION.items()
+    }
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    pipeline = find_pipeline(dataset)
+    if pipeline and not any('LoadImage' in str(step.get('type')) for step in pipeline):
+        # Data sets such as CIFAR give RGB arrays, which to_rgb=False leaves as they are; the image
+        # files of the new config are read as BGR.
+        normalisation['to_rgb'] = True
+    optimizer = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    counts = [(model.get(part) or {}).get('num_classes') for part in ('head', 'backbone')]
+    for key in ('train_cfg', 'data_preprocessor', 'pretrained'):
+        model.pop(key, None)
+    return Network(
+        name=spec,
+        model=adapt(model, num_classes),
+        normalisation=normalisation,
+        image_size=_image_size(dataset, pipeline or []),
+        weights=weights if num_classes in counts else None,
+        optimizer=None if optimizer is None else str(optimizer).rsplit('.', 1)[-1],
+        imports=list((cfg.get('custom_imports') or {}).get('imports') or []),
+    )
+
+
+def _read(spec: str, role: str) -> tuple[Config, str | None]:
+    """The config, and where the published weights are."""
+    near = get_close_matches(spec.lower(), list_models(), n=5, cutoff=0.4)
+    what = (
+        f'The {role} {spec}: expected a model name of mmpretrain, a config such as '
+        '"mmpretrain::resnet/resnet18_8xb32_in1k.py" or a config file, but reading it failed'
+    )
+    advice = (
+        f' Near matches: {", ".join(near) or "none"} (mmpretrain.list_models() gives all names).'
+    )
+    with as_config_error(what, advice):
+        if '::' in spec:
+            return get_config(spec), None
+        if spec.endswith(('.py', '.yml', '.yaml', '.json')):
+            return Config.fromfile(spec), None
+        found = ModelHub.get(spec)
+        return found.config, found.weights
+
+
+def _image_size(dataset: dict, pipeline: list[dict]) -> int:
+    """Side of the test images: the last crop or resize, else 32 for CIFAR and 224 for the rest."""
+    for transform in reversed(pipeline):
+        size = transform.get('crop_size', transform.get('scale'))
+        if isinstance(size, (tuple, list)) and size:
+            size = max(size)
+        if isinstance(size, int) and size > 0:
+            return size
+    return 32 if 'CIFAR' in str(dataset.get('type')) else 224
+
+
+def adapt(model: Any, num_classes: int) -> Any:
+    """A copy without weights to load, in which every count of classes (head, loss, backbone) is new."""
+    if isinstance(model, (list, tuple)):
+        return type(model)(adapt(item, num_classes) for item in model)
+    if not isinstance(model, dict):
+        return model
+    changed = {}
+    for key, value in model.items():
+        if key == 'init_cfg' and 'Pretrained' in str(value):
+            continue
+        if key == 'num_classes' and isinstance(value, int) and value > 0:
+            value = num_classes
+        elif key == 'topk' and num_classes <= 5:
+            value = (1,)
+        changed[key] = adapt(value, num_classes)
+    return changed
+
+
+def build_network(model: dict[str, Any], role: str) -> nn.Module:
+    """Build a network without weights; raises a ConfigError where that fails."""
+    with as_config_error(f'The {role}: building it failed'):
+        return MODELS.build({'_scope_': 'mmpretrain', **model})
+
+
+@contextmanager
+def as_config_error(what: str, advice: str = '') -> Iterator[None]:
+    """Raise a ConfigError that says what failed, and what helps, in the place of a library's error."""
+    try:
+        yield
+    except KDLayerError:
+        raise
+    except Exception as error:
+        text = ' '.join(str(error).split())[:300]
+        raise ConfigError(f'{what} ({type(error).__name__}: {text}).{advice}') from error

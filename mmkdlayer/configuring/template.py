@@ -1,0 +1,141 @@
+"""The text of a pair's config, and of its teacher's."""
+
+from __future__ import annotations
+
+import os
+import runpy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yapf.yapflib.yapf_api import FormatCode
+
+from mmkdlayer.models.kd_layer_options import standalone_kd_layers
+
+from .recipes import SMALL, schedule_config
+
+if TYPE_CHECKING:
+    from .making import Pair
+
+
+def config_text(pair: Pair, runtime: Path) -> str:
+    """The config as Python text, which yapf lays out.
+
+    Args:
+        pair: What to write.
+        runtime: The repository's config of hooks and seed, which a config inside the repository
+            inherits and one elsewhere copies.
+    """
+    options, data, size = pair.options, pair.data, pair.image_size
+    teacher, student = pair.teacher, pair.student
+    schedule = schedule_config(
+        size,
+        options.batch_size,
+        options.epochs,
+        options.rate,
+        str(student.model['backbone'].get('type')),
+    )
+    batch_size = schedule['auto_scale_lr']['base_batch_size']
+    own = student.optimizer if student.optimizer != 'SGD' else None
+    advice = f" The student's own recipe is of {own}, which may suit it better." if own else ''
+    if size <= SMALL:
+        train = f"""dict(type='Resize', scale=({size}, {size})),
+            dict(type='RandomCrop', crop_size={size}, padding={size // 8})"""
+        test = f"dict(type='Resize', scale=({size}, {size}))"
+    else:
+        train = f"dict(type='RandomResizedCrop', scale={size}, backend='pillow')"
+        test = f"""dict(type='ResizeEdge', scale={size * 8 / 7:.0f}, edge='short', backend='pillow'),
+            dict(type='CenterCrop', crop_size={size})"""
+    kd_layers = standalone_kd_layers(pair.kd_layers)
+    found = '\n# '.join(
+        f'{layer}: {places}; {kd_layers[layer]["num_templates"]} templates'
+        for layer, places in pair.places.items()
+    )
+    text = f"""\
+# letKD-{len(pair.kd_layers)}: {teacher.name} teaches {student.name},
+# {len(data.classes)} classes, {data.images} training images of {size}x{size} pixels.
+# Made by tools/make_config.py.
+#
+# {found}
+
+# What the plugin needs.
+{assignments(_plugin(pair, runtime))}
+
+model = dict(
+    type='mmrazor.SingleTeacherDistill',
+    architecture={_python({'_scope_': 'mmpretrain', **student.model})},
+    teacher={_python({'_scope_': 'mmpretrain', **teacher.model})},
+    # Weights of the teacher, trained on these classes: an untrained one has nothing to teach.
+    teacher_ckpt={pair.checkpoint!r},
+    distiller=dict(type='mmkdlayer.KDLayerDistiller', kd_layers={_python(pair.kd_layers)}))
+
+# The images, normalised as the teacher expects it.
+data_preprocessor = dict(
+    type='mmpretrain.ClsDataPreprocessor',
+    num_classes={len(data.classes)}, {_arguments(teacher.normalisation)})
+train_dataloader = dict(
+    batch_size={batch_size}, num_workers=4, persistent_workers=True,
+    dataset=dict(
+        type='CustomDataset', data_root={data.root!r}, data_prefix='train',
+        pipeline=[dict(type='LoadImageFromFile'), {train},
+            dict(type='RandomFlip', prob=0.5, direction='horizontal'), dict(type='PackInputs')]),
+    sampler=dict(type='DefaultSampler', shuffle=True))
+val_dataloader = dict(
+    batch_size={batch_size}, num_workers=4, persistent_workers=True,
+    dataset=dict(
+        type='CustomDataset', data_root={data.root!r}, data_prefix={data.val!r},
+        pipeline=[dict(type='LoadImageFromFile'), {test}, dict(type='PackInputs')]),
+    sampler=dict(type='DefaultSampler', shuffle=False))
+val_evaluator = dict(type='Accuracy', topk={(1, 5) if len(data.classes) > 5 else (1,)})
+test_dataloader = dict(
+    val_dataloader, dataset=dict(val_dataloader['dataset'], data_prefix={data.test!r}))
+test_evaluator = val_evaluator
+
+# The published schedule, with the learning rate for {batch_size} images a step; for several processes
+# add --auto-scale-lr.{advice}
+{assignments(schedule)}
+"""
+    style = dict(based_on_style='facebook', column_limit=100)
+    return FormatCode(text, style_config=style)[0]
+
+
+def _plugin(pair: Pair, runtime: Path) -> dict[str, Any]:
+    out, runtime = Path(pair.options.out).resolve(), runtime.resolve()
+    if runtime.parents[2] in out.parents:
+        values: dict[str, Any] = dict(_base_=Path(os.path.relpath(runtime, out.parent)).as_posix())
+    else:
+        content = runpy.run_path(str(runtime))
+        values = {key: value for key, value in content.items() if not key.startswith('__')}
+    imports = list(dict.fromkeys(['mmkdlayer', *pair.student.imports, *pair.teacher.imports]))
+    return dict(values, custom_imports=dict(imports=imports, allow_failed_imports=False))
+
+
+def assignments(values: dict[str, Any]) -> str:
+    """A line ``key = value`` for each value, as Python text."""
+    return '\n'.join(f'{key} = {_python(value)}' for key, value in values.items())
+
+
+def _python(value: Any) -> str:
+    if isinstance(value, dict) and all(str(key).isidentifier() for key in value):
+        return f'dict({_arguments(value)})'
+    if isinstance(value, dict):
+        return f'{{{", ".join(f"{key!r}: {_python(item)}" for key, item in value.items())}}}'
+    if isinstance(value, (list, tuple)):
+        items = ''.join(f'{_python(item)}, ' for item in value)
+        return f'[{items[:-2]}]' if isinstance(value, list) else f'({items})'
+    return repr(value)
+
+
+def _arguments(values: dict[str, Any]) -> str:
+    return ', '.join(f'{key}={_python(value)}' for key, value in values.items())
+
+
+def teacher_text(pair: Pair) -> str:
+    """A config that trains the teacher on the same data with the same schedule."""
+    out, config = os.path.abspath(pair.options.teacher_out or ''), Path(pair.options.out)
+    base = os.path.relpath(config.absolute(), os.path.dirname(out))
+    return (
+        f'# The teacher of {config.name}, {pair.teacher.name}: a plain mmpretrain training.\n'
+        f"_base_ = '{Path(base).as_posix()}'\n\n"
+        'custom_hooks = []\n'
+        'model = dict(_delete_=True, **_base_.model.teacher)\n'
+    )
