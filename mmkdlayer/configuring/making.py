@@ -136,9 +136,7 @@ def _kd_layer(
                 f'--num-centroids {centroids}: the training images have only {positions} positions. '
                 'Choose fewer.'
             )
-        decision: dict[str, Any] = dict(
-            type='mmkdlayer.CentroidDecision', num_centroids=centroids, temperature=1.0
-        )
+        decision: dict[str, Any] = dict(type='mmkdlayer.CentroidDecision', num_centroids=centroids)
     else:
         if data.fewest * height * width < options.num_subclasses:
             raise DataError(

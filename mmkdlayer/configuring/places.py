@@ -1,4 +1,7 @@
-"""Chooses where KD layers go, and where a teacher is read: "inter" and "penult" (letKD, section 4)."""
+"""Chooses where KD layers go, and where a teacher is read: "inter" and "penult".
+
+See docs/method.md, section 4.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +143,9 @@ def _last_map(trace: Trace) -> tuple[Tensor, list[Call]]:
     """The last feature map, before poolings of any kind, and all calls that give it."""
     last: Tensor | None = None
     for call in trace.once.values():
-        if _maps(call) and call.name.split('.')[0] in (ROOT, 'neck'):
+        if call.name.split('.')[0] not in (ROOT, 'neck'):
+            continue
+        if _maps(call):
             last = _maps(call)[-1]
         elif isinstance(call.module, nn.Conv2d) and max(call.module.kernel_size) > 1:
             raise ConfigError(

@@ -124,7 +124,7 @@ def test_what_is_in_a_config(folder: Path, tmp_path: Path) -> None:
                 module='backbone.layer4',
                 in_channels=512,
                 teacher='backbone.layer4',
-                decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=16, temperature=1.0),
+                decision=dict(type='mmkdlayer.CentroidDecision', num_centroids=16),
             ),
         ),
     )
@@ -148,7 +148,9 @@ def test_what_is_in_a_config(folder: Path, tmp_path: Path) -> None:
 
 
 def test_overrides(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / 'pair.py'
+    out, root = tmp_path / 'pair.py', tmp_path / 'data'
+    shutil.copytree(folder, root)
+    shutil.copytree(folder / 'val', root / 'test')
     options = dict(
         inter='backbone.layer3.1',
         teacher_inter='backbone.layer2',
@@ -157,8 +159,10 @@ def test_overrides(folder: Path, tmp_path: Path) -> None:
         num_centroids=5,
         rate=0.5,
     )
-    make_config(pair_options(folder, out, **options), RUNTIME)
+    make_config(pair_options(root, out, **options), RUNTIME)
     cfg = Config.fromfile(out)
+    assert cfg.val_dataloader.dataset.data_prefix == 'val'
+    assert cfg.test_dataloader.dataset.data_prefix == 'test'
     inter, penult = cfg.model.distiller.kd_layers.values()
     assert (inter.module, inter.in_channels) == ('backbone.layer3.1', 256)
     assert (inter.teacher, penult.teacher) == ('backbone.layer2', 'backbone')

@@ -13,8 +13,7 @@ VALUES = dict(
     long=dict(
         names=[f'a rather long name, number {number}' for number in range(6)],
         pairs=tuple((number, str(number)) for number in range(40)),
-        keys={'not a name': 1, 'lambda': 3, 'x' * 80: dict(y=2)},
-        reserved={'lambda': 2, 5: 6},
+        keys={'not a name': 1, 'x' * 80: dict(y=2)},
     ),
 )
 
