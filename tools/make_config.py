@@ -7,15 +7,12 @@ Finds out where the KD layers go and where the teacher is read; where it can't t
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from mmengine.registry import init_default_scope
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.configuring import PairOptions, make_config
 from mmkdlayer.engine import cli
-
-RUNTIME = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'runtime.py'
 
 
 def positive(text: str) -> int:
@@ -76,7 +73,7 @@ def main() -> None:
     with cli.errors_for_people(given.pop('debug')):
         init_default_scope('mmpretrain')
         options = PairOptions(**given)
-        pair = make_config(options, RUNTIME)
+        pair = make_config(options)
         for layer, places in pair.places.items():
             print(f'{layer}: {places}')
         print(f'\nWrote {options.out}.')

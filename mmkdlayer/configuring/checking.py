@@ -52,4 +52,3 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
             feature = distiller.get_record(**layer.feature)
             scores = distiller.get_record(**layer.scores)
             check_shapes(layer, tuple(feature.shape[1:]), tuple(scores.shape[1:]))
-        distiller.release_records()

@@ -46,8 +46,8 @@ def read_data_folder(root: str) -> DataFolder:
             raise DataError(
                 f'--data {root}: train/ and {split}/ must have the same class folders, because labels '
                 'are their positions in sorted order, but they differ in '
-                f'{sorted(set(classes) ^ set(names[split]))[:5]}. Make the missing folders, or take '
-                'away what is no class.'
+                f'{sorted(set(classes) ^ set(names[split]))[:5]}. Make the missing folders, or remove '
+                'what is not a class.'
             )
     try:
         data = CustomDataset(data_root=str(folder), data_prefix='train', serialize_data=False)

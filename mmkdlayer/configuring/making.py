@@ -1,4 +1,4 @@
-"""The whole way from two names and a folder to a config that trains."""
+"""From two names and a folder to a config that trains."""
 
 from __future__ import annotations
 
@@ -59,13 +59,8 @@ class Pair:
     kd_layers: dict[str, dict[str, Any]]  #: as in the config
 
 
-def make_config(options: PairOptions, runtime: Path) -> Pair:
+def make_config(options: PairOptions) -> Pair:
     """Probe a pair, write its config (and the teacher's) and check that it runs.
-
-    Args:
-        options: What the user asked for.
-        runtime: The repository's ``configs/_base_/runtime.py``, with the hooks and the seed. A config
-            inside the repository inherits it, one elsewhere copies it.
 
     Returns:
         What was found out.
@@ -80,12 +75,12 @@ def make_config(options: PairOptions, runtime: Path) -> Pair:
         raise ConfigError(f'--out and --teacher-out are the same file, {options.out}. Name two.')
     for out in outputs:
         if Path(out).exists() and not options.force:
-            raise ConfigError(f'{out} is there already. Choose another name, or add --force.')
+            raise ConfigError(f'{out} already exists. Choose another name, or add --force.')
         if Path(out).suffix != '.py':
             raise ConfigError(f'{out}: a config needs a name that ends in .py.')
     pair = plan(options)
     with replacing(options.out) as trial:  # a config that does not run never appears
-        trial.write_text(config_text(pair, runtime), encoding='utf-8')
+        trial.write_text(config_text(pair), encoding='utf-8')
         try:
             check_config(trial, pair.image_size)
         except ConfigError as error:

@@ -45,7 +45,7 @@ def choose_places(trace: Trace, names: Mapping[str, str | None]) -> dict[str, Pl
         names: For each layer the user's ``MODULE`` or ``MODULE:INDEX``, or None to find it.
 
     Raises:
-        ConfigError: A place can't be told; the message lists candidates with their shapes.
+        ConfigError: A place is not found; the message lists candidates with their shapes.
     """
     prefix = '--teacher-' if trace.role == 'teacher' else '--'
     places: dict[str, Place] = {}
@@ -57,10 +57,10 @@ def choose_places(trace: Trace, names: Mapping[str, str | None]) -> dict[str, Pl
             else:
                 places[layer] = find_inter(trace) if layer == 'inter' else find_penult(trace)
         except UnclearPlaceError as error:
-            problems.append(f'"{layer}" ({error}): name it with {prefix}{layer} MODULE')
+            problems.append(f'cannot find "{layer}" ({error}): name it with {prefix}{layer} MODULE')
     if not problems and len({place.module for place in places.values()}) < len(places):
         problems = [
-            f'"inter" and "penult" apart (both are {places["penult"].module}): name one with '
+            f'cannot tell "inter" and "penult" apart (both are {places["penult"].module}): name one with '
             f'{prefix}inter MODULE or {prefix}penult MODULE'
         ]
     if not problems:
@@ -68,9 +68,9 @@ def choose_places(trace: Trace, names: Mapping[str, str | None]) -> dict[str, Pl
     if 'inter' in names and 'penult' in places:
         problems[-1] += ', or leave "inter" out with --letkd1'
     raise ConfigError(
-        f'{trace.title}: can not tell {" and ".join(problems)}. KD layers need feature maps '
+        f'{trace.title}: {", and ".join(problems)}. KD layers need feature maps '
         '(N, C, H, W) of a module that runs once; MODULE:INDEX is one output of several. With an '
-        f'image of {trace.size} these modules give:\n{candidates(trace)}'
+        f'image of {trace.size} these modules output:\n{candidates(trace)}'
     )
 
 
@@ -80,8 +80,8 @@ def find_inter(trace: Trace) -> Place:
     Blocks are the most frequent kind of composite module outside all others.
 
     Raises:
-        UnclearPlaceError: No kind of block is repeated, the blocks give no maps, or their sizes tell
-            no stages apart.
+        UnclearPlaceError: No kind of block is repeated, the blocks output no maps, or their
+            sizes do not tell the stages apart.
     """
     found = [step for step in _flat(trace.steps) if step.steps]
     kinds = Counter(type(call.module) for call in found).most_common(1)
@@ -89,7 +89,7 @@ def find_inter(trace: Trace) -> Place:
         raise UnclearPlaceError('it has no repeated blocks')
     blocks = [call for call in found if type(call.module) is kinds[0][0]]
     if any(None not in call.outputs or call.outputs[None].dim() != 4 for call in blocks):
-        raise UnclearPlaceError('its blocks do not give feature maps (N, C, H, W)')
+        raise UnclearPlaceError('its blocks do not output feature maps (N, C, H, W)')
     sizes = [call.outputs[None].shape[2:] for call in blocks]
     start = len(blocks) - 1
     while start > 0 and sizes[start - 1] == sizes[-1]:
@@ -120,27 +120,27 @@ def find_penult(trace: Trace) -> Place:
     """The last feature map before pooling: the outermost module whose output is exactly that map.
 
     Raises:
-        UnclearPlaceError: There is no such map, or no module gives it.
+        UnclearPlaceError: There is no such map, or no module outputs it.
         ConfigError: It has a single position.
     """
-    last, givers = _last_map(trace)
+    last, sources = _last_map(trace)
     found = [
         (index is not None, call.name.count('.'), call.order, index)
-        for call in givers
+        for call in sources
         for index, tensor in call.outputs.items()
         if tensor is last and not call.overwritten(index)
     ]
     if not found:
-        raise UnclearPlaceError('no module that runs once gives its last feature map')
-    end = givers[-1].order
+        raise UnclearPlaceError('no module that runs once outputs its last feature map')
+    end = sources[-1].order
     if any(step.order > end for step in _flat(trace.steps) if step.steps):
         raise UnclearPlaceError('its blocks do not end in a feature map (N, C, H, W)')
     *_, order, index = min(found, key=lambda item: item[:3])
-    return _place(next(call for call in givers if call.order == order), index)
+    return _place(next(call for call in sources if call.order == order), index)
 
 
 def _last_map(trace: Trace) -> tuple[Tensor, list[Call]]:
-    """The last feature map, before poolings of any kind, and all calls that give it."""
+    """The last feature map, before poolings of any kind, and all calls that output it."""
     last: Tensor | None = None
     for call in trace.once.values():
         if call.name.split('.')[0] not in (ROOT, 'neck'):
@@ -153,12 +153,12 @@ def _last_map(trace: Trace) -> tuple[Tensor, list[Call]]:
                 'no regions to compare. Choose a larger --image-size, or a network for small images.'
             )
     if last is None:
-        raise UnclearPlaceError('none of its modules gives a feature map (N, C, H, W)')
+        raise UnclearPlaceError('none of its modules outputs a feature map (N, C, H, W)')
     while True:
-        givers = [c for c in trace.once.values() if any(t is last for t in c.outputs.values())]
-        pools = [call for call in givers if isinstance(call.module, POOLING)]
+        sources = [c for c in trace.once.values() if any(t is last for t in c.outputs.values())]
+        pools = [call for call in sources if isinstance(call.module, POOLING)]
         if not pools:
-            return last, givers
+            return last, sources
         last = pools[0].inputs[0]
 
 
@@ -166,7 +166,7 @@ def named_place(trace: Trace, name: str, option: str) -> Place:
     """The place that the user named: ``module``, or ``module:index`` for one output of several.
 
     Raises:
-        ConfigError: It did not run exactly once, or gives no feature map.
+        ConfigError: It did not run exactly once, or outputs no feature map.
     """
     module, _, number = name.partition(':')
     call = trace.once.get(module)
@@ -183,7 +183,7 @@ def named_place(trace: Trace, name: str, option: str) -> Place:
     if index not in call.outputs or not _is_map(call.outputs[index]):
         raise ConfigError(
             f'{option} {name}: expected a feature map (N, C, H, W) of more than one position, but it '
-            f'gives {_describe(call)}. Name another module, or one of several outputs as MODULE:INDEX.'
+            f'outputs {_describe(call)}. Name another module, or one of several outputs as MODULE:INDEX.'
         )
     return _place(call, index)
 

@@ -48,7 +48,7 @@ def schedule_config(
     return dict(
         optim_wrapper=dict(optimizer=sgd),
         param_scheduler=dict(type='MultiStepLR', by_epoch=True, milestones=steps, gamma=0.1),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1),
+        train_cfg=dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=epochs, val_interval=1),
         val_cfg=dict(),
         test_cfg=dict(),
         auto_scale_lr=dict(base_batch_size=batch_size),

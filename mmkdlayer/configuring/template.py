@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +16,8 @@ if TYPE_CHECKING:
     from .making import Pair
 
 
-def config_text(pair: Pair, runtime: Path) -> str:
-    """The config as Python text, which yapf lays out.
-
-    Args:
-        pair: What to write.
-        runtime: The repository's config of hooks and seed, which a config inside the repository
-            inherits and one elsewhere copies.
-    """
+def config_text(pair: Pair) -> str:
+    """The config as Python text, which yapf lays out; it stands on its own, wherever it is."""
     options, data, size = pair.options, pair.data, pair.image_size
     teacher, student = pair.teacher, pair.student
     schedule = schedule_config(
@@ -50,15 +43,25 @@ def config_text(pair: Pair, runtime: Path) -> str:
         f'{layer}: {places}; {kd_layers[layer]["num_templates"]} templates'
         for layer, places in pair.places.items()
     )
+    imports = list(dict.fromkeys(['mmkdlayer', *student.imports, *teacher.imports]))
     text = f"""\
 # letKD-{len(pair.kd_layers)}: {teacher.name} teaches {student.name},
 # {len(data.classes)} classes, {data.images} training images of {size}x{size} pixels.
-# Made by tools/make_config.py.
+# Written by tools/make_config.py.
 #
 # {found}
 
-# What the plugin needs.
-{assignments(_plugin(pair, runtime))}
+_base_ = 'mmpretrain::_base_/default_runtime.py'
+custom_imports = dict(imports={imports}, allow_failed_imports=False)
+custom_hooks = [
+    dict(type='mmkdlayer.CheckWeightsHook'),  # stops on weights of another network
+    dict(type='mmkdlayer.FitDecisionsHook'),  # fits the decisions before training
+    dict(type='mmkdlayer.ReleaseRecordsHook'),  # drops what was recorded after each step
+    dict(type='mmkdlayer.KDMetricsHook', interval=100),  # logs how the templates are used
+    dict(type='mmkdlayer.PreemptionHook'),  # saves and ends on a signal
+]
+default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='auto'))
+randomness = dict(seed=0)
 
 model = dict(
     type='mmrazor.SingleTeacherDistill',
@@ -98,17 +101,6 @@ test_evaluator = val_evaluator
     return FormatCode(text, style_config=style)[0]
 
 
-def _plugin(pair: Pair, runtime: Path) -> dict[str, Any]:
-    out, runtime = Path(pair.options.out).resolve(), runtime.resolve()
-    if runtime.parents[2] in out.parents:
-        values: dict[str, Any] = dict(_base_=Path(os.path.relpath(runtime, out.parent)).as_posix())
-    else:
-        content = runpy.run_path(str(runtime))
-        values = {key: value for key, value in content.items() if not key.startswith('__')}
-    imports = list(dict.fromkeys(['mmkdlayer', *pair.student.imports, *pair.teacher.imports]))
-    return dict(values, custom_imports=dict(imports=imports, allow_failed_imports=False))
-
-
 def assignments(values: dict[str, Any]) -> str:
     """A line ``key = value`` for each value, as Python text."""
     return '\n'.join(f'{key} = {_python(value)}' for key, value in values.items())
@@ -136,6 +128,6 @@ def teacher_text(pair: Pair) -> str:
     return (
         f'# The teacher of {config.name}, {pair.teacher.name}: a plain mmpretrain training.\n'
         f"_base_ = '{Path(base).as_posix()}'\n\n"
-        'custom_hooks = []\n'
+        "custom_hooks = [dict(type='mmkdlayer.PreemptionHook')]  # none of KD layers\n"
         'model = dict(_delete_=True, **_base_.model.teacher)\n'
     )

@@ -153,8 +153,8 @@ def test_swin_has_a_last_map_but_no_maps_inside() -> None:
     places = choose_places(trace_of(model, 224), dict(penult=None))
     assert places == dict(penult=Place('backbone', 0, (768, 7, 7)))
     text = message('swin-tiny_16xb64_in1k', BOTH, 224)
-    assert 'can not tell "inter"' in text
-    assert 'can not tell "penult"' not in text
+    assert 'cannot find "inter"' in text
+    assert 'cannot find "penult"' not in text
     assert '--letkd1' in text
 
 
