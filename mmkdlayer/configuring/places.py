@@ -60,8 +60,8 @@ def choose_places(trace: Trace, names: Mapping[str, str | None]) -> dict[str, Pl
             problems.append(f'cannot find "{layer}" ({error}): name it with {prefix}{layer} MODULE')
     if not problems and len({place.module for place in places.values()}) < len(places):
         problems = [
-            f'cannot tell "inter" and "penult" apart (both are {places["penult"].module}): name one with '
-            f'{prefix}inter MODULE or {prefix}penult MODULE'
+            f'cannot tell "inter" and "penult" apart (both are {places["penult"].module}): name '
+            f'one with {prefix}inter MODULE or {prefix}penult MODULE'
         ]
     if not problems:
         return places
