@@ -14,11 +14,11 @@ from mmpretrain import list_models
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
-from mmkdlayer.deploy.student_config import CLASSIFIERS
 from mmkdlayer.errors import ConfigError, KDLayerError
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.registry import MODELS
 
+CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
 IMAGENET_NORMALISATION = dict(
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
 )
