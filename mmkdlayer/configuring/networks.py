@@ -17,6 +17,7 @@ from torch import nn
 from mmkdlayer.errors import ConfigError, KDLayerError
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.registry import MODELS
+from mmkdlayer.type_names import type_name
 
 CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
 IMAGENET_NORMALISATION = dict(
@@ -49,10 +50,11 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
     Raises:
         ConfigError: There is no such model or file, or it is no classifier.
     """
-    cfg, weights = _read(spec, role)
-    model = cfg.to_dict().get('model')
+    found, weights = _read(spec, role)
+    cfg = found.to_dict()
+    model = cfg.get('model')
     kind = model.get('type') if isinstance(model, dict) else None
-    if str(kind).rsplit('.', 1)[-1] not in CLASSIFIERS or 'backbone' not in model:
+    if type_name(kind) not in CLASSIFIERS or 'backbone' not in model:
         raise ConfigError(
             f'The {role} {spec}: expected the config of an ImageClassifier with a backbone, but found '
             f'{"no model" if model is None else f"type {kind!r}"}. Name a classifier of its own, not '
@@ -78,7 +80,7 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         normalisation=normalisation,
         image_size=_image_size(dataset, pipeline or []),
         weights=weights if num_classes in counts else None,
-        optimizer=None if optimizer is None else str(optimizer).rsplit('.', 1)[-1],
+        optimizer=type_name(optimizer) or None,
         imports=list((cfg.get('custom_imports') or {}).get('imports') or []),
     )
 

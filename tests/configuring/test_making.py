@@ -195,6 +195,21 @@ def test_refused(folder: Path, tmp_path: Path, options: dict, words: tuple) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_pure_python_config_of_a_student(folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / 'student.py'
+    source.write_text(
+        'from mmpretrain.models import (\n'
+        '    GlobalAveragePooling, ImageClassifier, LinearClsHead, ResNet_CIFAR)\n'
+        'model = dict(\n'
+        '    type=ImageClassifier, backbone=dict(type=ResNet_CIFAR, depth=18),\n'
+        '    neck=dict(type=GlobalAveragePooling),\n'
+        '    head=dict(type=LinearClsHead, num_classes=10, in_channels=512))\n'
+    )
+    out = tmp_path / 'pair.py'
+    make_config(pair_options(folder, out, student=str(source), image_size=32))
+    assert Config.fromfile(out).model.architecture.backbone.type.endswith('ResNet_CIFAR')
+
+
 def test_student_that_builds_but_does_not_train(folder: Path, tmp_path: Path) -> None:
     source = tmp_path / 'student.py'
     source.write_text(
