@@ -30,6 +30,7 @@ COMMAND = 'python .dev_scripts/catalogue.py'
 FOLDER = 'configs/kdlayer'
 README, METAFILE, MODEL_INDEX = f'{FOLDER}/README.md', f'{FOLDER}/metafile.yml', 'model-index.yml'
 BEGIN, END = f'<!-- Written by {COMMAND}: -->\n', '<!-- to here -->'
+LINK = re.compile(r'\[(letKD-[12])\]\((\S+)\.py\)')
 QUOTED = 'quoted from the paper (BMVC 2023, arXiv 2309.02843), not measured with this code'
 #: Name as in the host's metafiles, side of the images; by the last part of a config's name.
 DATASETS = {
@@ -79,11 +80,15 @@ def read_entries(page: str, folder: Path) -> list[Entry]:
         page: Text of the page.
         folder: Where the configs are.
     """
+    pair = re.compile(rf'[^_]+_[^_]+_({"|".join(DATASETS)})(_letkd1)?')
+    configs = {path.stem for path in folder.glob('*.py') if pair.fullmatch(path.stem)}
+    left_out = sorted(configs - {name for _, name in LINK.findall(page)})
+    if left_out:
+        sys.exit(f'{README}: no row of it links to {", ".join(left_out)}. Add each to a table.')
     entries = []
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip('|').split('|')]
-        # letKD-2 is the pair's main config.
-        links = re.findall(r'\[(letKD-[12])\]\((\S+)\.py\)', line)[::-1]
+        links = LINK.findall(line)[::-1]  # letKD-2 is the pair's main config
         if not line.startswith('|') or not links:
             continue
         teacher, student = cells[0].split(' → ')
@@ -105,11 +110,6 @@ def read_entries(page: str, folder: Path) -> list[Entry]:
                     cost=measure(student_model_config(config), side),
                 )
             )
-    pair = re.compile(rf'[^_]+_[^_]+_({"|".join(DATASETS)})(_letkd1)?')
-    configs = {path.stem for path in folder.glob('*.py') if pair.fullmatch(path.stem)}
-    left_out = sorted(configs - {entry.name for entry in entries})
-    if left_out:
-        sys.exit(f'{README}: no row of it links to {", ".join(left_out)}. Add each to a table.')
     return entries
 
 
