@@ -13,6 +13,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.engine import cli
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.type_names import type_name
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +48,7 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     cfg.launcher = args.launcher
     cli.set_work_dir(cfg, args.config, args.work_dir)
     if args.amp:
-        wrapper = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        wrapper = type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
         if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
             raise ConfigError(
                 f'--amp expects optim_wrapper.type OptimWrapper, but the config has {wrapper}.'

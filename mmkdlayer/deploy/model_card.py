@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions.files import DecisionFile, read_decision_file
 from mmkdlayer.pipelines import find_pipeline
+from mmkdlayer.type_names import type_name
 from mmkdlayer.version import installed_versions
 
 from .checkpoints import hash_file
@@ -52,7 +53,7 @@ def describe_network(model: Any) -> str:
         for key, value in backbone.items()
         if key in ('depth', 'arch', 'width_mult', 'widen_factor', 'base_channels', 'groups')
     ]
-    kind = str(backbone.get('type', NOT_STATED)).rsplit('.', 1)[-1]
+    kind = type_name(backbone.get('type')) or NOT_STATED
     return kind + (f' ({", ".join(settings)})' if settings else '')
 
 
@@ -68,10 +69,10 @@ def describe_data(cfg: Config, classes: Sequence[str] | None) -> list[tuple[str,
         dataset = (cfg.get(key) or {}).get('dataset') or {}
         while isinstance(dataset.get('dataset'), Mapping):  # a wrapper such as RepeatDataset
             dataset = dataset['dataset']
-        parts = [str(dataset.get('type', NOT_STATED)).rsplit('.', 1)[-1]]
+        parts = [type_name(dataset.get('type')) or NOT_STATED]
         parts += [without_folders(dataset['data_root'])] if dataset.get('data_root') else []
         parts += [f'split {dataset["split"]}'] if dataset.get('split') else []
-        steps = [str(step.get('type')).rsplit('.', 1)[-1] for step in find_pipeline(dataset) or []]
+        steps = [type_name(step.get('type')) for step in find_pipeline(dataset) or []]
         rows.append((title, ', '.join(parts) + (f': {" > ".join(steps)}' if steps else '')))
     if classes:
         names = ', '.join(map(str, classes[:5])) + (', ...' if len(classes) > 5 else '')
@@ -123,7 +124,7 @@ def kd_layer_rows(model_cfg: Mapping[str, Any]) -> list[list[Any]]:
     """Name, place, channels, templates and alpha of each KD layer of a student."""
     rows = []
     for name, layer in (model_cfg.get('kd_layers') or {}).items():
-        folded = str(layer.get('type')).endswith('FoldedKDLayer')
+        folded = type_name(layer.get('type')) == 'FoldedKDLayer'
         alpha = 'folded in' if folded else layer.get('alpha', 1.0)
         place = f'`{layer.get("module")}`'
         rows.append([name, place, layer.get('in_channels'), layer.get('num_templates'), alpha])

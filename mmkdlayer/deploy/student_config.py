@@ -10,6 +10,7 @@ from mmengine.config import Config, ConfigDict
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 from mmkdlayer.pipelines import find_pipeline
+from mmkdlayer.type_names import type_name
 
 CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
 TOP_LEVEL = (
@@ -25,7 +26,10 @@ TOP_LEVEL = (
 
 
 def _plain(value: Any) -> Any:
-    """Leave out pretrained weights, and mmpretrain's scope, which is the default one there."""
+    """Leave out pretrained weights, and mmpretrain's scope, which is the default one there.
+
+    Classes (of pure-Python configs) become their names with the module, as a config file needs them.
+    """
     if isinstance(value, dict):
         kept = {}
         for key, item in value.items():
@@ -37,7 +41,7 @@ def _plain(value: Any) -> Any:
         return kept
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
-    return value
+    return f'{value.__module__}.{value.__name__}' if isinstance(value, type) else value
 
 
 def architecture_config(model: dict) -> dict:
@@ -80,8 +84,7 @@ def student_model_config(cfg: Config) -> dict:
     if 'architecture' not in model:
         return copy.deepcopy(model)
     architecture = architecture_config(model)
-    type_name = str(architecture.get('type')).rsplit('.', 1)[-1]
-    if type_name not in CLASSIFIERS:
+    if type_name(architecture.get('type')) not in CLASSIFIERS:
         raise ConfigError(
             f'The student is of type {architecture.get("type")!r}; a standalone student can be made '
             f'from {" or ".join(CLASSIFIERS)} only.'

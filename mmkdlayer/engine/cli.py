@@ -27,6 +27,7 @@ from mmkdlayer.engine.launch import TIMEOUT, explain_lost_process
 from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.registry import HOOKS
+from mmkdlayer.type_names import type_name
 
 #: Hooks that every training needs, and those that one with KD layers needs besides.
 TRAINING_HOOKS = ('mmkdlayer.PreemptionHook',)
@@ -73,15 +74,15 @@ def add_needed_hooks(cfg: Config) -> None:
     """Add the hooks that end on signals, fit decisions and check weights, where they are not listed."""
     needed = TRAINING_HOOKS + (NEEDED_HOOKS if 'distiller' in cfg.get('model', {}) else ())
     hooks = list(cfg.get('custom_hooks') or [])
-    listed = {str(hook.get('type')).rsplit('.', 1)[-1] for hook in hooks}
-    hooks += [dict(type=name) for name in needed if name.rsplit('.', 1)[-1] not in listed]
+    listed = {type_name(hook.get('type')) for hook in hooks}
+    hooks += [dict(type=name) for name in needed if type_name(name) not in listed]
     cfg.custom_hooks = hooks
 
 
 def watch_signals(cfg: Config) -> None:
     """Begin to watch for the PreemptionHook's signals before anything that takes long is built."""
     for hook in cfg.get('custom_hooks') or []:
-        if str(hook.get('type')).rsplit('.', 1)[-1] == 'PreemptionHook':
+        if type_name(hook.get('type')) == 'PreemptionHook':
             WATCH.start(hook.get('signals', SIGNALS))
 
 
@@ -149,11 +150,12 @@ def check_data_roots(cfg: Config, loaders: tuple[str, ...]) -> None:
             if os.path.isdir(folder):
                 _check_class_folders(path, dataset, folder)
                 continue
-            dataset_class = DATASETS.get(dataset['type'])
+            kind = dataset['type']
+            dataset_class = kind if inspect.isclass(kind) else DATASETS.get(kind)
             if dataset_class and 'download' in inspect.signature(dataset_class).parameters:
                 continue
             raise DataError(
-                f'{path} ({dataset["type"]}): there is no folder {folder}. Put the data there, or give '
+                f'{path} ({type_name(kind)}): there is no folder {folder}. Put the data there, or give '
                 'the place of all data with --data-root ROOT (of one data set: --cfg-options '
                 f'{path}.data_root=ROOT).'
             )
@@ -163,7 +165,7 @@ def _check_class_folders(path: str, dataset: Any, folder: str) -> None:
     """A CustomDataset without a list of files has a folder for each of its classes."""
     classes = dataset.get('classes')
     listed = dataset.get('ann_file') or not dataset.get('with_label', True)
-    if classes is None or listed or not str(dataset['type']).endswith('CustomDataset'):
+    if classes is None or listed or type_name(dataset['type']) != 'CustomDataset':
         return
     found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     found = [name for name in found if not name.startswith('.')]
@@ -257,6 +259,6 @@ def check_checkpoints(cfg: Config) -> None:
 def fitting_hook(cfg: Config) -> FitDecisionsHook:
     """The FitDecisionsHook that the config lists, or one with the defaults."""
     for hook in cfg.get('custom_hooks') or []:
-        if str(hook.get('type')).rsplit('.', 1)[-1] == 'FitDecisionsHook':
+        if type_name(hook.get('type')) == 'FitDecisionsHook':
             return HOOKS.build(hook)
     return FitDecisionsHook()

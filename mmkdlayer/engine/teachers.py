@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.type_names import type_name
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def loads_weights(config: Any) -> bool:
     if isinstance(config, Mapping):
         return (
             bool(config.get('pretrained'))
-            or config.get('type') == 'Pretrained'
+            or type_name(config.get('type')) in ('Pretrained', 'PretrainedInit')
             or any(map(loads_weights, config.values()))
         )
     return isinstance(config, (list, tuple)) and any(map(loads_weights, config))

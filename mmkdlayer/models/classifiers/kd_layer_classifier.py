@@ -11,6 +11,7 @@ from torch import nn
 from mmkdlayer.models.attach import attach_kd_layers
 from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.registry import MODELS
+from mmkdlayer.type_names import type_name
 
 
 @MODELS.register_module()
@@ -47,7 +48,7 @@ def _preprocessor(given: Any) -> Any:
         return given
     # With its scope: inside mmrazor's models its name alone is not found.
     cfg = {'type': 'mmpretrain.ClsDataPreprocessor', **(given or {})}
-    if str(cfg['type']).rsplit('.', 1)[-1] == 'ClsDataPreprocessor':
+    if type_name(cfg['type']) == 'ClsDataPreprocessor':
         return cfg
     # ImageClassifier would give it arguments of its own (mmrazor's recipes have an ImgDataPreprocessor).
     return MODELS.build(cfg)

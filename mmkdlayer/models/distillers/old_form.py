@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.type_names import type_name
 
 #: Arguments of a connector that stand beside ``module`` in the new form.
 _OWN_KEYS = ('in_channels', 'alpha')
@@ -44,7 +45,7 @@ def _in_new_form(name: str, place: Any, others: Mapping[str, Any]) -> dict[str, 
     """One layer as it is written now; what is not known stands as ``...``."""
     layer = dict(place) if isinstance(place, Mapping) else dict(module=place)
     connector = dict((others.get('connectors') or {}).get(name) or {})
-    if str(connector.get('type', '')).endswith('KDLayerConnector'):
+    if type_name(connector.get('type')) == 'KDLayerConnector':
         del connector['type']
     templates = connector.pop('num_templates', ...)
     layer['in_channels'] = connector.pop('in_channels', ...)
