@@ -34,7 +34,8 @@ model.update(teacher_ckpt=None)
 model.distiller.kd_layers.inter.decision.update(num_classes=3, num_subclasses=2, num_components=2)
 model.distiller.kd_layers.penult.decision.update(num_centroids=8)
 train_cfg.update(max_epochs=1)
-val_evaluator.update(topk=(1,))
+for evaluator in (val_evaluator, test_evaluator):
+    evaluator.update(topk=(1,))
 """
 
 
