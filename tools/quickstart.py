@@ -87,77 +87,39 @@ def main() -> None:
     data = write_digits(work / 'digits')
     print(f'data: {data} (1,797 digits of scikit-learn, {TEST_IMAGES} of them for testing)')
 
-    options = ('--data-root', data)
-    for name, title in (('teacher', 'train the teacher'), ('student', 'train the student alone')):
-        config = CONFIGS / f'digits_{name}.py'
-        run(
-            title,
-            work / f'{name}.log',
-            'tools/train.py',
-            config,
-            *options,
-            '--work-dir',
-            work / name,
-        )
-    letkd2 = CONFIGS / 'digits_letkd2.py'
-    teacher_ckpt = ('--cfg-options', f'model.teacher_ckpt={work / "teacher" / "epoch_60.pth"}')
-    run(
-        "fit the teacher's decisions, distil letKD-2",
-        work / 'letkd2.log',
-        'tools/train.py',
-        letkd2,
-        *options,
-        '--work-dir',
-        work / 'letkd2',
-        *teacher_ckpt,
-    )
-    run(
-        'export the student without its teacher',
-        work / 'export.log',
-        'tools/export_student.py',
-        letkd2,
-        work / 'letkd2' / 'epoch_60.pth',
-        *options,
-        '--out',
-        work / 'exported',
-    )
-    checkpoints = dict(
-        teacher=(CONFIGS / 'digits_teacher.py', work / 'teacher' / 'epoch_60.pth'),
-        student=(CONFIGS / 'digits_student.py', work / 'student' / 'epoch_60.pth'),
-        letkd2=(work / 'exported' / 'student.py', work / 'exported' / 'student.pth'),
-    )
+    configs = {name: CONFIGS / f'digits_{name}.py' for name in ('teacher', 'student', 'letkd2')}
+    trained = {name: work / name / 'epoch_60.pth' for name in configs}
+    distil = ('--cfg-options', f'model.teacher_ckpt={trained["teacher"]}')
+    for name, title, more in (
+        ('teacher', 'train the teacher', ()),
+        ('student', 'train the student alone', ()),
+        ('letkd2', "fit the teacher's decisions, distil letKD-2", distil),
+    ):
+        options = ('--data-root', data, '--work-dir', work / name, *more)
+        run(title, work / f'{name}.log', 'tools/train.py', configs[name], *options)
+    exported = work / 'exported'
+    student = (configs['letkd2'], trained['letkd2'], '--data-root', data, '--out', exported)
+    title = 'export the student without its teacher'
+    run(title, work / 'export.log', 'tools/export_student.py', *student)
+
+    # What was trained is tested as it is deployed: the distilled student is the exported one.
+    configs['letkd2'], trained['letkd2'] = exported / 'student.py', exported / 'student.pth'
     rows = []
-    for name, (config, checkpoint) in checkpoints.items():
+    for name, config in configs.items():
         metrics = work / f'{name}.json'
-        run(
-            f'test: {name}',
-            work / f'{name}_test.log',
-            'tools/test.py',
-            config,
-            checkpoint,
-            *options,
-            '--work-dir',
-            work / 'test',
-            '--out',
-            metrics,
-        )
-        model = (
-            mmkdlayer.load_student(work / 'exported')
-            if name == 'letkd2'
-            else get_model(Config.fromfile(config), str(checkpoint))
-        )
-        rows.append(
-            (
-                name,
-                json.loads(metrics.read_text())['accuracy/top1'],
-                sum(parameter.numel() for parameter in model.parameters()),
-                milliseconds_per_image(model),
-            )
-        )
+        tested = (config, trained[name], '--data-root', data, '--work-dir', work / 'test')
+        log = work / f'{name}_test.log'
+        run(f'test: {name}', log, 'tools/test.py', *tested, '--out', metrics)
+        if name == 'letkd2':
+            model = mmkdlayer.load_student(exported)
+        else:
+            model = get_model(Config.fromfile(config), str(trained[name]))
+        accuracy = json.loads(metrics.read_text())['accuracy/top1']
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        rows.append((name, accuracy, parameters, milliseconds_per_image(model)))
 
     image = sorted((data / 'test' / '3').iterdir())[0]
-    inferencer = ImageClassificationInferencer(mmkdlayer.load_student(work / 'exported'))
-    found = inferencer(str(image))[0]
+    found = ImageClassificationInferencer(mmkdlayer.load_student(exported))(str(image))[0]
     print(f'\n== ImageClassificationInferencer: {image.name} (a 3) is a {found["pred_class"]}')
 
     titles = dict(teacher='teacher', student='student alone', letkd2='student with KD layers')
@@ -167,7 +129,7 @@ def main() -> None:
     print(
         f'\nOne run with seed 0, {1797 - TEST_IMAGES} training and {TEST_IMAGES} test images: it shows '
         'that everything works,\nnot what KD layers gain; the README has the results.\n'
-        f'exported student: {work / "exported"}\ndecisions:        {work / "letkd2" / "decisions"}\n'
+        f'exported student: {exported}\ndecisions:        {work / "letkd2" / "decisions"}\n'
         f'logs:             {work}\ntime after installation: {time.perf_counter() - start:.0f} s'
     )
 
