@@ -13,12 +13,12 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 import torch
+from filled_decisions import fill_decision
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor
 
 import mmkdlayer
-from mmkdlayer.models import CentroidDecision, SubclassDecision
 
 CLASSES, SUBCLASSES, CENTROIDS = 3, 2, 5
 
@@ -96,21 +96,6 @@ def tiny_distillation(teacher_channels: int = 6, student_channels: int = 4, **ch
     return config
 
 
-def random_decisions(channels: int, seed: int = 5) -> tuple[SubclassDecision, CentroidDecision]:
-    """Fitted decisions with made-up tables, for features with ``channels`` channels."""
-    generator = torch.Generator().manual_seed(seed)
-    templates = CLASSES * SUBCLASSES
-    inter = SubclassDecision.from_tables(
-        projection=torch.randn(2, channels, generator=generator),
-        offset=torch.randn(2, generator=generator),
-        centers=torch.randn(templates, 2, generator=generator),
-        decisions=torch.rand(templates, templates, generator=generator).softmax(1),
-        num_classes=CLASSES,
-    )
-    penult = CentroidDecision.from_tables(torch.randn(CENTROIDS, channels, generator=generator))
-    return inter, penult
-
-
 def build_distillation(config: dict | None = None, seed: int = 0) -> torch.nn.Module:
     """A distillation model in training mode, with made-up decisions, initialised from a seed."""
     import mmrazor.models  # noqa: F401
@@ -119,10 +104,9 @@ def build_distillation(config: dict | None = None, seed: int = 0) -> torch.nn.Mo
     torch.manual_seed(seed)
     model = MODELS.build(config or tiny_distillation())
     model.init_weights()
-    losses = model.distiller.distill_losses
-    channels = model.teacher.head.fc.in_features
-    for name, decision in zip(('loss_inter', 'loss_penult'), random_decisions(channels)):
-        losses[name].decision.copy_from(decision)
+    for loss in model.distiller.distill_losses.values():
+        if hasattr(loss, 'decision'):
+            fill_decision(loss.decision, model.teacher.head.fc.in_features)
     model.train()  # mmrazor's returns nothing
     return model
 
@@ -183,13 +167,15 @@ def make_batch() -> Callable[..., tuple[Tensor, list[DataSample]]]:
 def run_script(tmp_path: Path) -> Callable[..., str]:
     """Run code in a fresh interpreter that can import mmkdlayer; return what it prints."""
 
+    folders = (Path(mmkdlayer.__file__).parents[1], Path(__file__).parent)
+
     def run(code: str, *arguments: str) -> str:
         file = tmp_path / 'script.py'
         file.write_text(code)
         done = subprocess.run(
             [sys.executable, str(file), *arguments],
             cwd=tmp_path,
-            env={**os.environ, 'PYTHONPATH': str(Path(mmkdlayer.__file__).parents[1])},
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(map(str, folders))},
             capture_output=True,
             text=True,
             timeout=300,

@@ -16,6 +16,7 @@ from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkdlayer.models import CentroidDecision, TeacherDecisionLoss
+from mmkdlayer.type_names import type_name
 
 IMAGES = 4
 
@@ -99,7 +100,7 @@ def shrink(cfg: Config, classes: int, work: Path) -> None:
     cfg.default_hooks.pop('checkpoint')
     cfg.work_dir, cfg.experiment_name, cfg.log_level = str(work), work.name, 'ERROR'
     for hook in cfg.get('custom_hooks', []):
-        if hook.type == 'mmkdlayer.KDMetricsHook':
+        if type_name(hook.type) == 'KDMetricsHook':
             hook.interval = 1
     losses = cfg.model.distiller.distill_losses
     if 'loss_crd' in losses:  # as many images as there are
