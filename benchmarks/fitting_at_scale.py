@@ -107,8 +107,8 @@ def run(images: int, args: argparse.Namespace) -> dict[str, Any]:
     watch = Watch()
     with tempfile.TemporaryDirectory() as folder:
         fitters: dict[str, Fitter] = {
-            'penult': CentroidFitter(args.centroids, iterations=args.iterations, progress=watch),
-            'inter': SubclassFitter(args.classes, 8, 60, cache_dir=folder, progress=watch),
+            'penult': CentroidFitter(args.centroids, iterations=args.iterations),
+            'inter': SubclassFitter(args.classes, 8, 60, cache_dir=folder),
         }
         results = run_fitters(stream, fitters, watch)
     watch.end()

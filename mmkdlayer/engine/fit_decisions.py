@@ -120,13 +120,10 @@ def make_fitter(
         ConfigError: The decision is of a kind that can't be fitted.
     """
     decision = layer.decision
-    shared: dict[str, Any] = dict(
-        size=size, seed=options.seed, memory_budget=options.memory_budget, progress=progress_bar
-    )
+    shared: dict[str, Any] = dict(size=size, seed=options.seed, memory_budget=options.memory_budget)
     if isinstance(decision, CentroidDecision):
         return CentroidFitter(
-            decision.num_centroids,
-            temperature=decision.temperature,
+            **decision.options(),
             iterations=options.iterations,
             streaming_passes=options.streaming_passes,
             **shared,

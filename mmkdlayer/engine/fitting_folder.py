@@ -16,7 +16,7 @@ from mmkdlayer.fitting.projected_features import CACHE_PREFIX
 from mmkdlayer.version import installed_versions
 
 from .feature_stream import FeatureStream
-from .fingerprints import hash_json
+from .provenance import hash_json
 
 
 def fitting_identity(stream: FeatureStream, provenance: Mapping[str, Any]) -> str:

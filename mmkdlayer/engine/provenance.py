@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
+from torch import nn
 
+from mmkdlayer.errors import DataError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 
 from .feature_stream import FeatureStream
-from .fingerprints import describe_dataset, describe_preprocessor, hash_json, hash_model
 from .supervision import SupervisedLayer
 from .teachers import Teacher
 
 #: What must be the same for a stored decision to be used again.
 IDENTITY = ('teacher', 'layer', 'size', 'data', 'fitting')
+DIGITS = 16
 
 
 def describe_provenance(
@@ -67,6 +73,74 @@ def describe_data(stream: FeatureStream, teachers: Iterable[Teacher]) -> dict[st
     return dict(data, transform=hash_json([stream.pipeline, preprocessor]))
 
 
+def describe_dataset(
+    dataset: Any, num_classes: int | None, needs_labels: bool = True
+) -> dict[str, Any]:
+    """What identifies the images of a data set, from its annotations alone.
+
+    Args:
+        dataset: An mm-style data set: ``len`` and ``get_data_info``.
+        num_classes: C, to check the labels against; None for no check.
+        needs_labels: Whether each image must have one label. Without, images may have none or
+            several, and only single ones are checked.
+
+    Returns:
+        Number of images and a hash of their paths (below the data root) or pixels, and labels.
+
+    Raises:
+        DataError: There are no images, or a label is missing or out of range.
+    """
+    count = len(dataset)
+    if count == 0:
+        raise DataError(
+            'The training set has no images. Check its data_root, data_prefix and ann_file.'
+        )
+    digest = hashlib.sha256()
+    root = os.path.join(getattr(dataset, 'data_root', '') or '', '')
+    for index in range(count):
+        info = dataset.get_data_info(index)
+        _check_label(index, info, num_classes, needs_labels)
+        if 'img_path' in info:
+            path = str(info['img_path'])
+            digest.update(path[len(root) :].encode() if path.startswith(root) else path.encode())
+        elif 'img' in info:
+            digest.update(np.ascontiguousarray(info['img']).tobytes())
+        digest.update(f' {info.get("gt_label")}\n'.encode())
+    return dict(images=count, files=digest.hexdigest()[:DIGITS])
+
+
+def _check_label(index: int, info: dict, num_classes: int | None, needed: bool) -> None:
+    label = info.get('gt_label')
+    name = info.get('img_path', f'image {index}')
+    if label is None and needed:
+        raise DataError(
+            f'{name} of the training set has no gt_label. Fitting a SubclassDecision needs the label '
+            'of every training image; a CentroidDecision needs none.'
+        )
+    labels = np.atleast_1d(np.asarray(label))
+    if num_classes is None or not needed and (labels.size != 1 or labels.dtype.kind not in 'iu'):
+        return
+    if labels.size != 1 or not 0 <= int(labels[0]) < num_classes:
+        raise DataError(
+            f'The label of {name} is {label}, but the models have num_classes={num_classes}, so '
+            f'labels must be 0 to {num_classes - 1}. Set num_classes of the heads and decisions to '
+            'that of the data set.'
+        )
+
+
+def describe_preprocessor(preprocessor: nn.Module) -> dict[str, Any]:
+    """What a data preprocessor does to an image: its options and its constants (mean, std)."""
+    settings = {
+        name: value
+        for name, value in vars(preprocessor).items()
+        if isinstance(value, (bool, int, float, str))
+        and not name.startswith('_')
+        and name != 'training'
+    }
+    constants = {name: buffer.tolist() for name, buffer in preprocessor.named_buffers()}
+    return dict(type=type(preprocessor).__name__, settings=settings, constants=constants)
+
+
 def describe_teacher(teacher: Teacher) -> dict[str, Any]:
     """A teacher's weights (a hash), where they come from, and its config."""
     config: Any = teacher.config
@@ -75,6 +149,20 @@ def describe_teacher(teacher: Teacher) -> dict[str, Any]:
         checkpoint=str(teacher.checkpoint),
         config=config.to_dict() if hasattr(config, 'to_dict') else dict(config),
     )
+
+
+def hash_model(model: nn.Module) -> str:
+    """Hash of a model's floating-point weights and buffers, by name, shape and content.
+
+    Counters (``num_batches_tracked``) do not change what a model computes, so they do not count.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if not tensor.is_floating_point():
+            continue
+        digest.update(f'{name} {tuple(tensor.shape)}'.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:DIGITS]
 
 
 def describe_layer(
@@ -87,12 +175,6 @@ def describe_layer(
     return dict(source=teacher.source(recorder.source), recorder=type(recorder).__name__, **indices)
 
 
-def teacher_fingerprint(teacher: Mapping[str, Any] | None) -> str:
-    """Weights and config in one: the same weights with other strides are another teacher."""
-    teacher = teacher or {}
-    return f'{teacher.get("weights")}-{hash_json(teacher.get("config"))}'
-
-
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """One phrase for each part of the identity that differs, naming both values."""
     phrases = []
@@ -103,3 +185,15 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
         if ours != theirs:
             phrases.append(f'{key} is {theirs!r} in the file and {ours!r} now')
     return phrases
+
+
+def teacher_fingerprint(teacher: Mapping[str, Any] | None) -> str:
+    """Weights and config in one: the same weights with other strides are another teacher."""
+    teacher = teacher or {}
+    return f'{teacher.get("weights")}-{hash_json(teacher.get("config"))}'
+
+
+def hash_json(value: Any) -> str:
+    """Hash of anything that JSON can hold; other things count by their text."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]

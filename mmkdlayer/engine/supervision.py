@@ -53,21 +53,11 @@ def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
                 "needs the student's scores and the teacher's feature, each with its recorder."
             )
         name = loss_name.removeprefix('loss_')
-        declared = getattr(distiller, 'kd_layers', {}).get(name)
-        key = (
-            f'kd_layers.{name}'
-            if declared and declared.decision is not None
-            else f'distill_losses.{loss_name}'
-        )
-        found.append(
-            SupervisedLayer(
-                name,
-                f'model.distiller.{key}',
-                loss.decision,
-                mapping['teacher_feature'],
-                mapping['scores'],
-            )
-        )
+        declared = getattr(getattr(distiller, 'kd_layers', {}).get(name), 'decision', None)
+        entry = f'distill_losses.{loss_name}' if declared is None else f'kd_layers.{name}'
+        key = f'model.distiller.{entry}'
+        feature, scores = mapping['teacher_feature'], mapping['scores']
+        found.append(SupervisedLayer(name, key, loss.decision, feature, scores))
     return found
 
 
@@ -99,8 +89,8 @@ def assign_teachers(
         if data_free and layer.decision.needs_labels:
             raise ConfigError(
                 f'{layer.key}: a SubclassDecision needs the labels of its images, but {kind} trains '
-                'on generated images, which have none (the labels at hand are those of other '
-                'images). Use a CentroidDecision with a file.'
+                'on generated images, which have none (the labels of a batch are those of '
+                'other images). Use a CentroidDecision with a file.'
             )
         if data_free and not layer.decision.is_fitted:
             raise ConfigError(

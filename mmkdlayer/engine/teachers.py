@@ -1,4 +1,4 @@
-"""Which teachers an algorithm has, and of which of them a recorder speaks."""
+"""Which teachers an algorithm has, and to which of them a recorder belongs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Teacher:
     checkpoint: str | None
 
     def source(self, source: str) -> str:
-        """A recorder's source, seen from this teacher."""
+        """A recorder's source, as this teacher names it."""
         return source[len(self.name) + 1 :] if self.name else source
 
 

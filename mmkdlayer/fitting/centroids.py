@@ -40,7 +40,7 @@ def fit_centroids(
         DataError: Fewer vectors than centroids, or features that cannot be used.
         ConfigError: ``memory_budget`` is too small, or a map is smaller than ``size``.
     """
-    fitter = CentroidFitter(num_centroids, progress=progress, **options)
+    fitter = CentroidFitter(num_centroids, **options)
     return run_fitters(batches, {'penult': fitter}, progress)['penult']
 
 
@@ -61,7 +61,6 @@ class CentroidFitter:
             vectors are used when they fit.
         size: (h, w) to which larger teacher maps are average-pooled.
         streaming_passes: Steps with all the vectors after those with the sample.
-        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
     """
 
     num_centroids: int
@@ -71,7 +70,6 @@ class CentroidFitter:
     memory_budget: int = 1 << 30
     size: Optional[tuple[int, int]] = None
     streaming_passes: int = 0
-    progress: Optional[Progress] = None
 
     def __post_init__(self) -> None:
         if self.num_centroids < 1 or self.iterations < 1 or self.streaming_passes < 0:
@@ -139,7 +137,6 @@ class CentroidFitter:
             self.num_centroids,
             iterations=self.iterations,
             seed=self.seed,
-            progress=self.progress,
         )
         return centers.cpu()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -12,13 +11,11 @@ from .count_table import counts_for
 from .distributed import errors_on_all_ranks, sum_over_ranks
 from .nearest import ExactCenterSearch, nearest_own_center
 from .numerics import exact_float32
-from .progress import Progress, stage
+from .progress import stage
 from .projected_features import STEP, ProjectedFeatures
 
 
-def fit_prototypes(
-    features: ProjectedFeatures, centers: Tensor, progress: Optional[Progress] = None
-) -> Tensor:
+def fit_prototypes(features: ProjectedFeatures, centers: Tensor) -> Tensor:
     """Mean z of each sub-class (docs/method.md, section 2b, step 3).
 
     The sums are exact, see :class:`ProjectedFeatures`. A sub-class without positions gets its center.
@@ -26,7 +23,6 @@ def fit_prototypes(
     Args:
         features: The positions that this rank has stored.
         centers: (C*M, L), float32, where to calculate.
-        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
 
     Returns:
         (C*M, L), float32, the same on every rank.
@@ -34,7 +30,7 @@ def fit_prototypes(
     sums = torch.zeros_like(centers, dtype=torch.float64)
     counts = torch.zeros(len(sums), dtype=torch.int64, device=sums.device)
     with errors_on_all_ranks(), exact_float32(centers.device):
-        for offsets, _, subclasses in _blocks(features, centers, progress, 'prototypes'):
+        for offsets, _, subclasses in _blocks(features, centers, 'prototypes'):
             sums.index_add_(0, subclasses, offsets.double() * STEP)
             counts += torch.bincount(subclasses, minlength=len(counts))
     sum_over_ranks(sums)
@@ -44,21 +40,15 @@ def fit_prototypes(
     return torch.where(counts[:, None] > 0, means.float(), centers)
 
 
-def fit_decisions(
-    features: ProjectedFeatures,
-    centers: Tensor,
-    prototypes: Tensor,
-    progress: Optional[Progress] = None,
-) -> Tensor:
+def fit_decisions(features: ProjectedFeatures, centers: Tensor, prototypes: Tensor) -> Tensor:
     """Count how often positions of sub-class a are nearest to prototype b (section 2b, step 4).
 
     The counts are exactly those of float64 distances.
 
     Args:
-        features: As for :func:`fit_prototypes`, as ``centers`` and ``progress``.
-        centers: (C*M, L), float32.
+        features: The positions that this rank has stored.
+        centers: (C*M, L), float32, where to calculate.
         prototypes: (C*M, L), float32.
-        progress: For the bar.
 
     Returns:
         (C*M, C*M), float32, on the CPU; rows sum to 1; the same on every rank. Sparse where a dense
@@ -67,7 +57,7 @@ def fit_decisions(
     counts = counts_for(len(prototypes))
     with errors_on_all_ranks(), exact_float32(centers.device):
         search = ExactCenterSearch(prototypes)
-        for _, points, subclasses in _blocks(features, centers, progress, 'decision table'):
+        for _, points, subclasses in _blocks(features, centers, 'decision table'):
             counts.add(subclasses, search.find(points))
         nearest_of_empty = search.find(centers.double()).cpu()
     counts.merge_ranks()
@@ -75,7 +65,7 @@ def fit_decisions(
 
 
 def _blocks(
-    features: ProjectedFeatures, centers: Tensor, progress: Optional[Progress], desc: str
+    features: ProjectedFeatures, centers: Tensor, desc: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """One block of n positions after the other.
 
@@ -84,7 +74,7 @@ def _blocks(
         the nearest center (n,), int64, in [0, C*M), among those of the own class.
     """
     own_centers = centers.double().unflatten(0, (len(features.means), -1))
-    with stage(progress, desc, len(features)) as bar:
+    with stage(desc, len(features)) as bar:
         for offsets, labels in features.blocks():
             points = features.restore(offsets, labels)
             nearest = nearest_own_center(points, own_centers[labels])

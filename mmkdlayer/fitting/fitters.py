@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sized
+from contextlib import ExitStack
 from typing import Any, Callable, Optional, Protocol, Union
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from mmkdlayer.errors import DataError
 
 from .distributed import errors_on_all_ranks
-from .progress import Progress, stage
+from .progress import Progress, shown_by, stage
 from .saved_state import Point, SavedState, State
 
 Batches = Iterable[tuple[Union[Tensor, Mapping[str, Tensor]], Optional[Tensor]]]
@@ -57,7 +58,7 @@ def run_fitters(
             pass, so it must give the same data every time. In a distributed run each rank gives its
             own share, of any size; no image may be on two ranks.
         fitters: Name of the features -> what is fitted on them.
-        progress: See :data:`~mmkdlayer.fitting.progress.Progress`; None is silent.
+        progress: Makes the bar of each stage, such as ``tqdm.tqdm``; None is silent.
         on_result: Called on every rank with name and decision as soon as a fitter's own last pass
             is over. It must not use collectives: its errors end all ranks.
         saved: Where the state is saved, and resumed from if it is that of these fitters; the result
@@ -73,26 +74,18 @@ def run_fitters(
     """
     results: dict[str, Any] = {}
     num_passes = max((fitter.num_passes for fitter in fitters.values()), default=0)
-    total = len(batches) if isinstance(batches, Sized) else None
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(shown_by(progress))
+        for fitter in fitters.values():
+            stack.callback(fitter.close)
         start = Point() if saved is None else saved.resume(fitters)
         for index in range(start.pass_index, num_passes):
             active = {name: fit for name, fit in fitters.items() if index < fit.num_passes}
-            done = start.batches if index == start.pass_index else 0
-            if saved is not None and index > start.pass_index:
-                saved.begin_pass(index, active)
-            desc = f'teacher pass {index + 1} of {num_passes}'
-            with errors_on_all_ranks(), stage(progress, desc, total) as bar:
-                bar.update(done)
-                for features, labels in _starting_at(batches, done):
-                    for name, fitter in active.items():
-                        fitter.update(index, _pick(features, name), labels)
-                    done += 1
-                    bar.update(1)
-                    if saved is not None:
-                        saved.save_if_due(Point(index, done), active)
+            if index > start.pass_index:
+                start = Point(index)
                 if saved is not None:
-                    saved.save(Point(index, done), active)
+                    saved.begin_pass(index, active)
+            _feed(batches, active, start, f'teacher pass {index + 1} of {num_passes}', saved)
             for name, fitter in active.items():
                 decision = fitter.finish_pass(index)
                 if decision is None:
@@ -101,10 +94,30 @@ def run_fitters(
                 if on_result is not None:
                     with errors_on_all_ranks():
                         on_result(name, decision)
-    finally:
-        for fitter in fitters.values():
-            fitter.close()
     return results
+
+
+def _feed(
+    batches: Batches,
+    fitters: Mapping[str, Fitter],
+    start: Point,
+    desc: str,
+    saved: Optional[SavedState],
+) -> None:
+    """Give fitters the batches of one pass, from ``start`` on."""
+    index, done = start
+    total = len(batches) if isinstance(batches, Sized) else None
+    with errors_on_all_ranks(), stage(desc, total) as bar:
+        bar.update(done)
+        for features, labels in _starting_at(batches, done):
+            for name, fitter in fitters.items():
+                fitter.update(index, _pick(features, name), labels)
+            done += 1
+            bar.update(1)
+            if saved is not None:
+                saved.save_if_due(Point(index, done), fitters)
+        if saved is not None:
+            saved.save(Point(index, done), fitters)
 
 
 def _starting_at(batches: Batches, number: int) -> Batches:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from .distributed import sum_over_ranks
 from .numerics import exact_float32
-from .progress import Progress, stage
+from .progress import stage
 
 # Candidates for each center of k-means++.
 _CANDIDATES = 4
@@ -31,7 +30,6 @@ def grouped_kmeans(
     device: torch.device,
     iterations: int = 50,
     seed: int = 0,
-    progress: Optional[Progress] = None,
 ) -> tuple[Tensor, Tensor]:
     """K-means inside each group, seeded by greedy k-means++ and ended when hardly a point moves.
 
@@ -46,7 +44,6 @@ def grouped_kmeans(
         device: Where to calculate.
         iterations: Largest number of steps.
         seed: Chooses the first centers.
-        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
 
     Returns:
         Centers (G, M, D), float64, and which groups have fewer distinct points than clusters (G,),
@@ -59,7 +56,7 @@ def grouped_kmeans(
     starts = counts.cumsum(0) - counts
     blocks = list(_blocks(counts, channels, device))
     own = blocks[dist.get_rank() :: dist.get_world_size()]
-    with exact_float32(device), stage(progress, 'sub-class k-means', len(own)) as bar:
+    with exact_float32(device), stage('sub-class k-means', len(own)) as bar:
         for block in own:
             parts = [rows[starts[g] : starts[g] + counts[g]].to(device).double() for g in block]
             found, equal = _Block(parts, num_clusters).fit(uniforms[block].to(device), iterations)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Optional
 
 import torch
 from mmengine import dist
@@ -15,7 +14,7 @@ from .distributed import concat_over_ranks, first_rank_decides, sum_over_ranks
 from .grouped_kmeans import draw_uniforms, greedy_plus_plus
 from .nearest import CenterSearch, Nearest
 from .numerics import exact_float32, rows_per_chunk
-from .progress import Progress, stage
+from .progress import stage
 from .sampling import vector_hashes
 
 # k-means++ takes a pass over its points for each center: worth it up to some hundred centers,
@@ -30,7 +29,6 @@ def kmeans(
     *,
     iterations: int = 25,
     seed: int = 0,
-    progress: Optional[Progress] = None,
 ) -> Tensor:
     """Lloyd's algorithm from seeded random distinct points, or k-means++ for some hundred centers.
 
@@ -44,7 +42,6 @@ def kmeans(
         num_clusters: K.
         iterations: Largest number of steps.
         seed: Chooses the first centers.
-        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
 
     Returns:
         Centers (K, D), float32.
@@ -57,7 +54,7 @@ def kmeans(
             f'K-means with {num_clusters} centroids needs at least as many feature vectors, but '
             f'the data gives {len(points)}. Use more images or set num_centroids lower.'
         )
-    with exact_float32(points.device), stage(progress, 'k-means', iterations) as bar:
+    with exact_float32(points.device), stage('k-means', iterations) as bar:
         mean = _mean(points)
         points -= mean.float()
         squares = _squares(points)
@@ -73,39 +70,6 @@ def kmeans(
             centers = first_rank_decides(_move(points, centers, clusters, distances))
             bar.update(1)
         return (centers.double() + mean.float()).float()
-
-
-class StreamedStep:
-    """One step of Lloyd's algorithm over streamed points, in any batches and on any ranks.
-
-    Args:
-        centers: (K, D), float32.
-
-    Attributes:
-        sums: (K, D), float64, of the points of each cluster so far.
-        counts: (K,), int64.
-    """
-
-    def __init__(self, centers: Tensor) -> None:
-        self._centers = centers
-        self._origin = centers.double().mean(0).float()
-        self._search = CenterSearch(centers - self._origin)
-        self.sums = torch.zeros_like(centers, dtype=torch.float64)
-        self.counts = torch.zeros(len(centers), dtype=torch.int64, device=centers.device)
-
-    def update(self, points: Tensor) -> None:
-        """Add points (n, D), float32."""
-        with exact_float32(points.device):
-            for part in points.split(rows_per_chunk(points.shape[1], points.device)):
-                own = self._search.find(part - self._origin).indices
-                self.sums.index_add_(0, own, part.double())
-                self.counts += torch.bincount(own, minlength=len(self.counts))
-
-    def finish(self) -> Tensor:
-        """The mean of every cluster (K, D); an empty one keeps its center."""
-        counts = sum_over_ranks(self.counts)[:, None]
-        means = (sum_over_ranks(self.sums) / counts.clamp(min=1)).float()
-        return first_rank_decides(torch.where(counts > 0, means, self._centers))
 
 
 def _mean(points: Tensor) -> Tensor:
@@ -170,3 +134,36 @@ def _move(points: Tensor, centers: Tensor, clusters: Tensor, distances: Tensor) 
         useful = gaps.abs().amax(1, keepdim=True) > 0
         moved[empty] = torch.where(useful, points[farthest], centers[empty])
     return moved
+
+
+class StreamedStep:
+    """One step of Lloyd's algorithm over streamed points, in any batches and on any ranks.
+
+    Args:
+        centers: (K, D), float32.
+
+    Attributes:
+        sums: (K, D), float64, of the points of each cluster so far.
+        counts: (K,), int64.
+    """
+
+    def __init__(self, centers: Tensor) -> None:
+        self._centers = centers
+        self._origin = centers.double().mean(0).float()
+        self._search = CenterSearch(centers - self._origin)
+        self.sums = torch.zeros_like(centers, dtype=torch.float64)
+        self.counts = torch.zeros(len(centers), dtype=torch.int64, device=centers.device)
+
+    def update(self, points: Tensor) -> None:
+        """Add points (n, D), float32."""
+        with exact_float32(points.device):
+            for part in points.split(rows_per_chunk(points.shape[1], points.device)):
+                own = self._search.find(part - self._origin).indices
+                self.sums.index_add_(0, own, part.double())
+                self.counts += torch.bincount(own, minlength=len(self.counts))
+
+    def finish(self) -> Tensor:
+        """The mean of every cluster (K, D); an empty one keeps its center."""
+        counts = sum_over_ranks(self.counts)[:, None]
+        means = (sum_over_ranks(self.sums) / counts.clamp(min=1)).float()
+        return first_rank_decides(torch.where(counts > 0, means, self._centers))

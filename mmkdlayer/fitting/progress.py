@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from typing import Any, Callable, Optional
 
 from tqdm import tqdm
@@ -11,8 +13,20 @@ from tqdm import tqdm
 #: returns its bar, which has ``update(n)`` and ``close()``.
 Progress = Callable[..., Any]
 
+_PROGRESS: ContextVar[Optional[Progress]] = ContextVar('progress', default=None)
 
-def stage(progress: Optional[Progress], desc: str, total: Optional[int]) -> closing[Any]:
-    """A context with the bar of one stage, closed at its end; None is silent."""
-    bar = progress(desc=desc, total=total) if progress is not None else tqdm(disable=True)
-    return closing(bar)
+
+@contextmanager
+def shown_by(progress: Optional[Progress]) -> Iterator[None]:
+    """All stages inside are shown by ``progress``; None is silent."""
+    token = _PROGRESS.set(progress)
+    try:
+        yield
+    finally:
+        _PROGRESS.reset(token)
+
+
+def stage(desc: str, total: Optional[int]) -> closing[Any]:
+    """A context with the bar of one stage, closed at its end."""
+    progress = _PROGRESS.get()
+    return closing(progress(desc=desc, total=total) if progress else tqdm(disable=True))

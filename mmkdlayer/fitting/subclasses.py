@@ -64,9 +64,7 @@ def fit_subclasses(
         ConfigError: ``cache_dir``, its disk or ``memory_budget`` is too small, or a map is smaller
             than ``size``.
     """
-    fitter = SubclassFitter(
-        num_classes, num_subclasses, num_components, progress=progress, **options
-    )
+    fitter = SubclassFitter(num_classes, num_subclasses, num_components, **options)
     return run_fitters(batches, {'inter': fitter}, progress)['inter']
 
 
@@ -91,7 +89,6 @@ class SubclassFitter:
         cache_name: Name of their file there, which stays for :meth:`restore`; its directory is to
             be removed by the caller. None: nothing stays.
         class_names: Names of the classes, for messages.
-        progress: See :data:`~mmkdlayer.fitting.progress.Progress`.
 
     Raises:
         ConfigError: A number is too small, or ``cache_dir`` cannot be written to.
@@ -106,7 +103,6 @@ class SubclassFitter:
     cache_dir: Optional[str] = None
     cache_name: Optional[str] = None
     class_names: Optional[Sequence[str]] = None
-    progress: Optional[Progress] = None
 
     def __post_init__(self) -> None:
         if self.num_classes < 2 or self.num_subclasses < 1 or self.num_components < 1:
@@ -227,9 +223,7 @@ class SubclassFitter:
         check_same_data(self._counts, sum_over_ranks(self._second_counts))
         sample, self._sample = self._sample.collect(), None
         device = self._reader.device
-        offsets, equal = grouped_kmeans(
-            *sample, self.num_subclasses, device=device, seed=self.seed, progress=self.progress
-        )
+        offsets, equal = grouped_kmeans(*sample, self.num_subclasses, device=device, seed=self.seed)
         del sample
         if equal.any():
             warnings.warn(
@@ -240,8 +234,8 @@ class SubclassFitter:
             )
         projected = self._projected
         centers = (offsets + projected.means.cpu()[:, None]).flatten(0, 1).float().to(device)
-        prototypes = first_rank_decides(fit_prototypes(projected, centers, self.progress))
-        decisions = fit_decisions(projected, centers, prototypes, self.progress)
+        prototypes = first_rank_decides(fit_prototypes(projected, centers))
+        decisions = fit_decisions(projected, centers, prototypes)
         self.close()
         return SubclassDecision.from_tables(
             projected.projection.cpu(),

@@ -8,7 +8,7 @@ import torch
 from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
-from mmkdlayer.engine.fingerprints import (
+from mmkdlayer.engine.provenance import (
     describe_dataset,
     describe_preprocessor,
     hash_json,

@@ -61,8 +61,8 @@ def test_one_pass_feeds_all_fitters_and_results_come_as_soon_as_they_can(maps):
 def test_every_stage_has_a_bar_that_is_filled_and_closed(maps):
     bars = Bars()
     fitters = {
-        'inter': SubclassFitter(6, 4, progress=bars),
-        'penult': CentroidFitter(9, iterations=2, progress=bars),
+        'inter': SubclassFitter(6, 4),
+        'penult': CentroidFitter(9, iterations=2),
     }
     run_fitters(Named(maps), fitters, bars)
     stages = [(desc, total) for desc, total, _, _ in bars.seen]
