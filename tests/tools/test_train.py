@@ -105,7 +105,7 @@ def test_killed_while_fitting(tmp_path: Path) -> None:
     ]
     kept = (work / 'decisions' / 'penult.safetensors').read_bytes()
     output = run('train.py', line)
-    assert re.search(r'Going on .* teacher pass 2, after [1-9]', output)
+    assert re.search(r'Resuming the .* teacher pass 2, after [1-9]', output)
     assert 'teacher pass 1' not in output
     assert 'Decision "penult": reused' in output
     assert "Fitting the decisions ['inter']" in output
