@@ -14,7 +14,7 @@ from seeded_training import SeededImages, make_config
 from torch import nn
 
 from mmkdlayer.engine import prepare_decisions
-from mmkdlayer.errors import DataError
+from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.registry import MODELS
 
 
@@ -53,8 +53,11 @@ def build(
 ) -> Callable[..., tuple[nn.Module, Any]]:
     """A model with seeded weights, and its config with a data set."""
 
-    def call(dataset: str, letkd1: bool) -> tuple[nn.Module, Any]:
+    def call(
+        dataset: str = 'SeededImages', letkd1: bool = False, **penult: Any
+    ) -> tuple[nn.Module, Any]:
         model_cfg = distillation_config()
+        model_cfg['distiller']['kd_layers']['penult'].update(penult)
         if letkd1:
             del model_cfg['distiller']['kd_layers']['inter']
         cfg = make_config(model_cfg, tmp_path)
@@ -88,7 +91,7 @@ def test_letkd1_needs_no_labels(
 def test_letkd2_needs_a_label_of_each_image(
     build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, dataset: str, words: str
 ) -> None:
-    model, cfg = build(dataset, letkd1=False)
+    model, cfg = build(dataset)
     with pytest.raises(DataError, match=words):
         prepare_decisions(model, cfg, tmp_path)
 
@@ -96,10 +99,10 @@ def test_letkd2_needs_a_label_of_each_image(
 def test_stored_decisions_are_reused(
     build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, cfg = build('SeededImages', letkd1=False)
+    first, cfg = build()
     paths = prepare_decisions(first, cfg, tmp_path)
     times = {name: path.stat().st_mtime_ns for name, path in paths.items()}
-    again, cfg = build('SeededImages', letkd1=False)
+    again, cfg = build()
     assert prepare_decisions(again, cfg, tmp_path) == paths
     assert {name: path.stat().st_mtime_ns for name, path in paths.items()} == times
     assert sorted(path.name for path in tmp_path.glob('*')) == [
@@ -110,3 +113,23 @@ def test_stored_decisions_are_reused(
         ours, theirs = (m.distiller.distill_losses[f'loss_{name}'].decision for m in (first, again))
         for table in ours.table_names:
             assert torch.equal(getattr(ours, table), getattr(theirs, table))
+
+
+@pytest.mark.parametrize(
+    ('penult', 'words'),
+    [
+        (dict(in_channels=15), r'kd_layers\.penult.*in_channels'),
+        (
+            dict(module='backbone.layer2', in_channels=8),
+            r'model\.distiller\.kd_layers\.penult\.teacher: .*\(4, 4\), smaller than .*\(8, 8\)',
+        ),
+        (dict(teacher='head'), r'model\.distiller\.kd_layers\.penult: .*found \(3,\)'),
+    ],
+    ids=['channels', 'map', 'no map'],
+)
+def test_sizes_that_do_not_fit_name_the_key(
+    build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, penult: dict, words: str
+) -> None:
+    model, cfg = build(**penult)
+    with pytest.raises(ConfigError, match=words):
+        prepare_decisions(model, cfg, tmp_path)
