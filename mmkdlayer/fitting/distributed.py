@@ -62,15 +62,14 @@ def errors_on_all_ranks() -> Iterator[None]:
     Raises:
         DataError: On the ranks that did not fail themselves, with the message of the one that did.
     """
+    if dist.get_world_size() == 1:
+        yield
+        return
     failure = None
     try:
         yield
     except Exception as error:
-        if dist.get_world_size() == 1:
-            raise
         failure = error
-    if dist.get_world_size() == 1:
-        return
     messages = dist.all_gather_object(
         None if failure is None else f'{type(failure).__name__}: {failure}'
     )

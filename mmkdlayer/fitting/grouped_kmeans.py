@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from mmengine import dist
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .distributed import sum_over_ranks
 from .numerics import exact_float32
@@ -85,15 +85,10 @@ class _Block:
         device = parts[0].device
         sizes = torch.tensor([len(part) for part in parts], device=device)
         self.means = torch.stack([part.mean(0) for part in parts])
-        longest = int(sizes.max())
         # Padding is zero after centring, so that it adds nothing to sums.
-        self.points = torch.stack(
-            [
-                F.pad(part - mean, (0, 0, 0, longest - len(part)))
-                for part, mean in zip(parts, self.means)
-            ]
-        )
-        self.mask = torch.arange(longest, device=device) < sizes[:, None]
+        centred = [part - mean for part, mean in zip(parts, self.means)]
+        self.points = pad_sequence(centred, batch_first=True)
+        self.mask = torch.arange(self.points.shape[1], device=device) < sizes[:, None]
         self.squares = self.points.square().sum(2)
         self.singles = self.points.float()
         self.first = torch.arange(len(parts), device=device)[:, None]
