@@ -90,17 +90,15 @@ class FeatureStream:
         return features, data['data_samples']
 
     @torch.no_grad()
-    def shapes(self) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-        """By name, from one image: the teacher's (D, H', W') and the student's scores (K, H, W)."""
+    def shapes(self) -> Iterator[tuple[SupervisedLayer, tuple[int, ...], tuple[int, ...]]]:
+        """Each layer with the teacher's (D, H', W') and the student's scores (K, H, W) of one image."""
         student, distiller = self.algorithm.student, self.algorithm.distiller
         batch = self.loader.collate_fn([self.dataset[0]])
         with evaluating(student):
             data = self.algorithm.data_preprocessor(batch, False)
             with distiller.student_recorders:
                 student(data['inputs'], mode='tensor')
-            scores = {layer.name: distiller.get_record(**layer.scores) for layer in self.layers}
+            scores = [distiller.get_record(**layer.scores) for layer in self.layers]
         features, _ = self._run_teachers(batch)
-        return {
-            name: (tuple(features[name].shape[1:]), tuple(found.shape[1:]))
-            for name, found in scores.items()
-        }
+        for layer, found in zip(self.layers, scores):
+            yield layer, tuple(features[layer.name].shape[1:]), tuple(found.shape[1:])

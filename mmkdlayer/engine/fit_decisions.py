@@ -57,7 +57,6 @@ class FitOptions:
 def fit_decisions(
     stream: FeatureStream,
     missing: Sequence[SupervisedLayer],
-    provenance: Mapping[str, Mapping[str, Any]],
     paths: Mapping[str, Path],
     out_dir: str | os.PathLike,
     options: FitOptions,
@@ -67,7 +66,6 @@ def fit_decisions(
     Args:
         stream: The features of all layers; restricted to the missing ones.
         missing: The layers whose decisions are fitted.
-        provenance: What the decision of each layer is fitted on.
         paths: Where each is stored.
         out_dir: The folder of the decisions.
         options: How to fit.
@@ -78,41 +76,35 @@ def fit_decisions(
         remove_folders(cache_dir, out_dir)
         return
     logger = MMLogger.get_current_instance()
-    decisions = {layer.name: layer.decision for layer in missing}
+    layers = {layer.name: layer for layer in missing}
 
     def store(name: str, fitted: TeacherDecision) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec='seconds')
-        fitted.provenance = dict(provenance[name], versions=installed_versions(), date=now)
+        fitted.provenance = dict(layers[name].provenance, versions=installed_versions(), date=now)
         if is_main_process():
             fitted.save(paths[name])
             logger.info(f'Decision "{name}": fitted and stored in {paths[name]}.')
-        decisions[name].copy_from(fitted)
+        layers[name].decision.copy_from(fitted)
 
-    identity = fitting_identity(stream, provenance)
+    identity = fitting_identity(stream)
     stream.layers = missing
-    images = provenance[missing[0].name]['data']['images']
+    images = missing[0].provenance['data']['images']
     logger.info(
-        f'Fitting the decisions {sorted(decisions)} on {images} images with the test-time transform.'
+        f'Fitting the decisions {sorted(layers)} on {images} images with the test-time transform.'
     )
     with fitting_folder(cache_dir, out_dir, identity) as folder:
         class_names = getattr(stream.dataset, 'metainfo', {}).get('classes')
         with errors_on_all_ranks():
             fitters = {
-                layer.name: make_fitter(
-                    layer, tuple(provenance[layer.name]['size']), options, folder, class_names
-                )
-                for layer in missing
+                name: make_fitter(layer, options, folder, class_names)
+                for name, layer in layers.items()
             }
         saved = SavedState(folder, identity, options.checkpoint_interval)
         run_fitters(stream, fitters, progress_bar, store, saved)
 
 
 def make_fitter(
-    layer: SupervisedLayer,
-    size: tuple[int, int],
-    options: FitOptions,
-    folder: Path,
-    class_names: Sequence[str] | None,
+    layer: SupervisedLayer, options: FitOptions, folder: Path, class_names: Sequence[str] | None
 ) -> Fitter:
     """The fitter of a layer's decision.
 
@@ -120,7 +112,9 @@ def make_fitter(
         ConfigError: The decision is of a kind that can't be fitted.
     """
     decision = layer.decision
-    shared: dict[str, Any] = dict(size=size, seed=options.seed, memory_budget=options.memory_budget)
+    shared: dict[str, Any] = dict(
+        size=layer.size, seed=options.seed, memory_budget=options.memory_budget
+    )
     if isinstance(decision, CentroidDecision):
         return CentroidFitter(
             **decision.options(),

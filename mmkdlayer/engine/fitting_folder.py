@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mmengine.dist import barrier, get_world_size
 
@@ -19,15 +18,14 @@ from .feature_stream import FeatureStream
 from .provenance import hash_json
 
 
-def fitting_identity(stream: FeatureStream, provenance: Mapping[str, Any]) -> str:
+def fitting_identity(stream: FeatureStream) -> str:
     """A hash of all that the state of a fitting depends on.
 
     Args:
-        stream: The features of all layers, in the batches that are counted.
-        provenance: What the decision of each layer is fitted on, fitted already or not.
+        stream: The features of all layers, fitted already or not, in the batches that are counted.
     """
     facts = dict(
-        expected=provenance,
+        expected={layer.name: layer.provenance for layer in stream.layers},
         settings={layer.name: layer.decision.fit_options() for layer in stream.layers},
         batch_size=stream.loader.batch_size,
         ranks=get_world_size(),  # each rank's files hold its share

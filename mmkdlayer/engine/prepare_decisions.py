@@ -39,14 +39,13 @@ def prepare_decisions(
     layers = find_supervised_layers(algorithm.distiller)
     if not layers:
         return {}
-    teachers = assign_teachers(algorithm, cfg.get('model') or {}, layers)
+    assign_teachers(layers, algorithm, cfg.get('model') or {})
     stream = FeatureStream(algorithm, layers, fitting_dataloader_cfg(cfg), options.seed)
-    shapes = stream.shapes()
-    for layer in layers:
-        check_shapes(layer, *shapes[layer.name])
-    provenance = describe_provenance(stream, teachers, shapes, options.compared())
+    for layer, feature, scores in stream.shapes():
+        check_shapes(layer, feature, scores)
+    describe_provenance(stream, options.compared())
     unfitted = [layer.name for layer in layers if not layer.decision.is_fitted]
     paths = {name: Path(out_dir, f'{name}.safetensors') for name in unfitted}
-    missing = reuse_decisions(layers, provenance, paths)
-    fit_decisions(stream, missing, provenance, paths, out_dir, options)
+    missing = reuse_decisions(layers, paths)
+    fit_decisions(stream, missing, paths, out_dir, options)
     return paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,11 @@ IDENTITY = ('teacher', 'layer', 'size', 'data', 'fitting')
 DIGITS = 16
 
 
-def describe_provenance(
-    stream: FeatureStream,
-    teachers: Mapping[str, Teacher],
-    shapes: Mapping[str, tuple[Sequence[int], Sequence[int]]],
-    options: Mapping[str, Any],
-) -> dict[str, dict[str, Any]]:
-    """What the decision of each layer is fitted on, the same on all ranks.
+def describe_provenance(stream: FeatureStream, options: Mapping[str, Any]) -> None:
+    """Say of each layer what its decision is fitted on, the same on all ranks.
 
     Args:
         stream: The features; labels are checked on the way.
-        teachers: The teacher of each layer.
-        shapes: See :meth:`FeatureStream.shapes`.
         options: How to fit, as far as the result depends on it.
 
     Raises:
@@ -44,21 +37,22 @@ def describe_provenance(
     found: list[Any] = [None]
     with errors_on_all_ranks():
         if is_main_process():
-            unique = {teacher.name: teacher for teacher in teachers.values()}
-            described = {name: describe_teacher(teacher) for name, teacher in unique.items()}
-            data = describe_data(stream, unique.values())
-            found[0] = {
-                layer.name: dict(
-                    teacher=described[teachers[layer.name].name],
-                    layer=describe_layer(stream, layer, teachers[layer.name]),
-                    size=list(shapes[layer.name][1][1:]),
+            teachers = {layer.teacher.name: layer.teacher for layer in stream.layers}
+            described = {name: describe_teacher(teacher) for name, teacher in teachers.items()}
+            data = describe_data(stream, teachers.values())
+            found[0] = [
+                dict(
+                    teacher=described[layer.teacher.name],
+                    layer=describe_layer(stream, layer),
+                    size=list(layer.size),
                     data=data,
                     fitting=dict(options),
                 )
                 for layer in stream.layers
-            }
+            ]
     broadcast_object_list(found)
-    return found[0]
+    for layer, provenance in zip(stream.layers, found[0]):
+        layer.provenance = provenance
 
 
 def describe_data(stream: FeatureStream, teachers: Iterable[Teacher]) -> dict[str, Any]:
@@ -165,14 +159,13 @@ def hash_model(model: nn.Module) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def describe_layer(
-    stream: FeatureStream, layer: SupervisedLayer, teacher: Teacher
-) -> dict[str, Any]:
+def describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, Any]:
     """Which output of its teacher the features are."""
     record = layer.feature
     recorder = stream.algorithm.distiller.teacher_recorders.get_recorder(record['recorder'])
     indices = {key: record[key] for key in ('record_idx', 'data_idx') if record.get(key)}
-    return dict(source=teacher.source(recorder.source), recorder=type(recorder).__name__, **indices)
+    source = layer.teacher.source(recorder.source)
+    return dict(source=source, recorder=type(recorder).__name__, **indices)
 
 
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

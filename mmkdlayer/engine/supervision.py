@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,9 +16,9 @@ from mmkdlayer.models.losses import TeacherDecisionLoss
 from .teachers import Teacher, find_teachers, teacher_of
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class SupervisedLayer:
-    """A KD layer with a TeacherDecisionLoss, and where the inputs of the loss are recorded.
+    """A KD layer with a TeacherDecisionLoss, and what is learned on the way to its decision.
 
     Attributes:
         name: Name of the layer and of its decision file: the loss's name without ``loss_``.
@@ -26,6 +26,10 @@ class SupervisedLayer:
         decision: What the scores are compared with.
         feature: The entry ``teacher_feature`` of ``loss_forward_mappings``.
         scores: The entry ``scores``.
+        teacher: The teacher that the feature is of; set by :func:`assign_teachers`.
+        size: (h, w) of the student's map; set by :func:`check_shapes`.
+        provenance: What the decision is to be fitted on; set by
+            :func:`~mmkdlayer.engine.provenance.describe_provenance`.
     """
 
     name: str
@@ -33,6 +37,9 @@ class SupervisedLayer:
     decision: TeacherDecision
     feature: Mapping[str, Any]
     scores: Mapping[str, Any]
+    teacher: Teacher = field(init=False, repr=False)
+    size: tuple[int, ...] = field(init=False, repr=False)
+    provenance: dict[str, Any] = field(init=False, repr=False)
 
 
 def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
@@ -62,14 +69,14 @@ def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
 
 
 def assign_teachers(
-    algorithm: Any, model_cfg: Mapping[str, Any], layers: Sequence[SupervisedLayer]
-) -> dict[str, Teacher]:
-    """The teacher of each layer.
+    layers: Sequence[SupervisedLayer], algorithm: Any, model_cfg: Mapping[str, Any]
+) -> None:
+    """Find the teacher of each layer.
 
     Args:
-        algorithm: A distillation algorithm of mmrazor.
+        layers: The supervised layers of a distillation algorithm of mmrazor.
+        algorithm: The algorithm.
         model_cfg: Its config.
-        layers: Its supervised layers.
 
     Raises:
         ConfigError: There is no teacher, or the training is data-free and a decision needs data.
@@ -84,7 +91,6 @@ def assign_teachers(
             'losses), or train with SingleTeacherDistill.'
         )
     data_free = hasattr(algorithm, 'generator')
-    found = {}
     for layer in layers:
         if data_free and layer.decision.needs_labels:
             raise ConfigError(
@@ -99,12 +105,11 @@ def assign_teachers(
                 'the teacher and data were.'
             )
         recorder = algorithm.distiller.teacher_recorders.get_recorder(layer.feature['recorder'])
-        found[layer.name] = teacher_of(recorder.source, teachers)
-    return found
+        layer.teacher = teacher_of(recorder.source, teachers)
 
 
 def check_shapes(layer: SupervisedLayer, feature: tuple[int, ...], scores: tuple[int, ...]) -> None:
-    """Check one image's shapes before anything is fitted or trained.
+    """Check one image's shapes before anything is fitted or trained; sets the layer's ``size``.
 
     Args:
         layer: The layer that they are for.
@@ -116,7 +121,7 @@ def check_shapes(layer: SupervisedLayer, feature: tuple[int, ...], scores: tuple
             is the smaller one.
         DecisionFileError: The decision was fitted on features with other channels.
     """
-    decision = layer.decision
+    decision, layer.size = layer.decision, scores[1:]
     kind = type(decision).__name__
     if len(feature) != 3 or len(scores) != 3:
         raise ConfigError(

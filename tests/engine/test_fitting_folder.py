@@ -16,15 +16,19 @@ def identity(monkeypatch, expected=None, settings=None, batch_size=4, ranks=1) -
     decision = SimpleNamespace(fit_options=lambda: settings or {'num_classes': 3})
     stream = SimpleNamespace(
         loader=SimpleNamespace(batch_size=batch_size),
-        layers=[SimpleNamespace(name='inter', decision=decision)],
+        layers=[
+            SimpleNamespace(
+                name='inter', decision=decision, provenance=expected or {'teacher': 't'}
+            )
+        ],
     )
-    return fitting_identity(stream, expected or {'inter': {'teacher': 't'}})
+    return fitting_identity(stream)
 
 
 def test_the_identity_has_all_that_a_state_depends_on(monkeypatch) -> None:
     changes = [
         dict(),
-        dict(expected={'inter': {'teacher': 'u'}}),
+        dict(expected={'teacher': 'u'}),
         dict(settings={'num_classes': 4}),
         dict(batch_size=5),
         dict(ranks=2),
