@@ -35,38 +35,35 @@ def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 't
     ('options', 'words'),
     [
         (
-            dict(model__distiller__kd_layers__inter='backbone.layer3.7'),
+            dict(model__distiller__kd_layers__inter__module='backbone.layer3.7'),
             ('no module "backbone.layer3.7"', 'backbone.layer3.0'),
         ),
         (
-            dict(model__distiller__teacher_recorders__inter__source='backbone.layerr3.0'),
+            dict(model__distiller__kd_layers__inter__teacher='backbone.layerr3.0'),
             ('teacher', 'no module "backbone.layerr3.0"', 'backbone.layer3.0'),
         ),
         (
-            dict(model__distiller__connectors__inter__in_channels=12),
-            ('C=12', '(1, 16, 4, 4)', 'in_channels'),
+            dict(model__distiller__kd_layers__inter__in_channels=12),
+            ('kd_layers.inter.in_channels', '12', '16'),
         ),
         (
-            dict(model__distiller__connectors__inter__num_templates=7),
-            ('num_templates=7', '6 templates'),
+            dict(model__distiller__kd_layers__inter__num_templates=7),
+            ('kd_layers.inter', 'num_templates follows from the decision'),
         ),
         (
-            dict(
-                model__distiller__kd_layers__inter__decision__num_classes=2,
-                model__distiller__connectors__inter__num_templates=4,
-            ),
+            dict(model__distiller__kd_layers__inter__decision__num_classes=2),
             ('label', 'is 2', 'num_classes=2'),
         ),
         (dict(model__architecture__head__num_classes=2), ('label', 'is 2', 'num_classes=2')),
         (
-            dict(model__distiller__teacher_recorders__inter__source='neck.gap'),
-            ("teacher's map is 1x1", "student's 4x4"),
+            dict(model__distiller__kd_layers__inter__teacher='neck.gap'),
+            (
+                'model.distiller.kd_layers.inter.teacher',
+                "map is (1, 1), smaller than the student's (4, 4)",
+            ),
         ),
         (
-            dict(
-                model__distiller__distill_losses__loss_penult__decision__num_centroids=5000,
-                model__distiller__connectors__penult__num_templates=5000,
-            ),
+            dict(model__distiller__kd_layers__penult__decision__num_centroids=5000),
             ('5000', '480'),
         ),
     ],
@@ -195,7 +192,7 @@ class TestStoredThings:
     """Decision files and checkpoints of an earlier run, used where they do not fit."""
 
     def given(self, name: str, file: Path) -> dict:
-        return {f'model__distiller__distill_losses__loss_{name}__decision__file': file}
+        return {f'model__distiller__kd_layers__{name}__decision__file': file}
 
     def test_truncated_decision(
         self, main: Main, images: Path, earlier: Path, work: Path, tmp_path: Path
@@ -248,8 +245,7 @@ class TestStoredThings:
             CONFIG,
             *('--work-dir', work, '--resume', earlier / 'epoch_1.pth'),
             data=images,
-            model__distiller__connectors__penult__num_templates=9,
-            model__distiller__distill_losses__loss_penult__decision__num_centroids=9,
+            model__distiller__kd_layers__penult__decision__num_centroids=9,
         )
         refused(main, work, line, 'start from', '(8, 16, 1, 1)', '(9, 16, 1, 1)')
 
@@ -272,7 +268,6 @@ class TestStoredThings:
             earlier / 'epoch_1.pth',
             *('--work-dir' if tool == 'test.py' else '--out', work),
             data=images,
-            model__distiller__connectors__penult__num_templates=9,
-            model__distiller__distill_losses__loss_penult__decision__num_centroids=9,
+            model__distiller__kd_layers__penult__decision__num_centroids=9,
         )
         refused(main, work, line, 'does not fit the model', '(9, 16, 1, 1)', tool=tool)
