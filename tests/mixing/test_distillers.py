@@ -255,6 +255,6 @@ def test_a_decision_that_is_not_of_this_teacher_is_refused(
 ) -> None:
     config = stock_config()
     config['distiller']['distill_losses']['loss_penult']['decision']['file'] = decision_file(7)
-    with pytest.raises(Exception, match='7 channels.*has 24'):
+    with pytest.raises(Exception, match='7 channels.*have 24'):
         run(config)
     assert CentroidDecision(5, file=decision_file(7)).feature_channels == 7
