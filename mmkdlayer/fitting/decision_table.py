@@ -41,7 +41,7 @@ def fit_prototypes(features: ProjectedFeatures, centers: Tensor) -> Tensor:
 
 
 def fit_decisions(features: ProjectedFeatures, centers: Tensor, prototypes: Tensor) -> Tensor:
-    """Count how often positions of sub-class a are nearest to prototype b (section 2b, step 4).
+    """Share of sub-class a that is nearest to prototype b (docs/method.md, section 2b, step 4).
 
     The counts are exactly those of float64 distances.
 
