@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make an environment in which everything of this project runs, or find one that is there already.
+# Make an environment in which all of this project runs, or find one that exists already.
 #
 #   bash tools/setup_env.sh [EXTRA ...]      extras of setup.py; default: distill tests
 #
@@ -7,7 +7,7 @@
 # error, so that a script can say: python=$(bash tools/setup_env.sh)
 #
 #   MMKDLAYER_ENV=DIR   use (or make) the environment DIR; default: .venv in the checkout
-#   PYTHON=COMMAND      the python (3.9 to 3.12) to make it with; default: the first that fits
+#   PYTHON=COMMAND      the python (3.9 to 3.13) to make it with; default: the first that fits
 #
 # Without MMKDLAYER_ENV, an active virtual or conda environment that has all it takes is used as it
 # is. Quick where nothing is missing, and can be killed and run again at any time.
@@ -22,7 +22,7 @@ unset PYTHONHOME
 say() { printf 'setup_env: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
-# What is missing for the wanted extras, one item a line; nothing when all is there.
+# What is missing for the requested extras, one item a line; nothing if all of it is installed.
 missing_in() {
   "$1" -I - "$root" "${extras[@]}" <<'PY'
 import importlib.metadata as metadata
@@ -66,17 +66,17 @@ PY
 # The python with which to make a new environment.
 find_python() {
   local candidate version
-  for candidate in ${PYTHON:-} python3 python3.12 python3.11 python3.10 python3.9; do
+  for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
     version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
     case $version in
-      3.9 | 3.10 | 3.11 | 3.12) printf '%s\n' "$candidate"; return ;;
+      3.9 | 3.10 | 3.11 | 3.12 | 3.13) printf '%s\n' "$candidate"; return ;;
     esac
-    say "passing over $candidate: it is Python $version, and 3.9 to 3.12 are supported"
+    say "passing over $candidate: it is Python $version, and 3.9 to 3.13 are supported"
   done
-  fail 'no Python 3.9 to 3.12 found. Install one, or name it: PYTHON=/path/to/python bash tools/setup_env.sh'
+  fail 'no Python 3.9 to 3.13 found. Install one, or name it: PYTHON=/path/to/python bash tools/setup_env.sh'
 }
 
-# An active environment, if it lacks nothing (but perhaps this package itself).
+# An active environment, if it lacks nothing (except perhaps this package itself).
 use_active_environment() {
   local prefix=${VIRTUAL_ENV:-${CONDA_PREFIX:-}} missing
   [ -n "$prefix" ] && [ -x "$prefix/bin/python" ] && [ "$prefix" != "$environment" ] || return 1
@@ -99,7 +99,7 @@ pip_install() {
 make_venv() {
   local base
   base=$(find_python)
-  say "making a virtual environment in $environment with $("$base" --version 2>&1)"
+  say "creating a virtual environment in $environment with $("$base" --version 2>&1)"
   "$base" -m venv "$environment" >&2 || fail "'$base -m venv' failed. On Debian and Ubuntu, install \
 the package python3-venv; elsewhere, install a Python that has the module ensurepip."
 }
@@ -152,20 +152,20 @@ smoke_test() {
   "$python" -I -W ignore -c "import $smoke_modules" >/dev/null
 }
 
-# opencv-python needs libraries for windows on the screen, which a server may not have.
+# opencv-python needs libraries of a desktop, which a server may not have.
 replace_opencv_without_libraries() {
   local error
   error=$("$python" -I -c 'import cv2' 2>&1) && return
   case $error in
     *'.so'*)
-      say "opencv-python can't be used here (${error##*$'\n'}): putting opencv-python-headless in its place"
+      say "opencv-python can't be used here (${error##*$'\n'}): replacing it with opencv-python-headless"
       "$python" -m pip uninstall --quiet --yes opencv-python opencv-python-headless >&2
       pip_install "$python" opencv-python-headless
       ;;
   esac
 }
 
-# Ready: the marker names this state of the requirements, and nothing was taken away since.
+# Ready: the marker names this state of the requirements, and nothing was removed since.
 is_ready() {
   [ -x "$python" ] && [ "$(cat "$ready_marker" 2>/dev/null)" = "$state" ] && [ -z "$(missing_in "$python" 2>&1)" ]
 }
@@ -187,7 +187,7 @@ fi
 
 python=$environment/bin/python
 ready_marker=$environment/.mmkdlayer-ready
-# Stands in environments that were made here, which may therefore be made anew.
+# Marks environments that this script created and may therefore create again.
 made_here_marker=$environment/.mmkdlayer-made-here
 state="ready $(cat "$root"/requirements/*.txt "$root/setup.py" | cksum)"
 if is_ready; then
@@ -203,7 +203,7 @@ mkdir -p "$environment" || fail "can't write to $environment. Name another place
 if command -v flock >/dev/null; then
   exec 9>"$environment/.mmkdlayer.lock"
   if ! flock --nonblock 9; then
-    say "waiting for another setup_env.sh that is at work on $environment"
+    say "waiting for another setup_env.sh that is working on $environment"
     flock 9
   fi
 fi
@@ -215,8 +215,8 @@ if ! is_ready; then
   install_everything
   replace_opencv_without_libraries
   if ! smoke_test; then
-    [ "$mine" = yes ] || fail "$environment doesn't work (see above). Mend it, or leave it and use another: MMKDLAYER_ENV=DIR"
-    say "$environment is damaged: making it anew"
+    [ "$mine" = yes ] || fail "$environment doesn't work (see above). Repair it, or use another: MMKDLAYER_ENV=DIR"
+    say "$environment is damaged: creating it again"
     find "$environment" -mindepth 1 -maxdepth 1 ! -name '.mmkdlayer*' -exec rm -rf {} +
     make_venv
     install_everything
