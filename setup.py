@@ -46,9 +46,10 @@ class BuildWithConfigs(build_py):
             copy(ROOT / name, folder / name)
 
 
-EXTRAS = {name: read_requirements(name) for name in ('distill', 'lite', 'deploy', 'tests', 'dev')}
+NAMES = ('distill', 'deploy', 'tests', 'dev', 'docs')
+EXTRAS = {name: read_requirements(name) for name in (*NAMES, 'lite')}
 # Without lite, which would overwrite the files of an installed mmcv.
-EXTRAS['all'] = sum((EXTRAS[name] for name in ('distill', 'deploy', 'tests', 'dev')), [])
+EXTRAS['all'] = sum((EXTRAS[name] for name in NAMES), [])
 
 setup(
     name='mmkdlayer',
@@ -72,6 +73,7 @@ setup(
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
     zip_safe=False,

@@ -1,7 +1,8 @@
-"""Sphinx's configuration: ``python -m sphinx -W -b html docs docs/_build``; needs no network."""
+"""Sphinx's configuration: ``python -m sphinx -W -b html docs docs/_build/html``; needs no network."""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -34,22 +35,51 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 
 
-def move_links(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
-    """Make the relative links of an included page, such as CHANGELOG.md, those of this folder."""
-    folder = (DOCS / path).resolve().parent
+#: Files outside this folder that are pages of the site: each page includes its file.
+PAGES = {
+    'README.md': 'results.md',  # README.md#results is what is linked
+    'CHANGELOG.md': 'changelog.md',
+    'CONTRIBUTING.md': 'contributing.md',
+    'benchmarks/README.md': 'benchmarks.md',
+    'configs/kdlayer/README.md': 'pairs.md',
+}
+LINK = re.compile(r'\[([^]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)')
+
+
+def move_links(text: str, source: Path, page: Path) -> str:
+    """Turn the relative links of a file, such as CHANGELOG.md, into those of the page that shows it.
+
+    Args:
+        text: Markdown, in which links work on GitHub.
+        source: The file that has this text.
+        page: The page of the site.
+    """
 
     def moved(link: re.Match) -> str:
-        text, target, anchor = link.groups()
-        file = (folder / target).resolve()
+        label, target, anchor = link.groups(default='')
+        file = (source.parent / target).resolve()
         if not file.is_file():
-            return text  # a folder has no page here
-        if file.is_relative_to(DOCS):
-            return f'[{text}]({file.relative_to(DOCS)}{anchor})'
-        return f'[{text}](../{file.relative_to(ROOT)})'
+            return label if file.is_dir() else link[0]  # a folder has no page
+        name = file.relative_to(ROOT).as_posix()
+        file = DOCS / PAGES[name] if name in PAGES else file
+        return f'[{label}]({os.path.relpath(file, page.parent)}{anchor})'
 
-    content[0] = re.sub(r'\[([^]]+)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)', moved, content[0])
+    return LINK.sub(moved, text)
+
+
+def read_page(app: Sphinx, docname: str, content: list[str]) -> None:
+    """Sphinx has read a page of this folder."""
+    page = Path(app.env.doc2path(docname))
+    if page.suffix == '.md':
+        content[0] = move_links(content[0], page, page)
+
+
+def read_included(app: Sphinx, path: Path, docname: str, content: list[str]) -> None:
+    """Sphinx has read a file that a page includes."""
+    content[0] = move_links(content[0], DOCS / path, Path(app.env.doc2path(docname)))
 
 
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
-    app.connect('include-read', move_links)
+    app.connect('source-read', read_page)
+    app.connect('include-read', read_included)
