@@ -41,15 +41,6 @@ PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def why_not() -> str | None:
-    """Why no Slurm can be started here; None where one can."""
-    if os.environ.get('MMKDLAYER_TEST_SLURM') != '1':
-        return 'starts a Slurm: set MMKDLAYER_TEST_SLURM=1 (as root) to run it'
-    if os.geteuid() != 0:
-        return 'Slurm is started by root alone'
-    return None
-
-
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]

@@ -1,17 +1,17 @@
 """Every published pair: the config loads, builds, trains two steps and validates on random images.
 
 All configs are loaded and checked; a sample with every network, data set and kind is trained. All are
-trained with ``ALL_CONFIGS=1 python -m pytest tests/configs/test_published_configs.py`` (80 s).
+trained with ``python -m pytest -m '' tests/configs/test_published_configs.py`` (80 s).
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 from filled_decisions import fill_decisions
+from marks import slow_but
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import build_optim_wrapper
@@ -45,8 +45,6 @@ SAMPLE_ABLATION = [
     f'resnet56_resnet20_cifar100_{kind}' for kind in ('inter0', 'kd', 'unsupervised')
 ]
 SAMPLE_TEACHERS = ['resnet56_tinyimagenet']
-if os.environ.get('ALL_CONFIGS'):
-    SAMPLE, SAMPLE_ABLATION, SAMPLE_TEACHERS = PAIRS, ABLATION, TEACHERS
 CLASSES = {'cifar100': 100, 'tinyimagenet': 200, 'in1k': 1000}
 # ImageNet's networks are run on small images, since any size tells the same here.
 SIDES = {'cifar100': 32, 'tinyimagenet': 64, 'in1k': 64}
@@ -138,7 +136,7 @@ def test_published_settings(name):
         assert decision.num_components == 60
 
 
-@pytest.mark.parametrize('name', SAMPLE)
+@pytest.mark.parametrize('name', slow_but(SAMPLE, PAIRS))
 def test_pair(name):
     one_layer = name.endswith('_letkd1')
     model, logs = run(load('kdlayer', name), name)
@@ -149,7 +147,7 @@ def test_pair(name):
     assert set(model.student.kd_layers) == ({'penult'} if one_layer else {'inter', 'penult'})
 
 
-@pytest.mark.parametrize('name', SAMPLE_ABLATION)
+@pytest.mark.parametrize('name', slow_but(SAMPLE_ABLATION, ABLATION))
 def test_ablation(name):
     cfg = load('ablation', name)
     _, logs = run(cfg, name)
@@ -161,7 +159,7 @@ def test_ablation(name):
     assert kind != 'unsupervised' or 'kd_layers' in cfg.model
 
 
-@pytest.mark.parametrize('name', SAMPLE_TEACHERS)
+@pytest.mark.parametrize('name', slow_but(SAMPLE_TEACHERS, TEACHERS))
 def test_teacher(name):
     cfg = load('teachers', name)
     _, logs = run(cfg, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 from command_line import ROOT, arguments, environment, recording_config, run, write_images
-from slurm_cluster import slurm, wait_until, why_not
+from slurm_cluster import slurm, wait_until
 from training_probes import read_losses
 
-pytestmark = pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(os.geteuid() != 0, reason='only root can start Slurm'),
+]
 
 # As in docs/clusters.md.
 SCRIPT = """#!/bin/bash
