@@ -1,0 +1,113 @@
+"""The code in the documents: configs build, Python runs, commands have the options they are given."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from pages import ROOT, Block, code_blocks, help_of
+from PIL import Image
+
+from mmkdlayer.deploy import export_student
+from mmkdlayer.models.kd_layer_options import parse_kd_layers
+from mmkdlayer.registry import MODELS
+
+pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
+
+PYTHON = code_blocks('python')
+CONFIGS = [block for block in PYTHON if '_base_ = ' in block.code]
+MODELS_ALONE = [block for block in PYTHON if block.code.startswith('model = dict(')]
+DISTILLERS = [block for block in PYTHON if block.code.startswith('distiller = dict(')]
+SCRIPTS = [b for b in PYTHON if b not in [*CONFIGS, *MODELS_ALONE, *DISTILLERS]]
+COMMANDS = re.compile(r'^(?:\w+=\S+ )*python (tools/\w+\.py) (.*)$', re.MULTILINE)
+
+
+def name_of(block: Block) -> str:
+    return f'{block.page}:{block.line}'
+
+
+def build(model: dict) -> torch.nn.Module:
+    init_default_scope('mmpretrain')
+    model = Config(dict(model=model)).model
+    for key in ('teacher_ckpt', 'checkpoints'):
+        model.pop(key, None)
+        model.teacher.pop(key, None)
+    return MODELS.build(model)
+
+
+@pytest.mark.parametrize('block', CONFIGS, ids=name_of)
+def test_config_builds(block: Block, tmp_path: Path) -> None:
+    file = tmp_path / 'example.py'
+    file.write_text(block.code.replace("'../", f"'{ROOT}/configs/"))
+    assert build(Config.fromfile(file).model).distiller.distill_losses
+
+
+@pytest.mark.parametrize('block', MODELS_ALONE, ids=name_of)
+def test_model_builds(block: Block) -> None:
+    found: dict = {}
+    exec(block.code, found)
+    assert set(build(found['model']).student.kd_layers) == {'inter', 'penult'}
+
+
+@pytest.mark.parametrize('block', DISTILLERS, ids=name_of)
+def test_kd_layers_are_valid(block: Block) -> None:
+    found: dict = {}
+    exec(block.code, found)
+    layers = parse_kd_layers(found['distiller']['kd_layers'], 'the example')
+    assert {name: layer.num_templates for name, layer in layers.items()} == dict(
+        inter=8000, penult=4096
+    )
+
+
+@pytest.fixture
+def exported(tmp_path, monkeypatch, make_distillation, distillation_config) -> None:
+    """An exported student in ``DIR``, and ``photo.jpg``, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    meta = dict(dataset_meta=dict(classes=('cat', 'dog', 'owl')), epoch=1, iter=1)
+    torch.save(dict(state_dict=make_distillation().state_dict(), meta=meta), 'epoch_1.pth')
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=16),
+        dict(type='PackInputs'),
+    ]
+    loader = dict(dataset=dict(type='CustomDataset', data_root='data', pipeline=pipeline))
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=distillation_config(),
+            train_dataloader=loader,
+            test_dataloader=loader,
+            test_evaluator=dict(type='Accuracy', topk=(1,)),
+            test_cfg=dict(),
+        )
+    )
+    export_student(cfg, 'epoch_1.pth', 'DIR')
+    Image.new('RGB', (20, 20), 'red').save('photo.jpg')
+
+
+@pytest.mark.parametrize('block', SCRIPTS, ids=name_of)
+def test_script_runs(block: Block, exported: None, capsys: pytest.CaptureFixture) -> None:
+    exec(block.code, {})
+    if "print(inferencer('photo.jpg')" in block.code:
+        assert re.search('cat|dog|owl', capsys.readouterr().out)
+
+
+def test_commands_have_these_options() -> None:
+    help_text = help_of()
+    texts: dict[str, str] = {}
+    checked = 0
+    for block in code_blocks('bash'):
+        for script, rest in COMMANDS.findall(block.code.replace('\\\n', ' ')):
+            text = texts.setdefault(script, help_text(script))
+            for word in shlex.split(rest, comments=True):
+                if word.startswith('--'):
+                    assert word in text, f'{name_of(block)}: {script} {word}'
+                    checked += 1
+                if word.startswith('configs/'):
+                    assert (ROOT / word).exists(), f'{name_of(block)}: {word}'
+    assert checked > 10 and len(texts) > 5
