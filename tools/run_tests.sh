@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make sure of an environment, then run the tests: bash tools/run_tests.sh [PYTEST ARGS]
+# Set up an environment, then run the tests: bash tools/run_tests.sh [PYTEST ARGS]
 # The last line is pytest's, and so is the exit code.
 set -euo pipefail
 
