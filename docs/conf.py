@@ -23,6 +23,7 @@ extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'command_h
 exclude_patterns = ['_build', '**.ipynb_checkpoints']
 html_theme = 'furo'
 html_title = f'mmkdlayer {version}'
+html_show_copyright = False
 
 # Headings as GitHub names them, so that links work in both places.
 myst_heading_anchors = 3

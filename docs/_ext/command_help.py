@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def command_help(command: str) -> str:
     """What ``python COMMAND --help`` prints, in this process: the host libraries are loaded once."""
     printed = io.StringIO()
-    environment = dict(COLUMNS='96', NO_COLOR='1')
+    environment = dict(COLUMNS='88', NO_COLOR='1')
     with (
         mock.patch.object(sys, 'argv', [command, '--help']),
         mock.patch.dict('os.environ', environment),
