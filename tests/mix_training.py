@@ -102,7 +102,7 @@ def shrink(cfg: Config, classes: int, work: Path) -> None:
     for hook in cfg.get('custom_hooks', []):
         if type_name(hook.type) == 'KDMetricsHook':
             hook.interval = 1
-    losses = cfg.model.distiller.distill_losses
+    losses = cfg.model.distiller.get('distill_losses', {})
     if 'loss_crd' in losses:  # as many images as there are
         losses.loss_crd.update(neg_num=5, sample_n=IMAGES)
     if 'generator' in cfg.model and 'loss_penult' in losses:
