@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Set up an environment, then run the tests: bash tools/run_tests.sh [PYTEST ARGS]
+# Slow tests and those that start a Slurm are left out unless -m selects them: -m slow, -m slurm, -m ''.
 # The last line is pytest's, and so is the exit code.
 set -euo pipefail
 
