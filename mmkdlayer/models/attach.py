@@ -53,8 +53,9 @@ def attach_kd_layers(student: nn.Module, kd_layers: Mapping[str, Any]) -> None:
     student.kd_layers = layers
     for hook, module in zip(hooks, targets):
         module.register_forward_hook(hook)
-    student.register_forward_pre_hook(_StartForward(hooks))
-    student.register_forward_hook(_EndForward(hooks), always_call=True)
+    check = _CallCheck(hooks)
+    student.register_forward_pre_hook(check.start)
+    student.register_forward_hook(check.end, always_call=True)
 
 
 def _find_place(student: nn.Module, hook: _KDLayerHook, others: list[nn.Module]) -> nn.Module:
@@ -145,28 +146,23 @@ def _describe(output: Any) -> str:
     return f'a {type(output).__name__}{size}'
 
 
-class _StartForward:
-    """Forward pre-hook of the student: starts to count how often each place runs."""
+class _CallCheck:
+    """Hooks of the student's forward pass: every place must run, and once.
 
-    def __init__(self, hooks: list[_KDLayerHook]) -> None:
-        self.hooks = hooks
-
-    def __call__(self, module: nn.Module, args: Any) -> None:
-        for hook in self.hooks:
-            hook.calls, hook.counting = 0, True
-
-
-class _EndForward:
-    """Forward hook of the student: every place must have run.
-
-    Counting stops here, because activation checkpointing runs modules again in the backward pass. A
-    forward pass that failed is counted no further either (torch calls this with no output then).
+    Counting stops at the end, because activation checkpointing runs modules again in the backward pass.
+    A forward pass that failed is counted no further either (torch calls the hook with no output then).
     """
 
     def __init__(self, hooks: list[_KDLayerHook]) -> None:
         self.hooks = hooks
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+    def start(self, module: nn.Module, args: Any) -> None:
+        """Forward pre-hook: start to count."""
+        for hook in self.hooks:
+            hook.calls, hook.counting = 0, True
+
+    def end(self, module: nn.Module, args: Any, output: Any) -> None:
+        """Forward hook: every place must have run."""
         for hook in self.hooks:
             hook.counting = False
         for hook in self.hooks:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.decisions import TeacherDecision
+from mmkdlayer.models.decisions import TeacherDecision, build_decision
 from mmkdlayer.registry import MODELS
 
 #: Keys that say how a teacher supervises the layer: the distiller has them, the student alone does not.
@@ -118,7 +118,7 @@ def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOpti
             else f'{key} lacks "num_templates", which a layer without a decision must state.'
         )
     if 'decision' in given:
-        given['decision'] = _build_decision(key, given['decision'])
+        given['decision'] = build_decision(given['decision'], f'{key}.decision')
         given['num_templates'] = given['decision'].num_templates
     return KDLayerOptions(**given)
 
@@ -142,16 +142,6 @@ def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None
         raise ConfigError(f'{key}.{option} must be {expected}, but got {value!r}.')
 
 
-def _build_decision(key: str, given: Any) -> TeacherDecision:
-    decision = MODELS.build(dict(given)) if isinstance(given, Mapping) else given
-    if not isinstance(decision, TeacherDecision):
-        raise ConfigError(
-            f'{key}.decision must be a TeacherDecision, such as mmkdlayer.CentroidDecision, but it is '
-            f'a {type(decision).__name__}.'
-        )
-    return decision
-
-
 def standalone_kd_layers(kd_layers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """``kd_layers`` of a student alone, from those of a distiller: without teacher, with K stated.
 
@@ -166,6 +156,6 @@ def standalone_kd_layers(kd_layers: Mapping[str, Mapping[str, Any]]) -> dict[str
         own = {key: value for key, value in given.items() if key not in TEACHER_KEYS}
         if given.get('decision') is not None:
             unfitted = {key: value for key, value in given['decision'].items() if key != 'file'}
-            own['num_templates'] = _build_decision(f'kd_layers.{name}', unfitted).num_templates
+            own['num_templates'] = build_decision(unfitted, f'kd_layers.{name}').num_templates
         standalone[name] = own
     return standalone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from typing import Any, Callable, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError, DecisionFileError, UnfittedDecisionError
 from mmkdlayer.models.layout import maps_of
 from mmkdlayer.models.precision import full_precision
+from mmkdlayer.registry import MODELS
 
 from .files import (
     DecisionFile,
@@ -22,6 +24,22 @@ from .files import (
 )
 from .inputs import pool_to
 from .row_targets import DenseTargets, RowTargets
+
+
+def build_decision(given: TeacherDecision | Mapping[str, Any], key: str) -> TeacherDecision:
+    """A decision, from itself or its config.
+
+    Raises:
+        ConfigError: It is none; the message begins with ``key``.
+    """
+    decision = MODELS.build(dict(given)) if isinstance(given, Mapping) else given
+    if not isinstance(decision, TeacherDecision):
+        raise ConfigError(
+            f'{key} must be a TeacherDecision or its config, such as '
+            'dict(type="mmkdlayer.CentroidDecision", num_centroids=4096), but got '
+            f'{type(decision).__name__}.'
+        )
+    return decision
 
 
 class TableStore(dict):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.autograd import check_implementation, refuse_second_derivative
-from mmkdlayer.models.decisions import TeacherDecision
+from mmkdlayer.models.decisions import TeacherDecision, build_decision
 from mmkdlayer.models.decisions.inputs import pool_to
 from mmkdlayer.models.decisions.row_targets import RowTargets
 from mmkdlayer.models.layout import maps_of, rows_of
@@ -96,15 +96,7 @@ class TeacherDecisionLoss(nn.Module):
         super().__init__()
         check_implementation(type(self).__name__, implementation)
         self.implementation = implementation
-        if isinstance(decision, dict):
-            decision = MODELS.build(decision)
-        if not isinstance(decision, TeacherDecision):
-            raise ConfigError(
-                'TeacherDecisionLoss: decision must be a TeacherDecision or its config, such as '
-                'dict(type="mmkdlayer.CentroidDecision", num_centroids=4096), but got '
-                f'{type(decision).__name__}.'
-            )
-        self.decision: TeacherDecision = decision
+        self.decision = build_decision(decision, 'TeacherDecisionLoss: decision')
         self.loss_weight = float(loss_weight)
 
     def forward(

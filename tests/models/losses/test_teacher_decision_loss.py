@@ -253,7 +253,7 @@ def test_shapes_that_do_not_fit(scores, feature, message):
 
 def test_a_teacher_feature_that_is_a_tuple_is_an_error_that_says_how_to_choose():
     loss = TeacherDecisionLoss(make_decision('centroid'))
-    with pytest.raises(ConfigError, match='data_idx'):
+    with pytest.raises(ConfigError, match='teacher_index'):
         loss(torch.zeros(2, 7, 3, 3), (torch.zeros(2, 4, 3, 3),))
 
 
