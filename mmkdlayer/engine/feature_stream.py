@@ -65,28 +65,23 @@ class FeatureStream:
 
     def starting_at(self, number: int) -> Iterator[Batch]:
         """The stream without its first ``number`` batches, whose images are not even read."""
-        with without_first_batches(self.loader, number) as batches:
+        rest = without_first_batches(self.loader, number)
+        with evaluating(*self.teachers), rest as batches:
             for batch in batches:
-                yield self.read(batch)
-
-    def read(self, batch: dict) -> Batch:
-        """The teacher's features (N, D, H, W) by name, and labels (N,), of one batch."""
-        features, samples = self._run_teachers(batch)
-        if not self.needs_labels:
-            return features, None
-        return features, torch.cat([sample.gt_label for sample in samples])
+                features, samples = self._run_teachers(batch)
+                labels = torch.cat([s.gt_label for s in samples]) if self.needs_labels else None
+                yield features, labels
 
     @torch.no_grad()
     def _run_teachers(self, batch: dict) -> tuple[dict[str, Tensor], list]:
-        """The features, and the data samples."""
+        """The teacher's features (N, D, H, W) by name, and the data samples, of one batch."""
         distiller = self.algorithm.distiller
-        with evaluating(*self.teachers):
-            data = self.algorithm.data_preprocessor(batch, False)
-            with distiller.teacher_recorders:
-                for teacher in self.teachers:
-                    teacher(data['inputs'], mode='tensor')
-            features = {layer.name: distiller.get_record(**layer.feature) for layer in self.layers}
-            release_records(distiller)
+        data = self.algorithm.data_preprocessor(batch, False)
+        with distiller.teacher_recorders:
+            for teacher in self.teachers:
+                teacher(data['inputs'], mode='tensor')
+        features = {layer.name: distiller.get_record(**layer.feature) for layer in self.layers}
+        release_records(distiller)
         return features, data['data_samples']
 
     @torch.no_grad()
@@ -94,11 +89,11 @@ class FeatureStream:
         """Each layer with the teacher's (D, H', W') and the student's scores (K, H, W) of one image."""
         student, distiller = self.algorithm.student, self.algorithm.distiller
         batch = self.loader.collate_fn([self.dataset[0]])
-        with evaluating(student):
+        with evaluating(student, *self.teachers):
             data = self.algorithm.data_preprocessor(batch, False)
             with distiller.student_recorders:
                 student(data['inputs'], mode='tensor')
             scores = [distiller.get_record(**layer.scores) for layer in self.layers]
-        features, _ = self._run_teachers(batch)
+            features, _ = self._run_teachers(batch)
         for layer, found in zip(self.layers, scores):
             yield layer, tuple(features[layer.name].shape[1:]), tuple(found.shape[1:])

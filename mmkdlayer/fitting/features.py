@@ -13,7 +13,6 @@ from mmkdlayer.errors import DataError
 from mmkdlayer.models.decisions.inputs import pool_to
 
 from .distributed import errors_on_all_ranks
-from .numerics import working_device
 
 
 class FeatureReader:
@@ -90,6 +89,11 @@ class FeatureReader:
         self.channels = int(state['channels'])
         if bool(state['accelerator']):
             self.device = working_device(torch.device(get_device()))
+
+
+def working_device(device: torch.device) -> torch.device:
+    """The device to fit on for features on ``device``: the CPU if it has no float64."""
+    return torch.device('cpu') if device.type == 'mps' else device
 
 
 def check_labels(labels: Optional[Tensor], num_images: int, num_classes: int) -> Tensor:

@@ -111,7 +111,13 @@ def _feed(
         bar.update(done)
         for features, labels in _starting_at(batches, done):
             for name, fitter in fitters.items():
-                fitter.update(index, _pick(features, name), labels)
+                own = features if isinstance(features, Tensor) else features.get(name)
+                if own is None:
+                    raise DataError(
+                        f'No teacher features with the name {name!r} in a batch; it has '
+                        f'{", ".join(map(repr, features))}. Name the fitters as the features.'
+                    )
+                fitter.update(index, own, labels)
             done += 1
             bar.update(1)
             if saved is not None:
@@ -125,14 +131,3 @@ def _starting_at(batches: Batches, number: int) -> Batches:
     if number and hasattr(batches, 'starting_at'):
         return batches.starting_at(number)
     return itertools.islice(batches, number, None)
-
-
-def _pick(features: Union[Tensor, Mapping[str, Tensor]], name: str) -> Tensor:
-    if isinstance(features, Tensor):
-        return features
-    if name not in features:
-        raise DataError(
-            f'No teacher features with the name {name!r} in a batch; it has '
-            f'{", ".join(map(repr, features))}. Name the fitters as the features.'
-        )
-    return features[name]

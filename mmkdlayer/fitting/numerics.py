@@ -1,4 +1,4 @@
-"""Where and how precisely fitting calculates."""
+"""How precisely and in which parts fitting calculates."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from torch import Tensor
 
 _CPU_ELEMENTS = 1 << 20
 _ACCELERATOR_ELEMENTS = 1 << 26
-
-
-def working_device(device: torch.device) -> torch.device:
-    """The device to fit on for features on ``device``: the CPU if it has no float64."""
-    return torch.device('cpu') if device.type == 'mps' else device
 
 
 def rows_per_chunk(row_elements: int, device: torch.device) -> int:

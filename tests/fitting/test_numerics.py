@@ -33,8 +33,3 @@ def test_a_torch_without_the_product_is_no_error(monkeypatch):
 
     monkeypatch.setattr(numerics, '_onednn_affine', missing)
     assert numerics._has_onednn.__wrapped__() is False
-
-
-def test_a_device_without_float64_is_left_for_the_cpu():
-    assert numerics.working_device(torch.device('mps')).type == 'cpu'
-    assert numerics.working_device(torch.device('cuda', 1)) == torch.device('cuda', 1)
