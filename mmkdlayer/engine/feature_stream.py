@@ -17,7 +17,6 @@ from mmkdlayer.pipelines import find_pipeline
 
 from .partial_loading import without_first_batches
 from .supervision import SupervisedLayer
-from .teachers import find_teachers
 
 Batch = tuple[dict[str, Tensor], Optional[Tensor]]
 
@@ -28,8 +27,8 @@ class FeatureStream:
     Args:
         algorithm: A distillation algorithm with one teacher or several, ``distiller`` (any of
             mmrazor's) and ``data_preprocessor``.
-        layers: The layers whose features are streamed; may be replaced. Labels are read where one of
-            them needs them.
+        layers: The layers whose features are streamed, with their teachers; may be replaced by some of
+            them. Labels are read where one of them needs them.
         dataloader: Config of the data loader.
         seed: Seed of the loader.
     """
@@ -42,7 +41,8 @@ class FeatureStream:
         seed: int = 0,
     ) -> None:
         self.algorithm = algorithm
-        self.teachers = [teacher.model for teacher in find_teachers(algorithm, {})]
+        teachers = {layer.teacher.name: layer.teacher.model for layer in layers}
+        self.teachers = list(teachers.values())
         self.layers = layers
         self.pipeline = find_pipeline(dataloader['dataset'])
         self.loader = Runner.build_dataloader(copy.deepcopy(dataloader), seed=seed)
