@@ -60,7 +60,7 @@ def attach_kd_layers(student: nn.Module, kd_layers: Mapping[str, Any]) -> None:
 
 def _find_place(student: nn.Module, hook: _KDLayerHook, others: list[nn.Module]) -> nn.Module:
     """The module that a layer goes to, if it can go there."""
-    module = find_module(student, hook.module_name, 'student')
+    module = find_module(student, hook.module_name, f'{hook.key}: the student')
     aliases = [name for name, m in student.named_modules(remove_duplicate=False) if m is module]
     if len(aliases) > 1:
         raise ConfigError(
@@ -181,7 +181,7 @@ def find_module(model: nn.Module, name: str, role: str) -> nn.Module:
     Args:
         model: Where to look.
         name: Dotted name, as in ``model.named_modules()``.
-        role: What the model is, for the message ("student", "teacher").
+        role: What the model is, as the message begins ("kd_layers.inter: the student").
 
     Raises:
         ConfigError: There is no such module (the message lists near matches).
@@ -189,7 +189,7 @@ def find_module(model: nn.Module, name: str, role: str) -> nn.Module:
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules or not name:
         raise ConfigError(
-            f'The {role} ({type(model).__name__}) has no module "{name}". '
+            f'{role} ({type(model).__name__}) has no module "{name}". '
             f'{suggest_names(name, modules)}'
         )
     return modules[name]

@@ -233,10 +233,10 @@ def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, 
 
 def _check_sources(recorders: RecorderManager, model: nn.Module, role: str) -> None:
     """Raise a ConfigError with near matches where a module recorder's source is not there."""
-    for recorder in recorders.recorders.values():
+    for name, recorder in recorders.recorders.items():
         # An empty source is the model itself (mmrazor's CRD recipe records its inputs).
         if recorder.source and type(recorder).__name__ in (
             'ModuleOutputsRecorder',
             'ModuleInputsRecorder',
         ):
-            find_module(model, recorder.source, role)
+            find_module(model, recorder.source, f'{name}: the {role}')
