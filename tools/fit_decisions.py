@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 
 from mmengine.config import DictAction
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
@@ -14,6 +13,7 @@ from mmkdlayer.engine import cli
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.teachers import find_teachers
+from mmkdlayer.models.wrappers import unwrap_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,7 +42,7 @@ def main() -> None:
         cfg.custom_hooks = []
         prepare_launch(cfg, args.dist_timeout)
         runner = Runner.from_cfg(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         model.init_weights()
         for teacher in find_teachers(model, cfg.model):
             if teacher.checkpoint:

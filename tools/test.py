@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
@@ -19,6 +18,7 @@ from mmkdlayer.deploy.checkpoints import load_weights
 from mmkdlayer.deploy.loading import check_weights_file
 from mmkdlayer.engine import cli
 from mmkdlayer.engine.launch import end_launch, prepare_launch
+from mmkdlayer.models.wrappers import unwrap_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,7 +54,7 @@ def main() -> None:
             cfg.pop(key, None)
         prepare_launch(cfg, args.dist_timeout)
         runner = Runner.from_cfg(cfg)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         load_weights(model, state, f'Checkpoint {args.checkpoint}')
         metrics = runner.test()
         if args.out and is_main_process():

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkdlayer.deploy.checkpoints import load_checkpoint_file
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 from mmkdlayer.state_dicts import describe_misfits
 
@@ -69,7 +69,7 @@ class CheckWeightsHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Compare the student with the checkpoint that training starts from."""
         state = checkpoint.get('state_dict', checkpoint)
-        own = _model(runner).state_dict()
+        own = unwrap_model(runner.model).state_dict()
         student = {key: value for key, value in own.items() if not key.startswith('teacher.')}
         problems = _misfits(student, state)
         shared = [key for key in student if key in state]
@@ -98,8 +98,4 @@ def _warn_of_untrained_teachers(runner: Runner, effect: str) -> None:
 
 
 def _teachers(runner: Runner) -> list[Teacher]:
-    return find_teachers(_model(runner), runner.cfg.get('model') or {})
-
-
-def _model(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return find_teachers(unwrap_model(runner.model), runner.cfg.get('model') or {})

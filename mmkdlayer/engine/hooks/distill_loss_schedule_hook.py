@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
+from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
 
@@ -126,7 +126,7 @@ class DistillLossScheduleHook(Hook):
                 'DistillLossScheduleHook: its times are epochs, but this training counts iterations '
                 'alone (train_cfg.by_epoch is False). Give times in iterations, and by_epoch=False.'
             )
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         modules = getattr(getattr(model, self.distiller, None), 'distill_losses', {})
         for name in self.schedules:
             if name not in modules:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmkdlayer.engine.fit_decisions import FitOptions
 from mmkdlayer.engine.prepare_decisions import prepare_decisions
+from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
 
@@ -43,7 +43,7 @@ class FitDecisionsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Fit or load the decisions."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         self.prepare(model, runner.cfg, self.folder(runner.work_dir))
 
     def prepare(self, model: Any, cfg: Any, out_dir: str) -> dict[str, Path]:

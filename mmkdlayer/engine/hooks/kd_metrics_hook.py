@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkdlayer.models.connectors import KDLayerConnector
 from mmkdlayer.models.layout import rows_of
 from mmkdlayer.models.losses import TeacherDecisionLoss
+from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
 #: Scores that are worked on together.
@@ -143,17 +143,13 @@ class KDMetricsHook(Hook):
 
 def _supervised(model: Any) -> Iterator[tuple[str, TeacherDecisionLoss, nn.Module | None]]:
     """The losses of a distillation model by name, each with the KD layer whose scores it reads."""
-    model = _unwrapped(model)
+    model = unwrap_model(model)
     distiller: Any = getattr(model, 'distiller', None)
     for name, loss in getattr(distiller, 'distill_losses', {}).items():
         if isinstance(loss, TeacherDecisionLoss):
             recorder = distiller.loss_forward_mappings[name]['scores']['recorder']
             source = distiller.student_recorders.get_recorder(recorder).source
-            layers = dict(_unwrapped(model.student).named_modules())
+            # Data-free trainings have a wrapper around the student too.
+            layers = dict(unwrap_model(model.student).named_modules())
             # A log averages what is called a loss.
             yield name.removeprefix('loss_'), loss, layers.get(source.rpartition('.')[0])
-
-
-def _unwrapped(model: Any) -> Any:
-    """A model without its distributed wrapper; data-free trainings have one around the student too."""
-    return model.module if is_model_wrapper(model) else model

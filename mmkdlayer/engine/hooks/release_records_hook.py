@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmkdlayer.models.distillers import release_records
+from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
 DISTILLERS = ('distiller', 'generator_distiller')
@@ -27,7 +27,7 @@ class ReleaseRecordsHook(Hook):
 
     def after_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:
         """Drop what was recorded."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap_model(runner.model)
         for name in DISTILLERS:
             if hasattr(model, name):
                 release_records(getattr(model, name))
