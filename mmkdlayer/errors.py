@@ -1,15 +1,19 @@
 """Errors that this package raises on purpose.
 
-Each message names the thing, what was expected, what was found, and how to mend it.
+Each message names the thing, what was expected, what was found, and how to fix it.
 """
 
 
 class KDLayerError(Exception):
-    """Base of every error that a user of this package can mend."""
+    """Base of every error that a user of this package can fix."""
 
 
 class ConfigError(KDLayerError, ValueError):
     """A config names a module, a size or an option that does not fit the models."""
+
+
+class CheckpointError(KDLayerError, ValueError):
+    """A checkpoint can't be read, or holds other weights than expected."""
 
 
 class DataError(KDLayerError, ValueError):

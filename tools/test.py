@@ -13,9 +13,9 @@ from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer.deploy import read_student_weights, student_model_config
-from mmkdlayer.deploy.checkpoints import load_weights
-from mmkdlayer.deploy.loading import check_weights_file
+from mmkdlayer.checkpoints import load_weights, read_student_weights
+from mmkdlayer.deploy import student_model_config
+from mmkdlayer.deploy.exported_student import check_weights_file
 from mmkdlayer.engine import cli
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.models.wrappers import unwrap_model

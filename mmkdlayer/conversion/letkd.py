@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmkdlayer.errors import ConfigError, DecisionFileError
+from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.errors import CheckpointError, ConfigError, DecisionFileError
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, TeacherDecision
-
-from .checkpoints import CheckpointError, load_safely
 
 CODE_BOOK = '_embedding.weight'
 TORCH_SUFFIXES = ('.pth', '.pt', '.tar', '.ckpt', '.bin')
@@ -116,7 +115,7 @@ def _find_code_books(folder: Path) -> dict[Path, Tensor]:
     unreadable = []
     for path in sorted(path for path in folder.iterdir() if path.suffix in TORCH_SUFFIXES):
         try:
-            tensors = list(_tensors(load_safely(path)))
+            tensors = list(_tensors(read_checkpoint(path)))
         except CheckpointError as error:
             unreadable.append(error)
             continue

@@ -14,13 +14,13 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from mmkdlayer.checkpoints import STUDENT_PREFIX, hash_file, load_weights, read_student_weights
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.version import __version__
 
-from .checkpoints import STUDENT_PREFIX, hash_file, load_weights, read_student_weights
+from .exported_student import load_student
 from .folding import LayerChange, calibration_loader, find_firing, fold_student, prune_student
 from .formats import FILES, OPSET, write_format
-from .loading import load_student
 from .model_card import model_card
 from .student_config import find_input_size, student_config
 

@@ -10,13 +10,12 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions.files import DecisionFile, read_decision_file
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 from mmkdlayer.version import installed_versions
-
-from .checkpoints import hash_file
 
 NOT_STATED = 'not stated'
 

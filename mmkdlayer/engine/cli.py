@@ -21,7 +21,7 @@ from mmengine.device import get_device
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.engine.launch import TIMEOUT, explain_lost_process
 from mmkdlayer.engine.signals import SIGNALS, WATCH
@@ -253,7 +253,7 @@ def check_checkpoints(cfg: Config) -> None:
         load_from = latest.read_text().strip()
     for path in (cfg.get('model', {}).get('teacher_ckpt'), load_from):
         if path and '://' not in str(path):
-            load_checkpoint_file(path)
+            read_checkpoint(path)
 
 
 def fitting_hook(cfg: Config) -> FitDecisionsHook:

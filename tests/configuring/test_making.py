@@ -16,12 +16,12 @@ import torch
 from command_line import ROOT
 from mmengine.config import Config
 
+from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.configuring import PairOptions, make_config
 from mmkdlayer.configuring.data_folder import read_data_folder
 from mmkdlayer.configuring.networks import adapt, load_network
 from mmkdlayer.configuring.recipes import num_centroids, num_components, schedule_config
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
-from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 
 RESNET = 'resnet18_8xb16_cifar10'
 FAST = [
@@ -60,7 +60,7 @@ def test_letkd2_trains(train: Callable, folder: Path, tmp_path: Path) -> None:
     assert "Fitting the decisions ['inter', 'penult']" in output
     assert re.search(r'Epoch\(train\) +\[1\]\[2/2\].*loss_inter: \d.*loss_penult: \d', output)
     assert 'accuracy/top1' in output
-    state = load_checkpoint_file(tmp_path / 'work' / 'epoch_1.pth')['state_dict']
+    state = read_checkpoint(tmp_path / 'work' / 'epoch_1.pth')['state_dict']
     assert state['architecture.kd_layers.inter.templates.weight'].shape == (24, 160, 1, 1)
 
 
@@ -225,7 +225,7 @@ def test_teacher_checkpoint_of_another_network(folder: Path, tmp_path: Path) -> 
     file = tmp_path / 'weights.pth'
     torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), file)
     out = tmp_path / 'pair.py'
-    with pytest.raises(ConfigError, match='does not fit the teacher'):
+    with pytest.raises(CheckpointError, match='does not fit the teacher'):
         make_config(pair_options(folder, out, teacher_ckpt=str(file)))
     assert list(tmp_path.iterdir()) == [file]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmkdlayer.conversion import CheckpointError, convert_decisions
-from mmkdlayer.errors import DecisionFileError
+from mmkdlayer.conversion import convert_decisions
+from mmkdlayer.errors import CheckpointError, DecisionFileError
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision
 
 CLASSES, SUBCLASSES, COMPONENTS, CHANNELS, RANK, CENTROIDS = 3, 8, 2, 5, 4, 6

@@ -8,8 +8,8 @@ import re
 import pytest
 import torch
 
+from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.deploy import ExportOptions, export_student
-from mmkdlayer.deploy.checkpoints import hash_file
 from mmkdlayer.deploy.model_card import describe_network, read_metrics
 from mmkdlayer.errors import ConfigError, DecisionFileError
 

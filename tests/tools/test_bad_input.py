@@ -257,7 +257,7 @@ class TestStoredThings:
         file.write_bytes((earlier / 'epoch_1.pth').read_bytes()[:5000])
         (work / 'last_checkpoint').write_text(str(file))
         line = arguments(CONFIG, '--work-dir', work, '--resume', data=images)
-        refused(main, work, line, str(file), 'may be truncated')
+        refused(main, work, line, str(file), 'truncated, an incomplete download')
 
     @pytest.mark.parametrize('tool', ['test.py', 'export_student.py'])
     def test_checkpoint_of_another_network(

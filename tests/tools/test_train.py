@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from command_line import CONFIG, ROOT, arguments, environment, run, start, write_images
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.models.decisions import read_decision_file
 
 
@@ -41,7 +41,7 @@ def test_whole_chain(images: Path, tmp_path: Path) -> None:
     assert provenance['layer']['source'] == 'backbone.layer3.0'
     assert provenance['data']['images'] == 30
     assert provenance['size'] == [4, 4]
-    state = load_checkpoint_file(work / 'epoch_1.pth')['state_dict']
+    state = read_checkpoint(work / 'epoch_1.pth')['state_dict']
     assert {key.split('.')[0] for key in state} == {'architecture'}
     assert 'architecture.kd_layers.inter.templates.weight' in state
 

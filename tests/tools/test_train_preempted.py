@@ -10,7 +10,7 @@ import pytest
 from command_line import CONFIG, arguments, recording_config, run, start, write_images
 from training_probes import read_losses
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.checkpoints import read_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -39,7 +39,7 @@ def test_resumes_within_the_epoch(data: Path, tmp_path: Path) -> None:
     saved = re.findall(r'SIGTERM received: saved (\S+) after iteration (\d+)', output)
     assert saved in [[(str(work / 'interrupted.pth'), str(done))] for done in (6, 8)]
     done = int(saved[0][1])
-    checkpoint = load_checkpoint_file(work / 'interrupted.pth')
+    checkpoint = read_checkpoint(work / 'interrupted.pth')
     assert checkpoint['meta']['interrupted'] == dict(done=done, batches=12, seed=0)
     assert len((work / 'losses.0.jsonl').read_text().splitlines()) == done
 
@@ -73,7 +73,7 @@ def test_signal_to_one_rank_ends_all_at_the_same_iteration(data: Path, tmp_path:
     assert 2 <= done < 12
     for rank in range(2):
         assert len((work / f'losses.{rank}.jsonl').read_text().splitlines()) == done
-    assert load_checkpoint_file(work / 'interrupted.pth')['meta']['iter'] == done
+    assert read_checkpoint(work / 'interrupted.pth')['meta']['iter'] == done
 
 
 def test_signal_while_fitting_ends_at_once(tmp_path: Path) -> None:

@@ -8,27 +8,22 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.checkpoints import describe_misfits, read_state_dict
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
-from mmkdlayer.state_dicts import describe_misfits
 
 
 def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
-    """Raise a ConfigError where the teacher's checkpoint is not the teacher's.
+    """Raise a CheckpointError where the teacher's checkpoint is not the teacher's.
 
     mmengine loads what fits and only logs the rest, so a wrong file would leave a random teacher.
     """
-    checkpoint = load_checkpoint_file(path)
-    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else {}
-    if not isinstance(state, dict) or 'model' in state:
-        state = {}
-    state = {key[7:] if key.startswith('module.') else key: value for key, value in state.items()}
+    state, _ = read_state_dict(path)
     problems = _misfits(teacher.state_dict(), state)
     if problems:
-        raise ConfigError(
+        raise CheckpointError(
             f'Teacher checkpoint {path} does not fit the teacher ({type(teacher).__name__}): '
             f'{"; ".join(problems)}. Give the checkpoint of this network, or the network of this '
             'checkpoint; one of the CRD zoo or of torchvision is converted first, by '

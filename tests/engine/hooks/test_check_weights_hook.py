@@ -10,8 +10,8 @@ import torch
 from mmengine.runner import Runner
 from seeded_training import make_config
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.errors import CheckpointError, ConfigError
 
 
 def test_resuming_another_network_is_refused(
@@ -29,7 +29,7 @@ def test_given_teacher_checkpoint_must_fit(
 ) -> None:
     path = tmp_path / 'teacher.pth'
     torch.save(dict(state_dict={'head.fc.bias': torch.zeros(1)}), path)
-    with pytest.raises(ConfigError, match=r'missing .*is \(1,\) there'):
+    with pytest.raises(CheckpointError, match=r'missing .*is \(1,\) there'):
         train(model=distillation_config(teacher_ckpt=str(path)))
 
 
@@ -43,7 +43,7 @@ def test_load_from_another_network_is_refused(
 
 def test_load_from_may_bring_a_part(train: Callable[..., Runner], tmp_path: Path) -> None:
     train('first')
-    state = load_checkpoint_file(tmp_path / 'first' / 'epoch_1.pth')['state_dict']
+    state = read_checkpoint(tmp_path / 'first' / 'epoch_1.pth')['state_dict']
     part = {key: value for key, value in state.items() if 'kd_layers' not in key}
     torch.save(dict(state_dict=part), tmp_path / 'part.pth')
     assert train('second', load_from=str(tmp_path / 'part.pth')).epoch == 1

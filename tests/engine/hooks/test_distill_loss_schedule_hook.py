@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from seeded_training import make_config
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.engine.hooks.distill_loss_schedule_hook import LossSchedule
 from mmkdlayer.errors import ConfigError
 
@@ -135,7 +135,7 @@ def test_factor_is_in_the_gradient(train: Callable[..., list[dict]], tmp_path: P
     train(dict(loss_inter=dict(), loss_penult=dict()), 'on')
     train({}, 'without')
     states = {
-        name: load_checkpoint_file(tmp_path / name / 'epoch_1.pth')['state_dict']
+        name: read_checkpoint(tmp_path / name / 'epoch_1.pth')['state_dict']
         for name in ('off', 'on', 'without')
     }
     key = 'architecture.kd_layers.inter.templates.weight'

@@ -9,11 +9,11 @@ import torch
 from mmengine.runner import Runner
 from torch import nn
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.checkpoints import read_checkpoint
 
 
 def state_of(path: Path) -> dict:
-    return load_checkpoint_file(path)
+    return read_checkpoint(path)
 
 
 def kd_parameters(model: nn.Module) -> dict[str, torch.Tensor]:

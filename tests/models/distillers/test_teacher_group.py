@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from seeded_training import make_config
 from torch import nn
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
+from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.engine import prepare_decisions
 from mmkdlayer.errors import ConfigError, DecisionFileError
 from mmkdlayer.models.decisions import read_decision_file
@@ -77,7 +77,7 @@ def test_each_layer_is_fitted_on_its_teacher_and_trained(
     assert found['inter']['layer']['source'] == 'backbone.layer3.0'
     assert found['penult']['layer']['source'] == 'backbone.layer3'
     assert found['inter']['teacher']['weights'] != found['penult']['teacher']['weights']
-    state = load_checkpoint_file(tmp_path / 'work/epoch_1.pth')['state_dict']
+    state = read_checkpoint(tmp_path / 'work/epoch_1.pth')['state_dict']
     assert {key.split('.')[0] for key in state} == {'architecture'}
 
 

@@ -8,8 +8,8 @@ import torch
 import torchvision
 from mmengine.runner import load_checkpoint
 
-from mmkdlayer.conversion import CheckpointError, convert_teacher, torchvision_network
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.conversion import convert_teacher, torchvision_network
+from mmkdlayer.errors import CheckpointError, ConfigError
 
 
 def random_torchvision(name, num_classes=7):
@@ -78,10 +78,6 @@ def test_data_parallel_old_counters_and_half_precision(crd_state, tmp_path):
     )
 
 
-@pytest.mark.skipif(
-    not hasattr(torch.serialization, 'add_safe_globals'),
-    reason='torch below 2.4 has no allow-list for numpy numbers',
-)
 def test_numpy_accuracy_beside_the_weights(crd_state, tmp_path):
     extras = {'accuracy': np.float64(72.3), 'best': np.float32(1), 'epoch': np.int64(240)}
     torch.save({'model': crd_state('resnet8'), **extras}, tmp_path / 'in.pth')

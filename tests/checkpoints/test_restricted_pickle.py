@@ -14,9 +14,9 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
-from mmkdlayer.deploy.restricted_pickle import RestrictedUnpickler, load_restricted
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.checkpoints.restricted_pickle import RestrictedUnpickler, load_restricted
+from mmkdlayer.errors import CheckpointError
 
 
 def test_what_mmengine_saves(tmp_path):
@@ -38,10 +38,14 @@ def test_what_mmengine_saves(tmp_path):
     assert found['meta']['best'] == 0.5 and found['meta']['steps'] == {1, 2}
 
 
-def test_what_training_writes(training):
-    found = load_restricted(training.checkpoint)
-    expected = torch.load(training.checkpoint, weights_only=False)
-    assert found['meta'] == expected['meta']
+def test_what_training_writes(make_distillation, tmp_path):
+    path = tmp_path / 'epoch_2.pth'
+    meta = dict(dataset_meta=dict(classes=('cat', 'dog')), epoch=2, experiment_name='first')
+    torch.save(dict(state_dict=make_distillation().state_dict(), meta=meta), path)
+    found = load_restricted(path)
+    expected = torch.load(path, weights_only=False)
+    assert found['meta'] == expected['meta'] == meta
+    assert found['state_dict'].keys() == expected['state_dict'].keys()
     for key, value in expected['state_dict'].items():
         assert torch.equal(found['state_dict'][key], value)
 
@@ -110,8 +114,8 @@ def test_torchscript_is_not_run(tmp_path):
         torch.jit.load(str(path))
     with pytest.raises(pickle.UnpicklingError, match='TorchScript program'):
         load_restricted(path)
-    with pytest.raises(ConfigError, match='TorchScript program'):
-        load_checkpoint_file(path)
+    with pytest.raises(CheckpointError, match='TorchScript program'):
+        read_checkpoint(path)
 
 
 def test_tar_archives_are_not_unpacked(tmp_path):
@@ -119,5 +123,5 @@ def test_tar_archives_are_not_unpacked(tmp_path):
     with tarfile.open(path, 'w') as archive:
         for name in ('storages', 'tensors', 'pickle'):
             archive.addfile(tarfile.TarInfo(name))
-    with pytest.raises(ConfigError, match='tar archive'):
-        load_checkpoint_file(path)
+    with pytest.raises(CheckpointError, match='tar archive'):
+        read_checkpoint(path)

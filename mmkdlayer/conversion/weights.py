@@ -1,4 +1,4 @@
-"""Turns a published teacher's checkpoint into one that mmpretrain loads."""
+"""Renames the weights of a published teacher to those that mmpretrain loads, and checks them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from mmkdlayer.state_dicts import describe_misfits
+from mmkdlayer.checkpoints import describe_misfits, read_state_dict, write_checkpoint
+from mmkdlayer.errors import CheckpointError
 from mmkdlayer.version import __version__
 
-from .checkpoints import CheckpointError, read_state_dict, write_checkpoint
 from .crd import KNOWN, crd_network, detect_crd
 from .networks import SourceNetwork
 from .torchvision import NAMES, detect_torchvision, torchvision_network
 
 COUNTER = '.num_batches_tracked'
+#: Entries of published checkpoints that hold the weights.
+ENTRIES = ('model', 'state_dict', 'model_state_dict', 'net')
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def convert_teacher(
     """
     path, target = Path(checkpoint), Path(out)
     network = None if arch is None else SOURCES[source].network(arch)
-    state = read_state_dict(path)
+    state, _ = read_state_dict(path, ENTRIES)
     if target.is_dir() or (target.exists() and target.samefile(path)):
         raise CheckpointError(
             f'{target}: expected the name of a new file for the converted checkpoint, but it is '

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from mmkdlayer.errors import CheckpointError
 
 
 def describe_misfits(
     expected: Mapping[str, Tensor], found: Mapping[str, Any], optional: str | None = None
 ) -> list[str]:
-    """What keeps a state dict from being that of a network, in phrases that name up to three examples.
+    """How a state dict differs from that of a network, in phrases that name up to three examples each.
 
     Args:
         expected: Names and tensors of the network; the shapes count.
@@ -19,7 +21,7 @@ def describe_misfits(
         optional: Ending of names that may be missing.
 
     Returns:
-        Phrases on what is missing, unknown, and of another shape; none where it fits.
+        A phrase for what is missing, unknown, and of another shape; none where it fits.
     """
     missing = [
         key for key in expected if key not in found and not (optional and key.endswith(optional))
@@ -40,3 +42,24 @@ def describe_misfits(
             more = f' and {len(names) - 3} more' if len(names) > 3 else ''
             phrases.append(f'{len(names)} {what} ({", ".join(names[:3])}{more})')
     return phrases
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load a state dict that must fit exactly.
+
+    Args:
+        model: Where to.
+        state: Names and tensors.
+        origin: Where they come from, for the message.
+
+    Raises:
+        CheckpointError: Entries are missing or unknown, or shapes differ; examples are named.
+    """
+    misfits = describe_misfits(model.state_dict(), state)
+    if misfits:
+        raise CheckpointError(
+            f'{origin} does not fit the model {type(model).__name__}: of its entries, '
+            f'{"; ".join(misfits)}. It belongs to another architecture, or the config is not the one '
+            'it was trained with.'
+        )
+    model.load_state_dict(state)

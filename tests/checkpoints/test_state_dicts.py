@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mmkdlayer.state_dicts import describe_misfits
+from mmkdlayer.checkpoints import describe_misfits
 
 
 def tensors(**shapes: tuple) -> dict:

@@ -8,9 +8,9 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmkdlayer import load_student
-from mmkdlayer.deploy import ExportOptions, export_student, read_student_weights
-from mmkdlayer.deploy.checkpoints import load_checkpoint_file
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.checkpoints import read_checkpoint, read_student_weights
+from mmkdlayer.deploy import ExportOptions, export_student
+from mmkdlayer.errors import CheckpointError
 
 MOMENTUM, STEPS = 0.25, 3
 
@@ -89,12 +89,14 @@ def test_averaged_weights_and_those_of_the_last_step(averaged, tmp_path):
 
 
 def test_a_checkpoint_without_averaged_weights(training, tmp_path):
-    with pytest.raises(ConfigError, match=r'expected averaged weights.*no ema_state_dict.*EMAHook'):
+    with pytest.raises(
+        CheckpointError, match=r'expected averaged weights.*no ema_state_dict.*EMAHook'
+    ):
         read_student_weights(training.checkpoint, ema=True)
     plain, meta = read_student_weights(training.checkpoint, ema=False)
     assert plain.keys() == read_student_weights(training.checkpoint)[0].keys()
     assert 'averaged' not in meta
-    assert 'ema_state_dict' not in load_checkpoint_file(training.checkpoint)
+    assert 'ema_state_dict' not in read_checkpoint(training.checkpoint)
 
 
 def test_weights_saved_from_within_a_wrapper(training, tmp_path):

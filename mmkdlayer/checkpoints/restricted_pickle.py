@@ -70,8 +70,7 @@ class RestrictedUnpickler(_PythonUnpickler):
         name = f'{module_name}.{global_name}'
         if name not in allowed:
             raise pickle.UnpicklingError(
-                f'it asks for {name}, which is not allowed since it could run code. If you trust its '
-                'source, load the file yourself and save its state_dict alone'
+                f'it asks for {name}, which is not allowed since it could run code'
             )
         return allowed[name]
 
