@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import ConfigDict
@@ -73,3 +74,15 @@ def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
         if key in test and not (key == 'prefetch_factor' and loader['num_workers'] == 0):
             loader[key] = copy.deepcopy(test[key])
     return loader
+
+
+def find_datasets(value: Any, path: str) -> Iterator[tuple[str, dict]]:
+    """The configs of data sets with a data root inside a data loader's, each with its dotted name."""
+    if isinstance(value, dict):
+        if value.get('data_root') is not None and 'type' in value:
+            yield path, value
+        for key, item in value.items():
+            yield from find_datasets(item, f'{path}.{key}')
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from find_datasets(item, f'{path}.{index}')

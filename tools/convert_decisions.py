@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from mmkdlayer.cli import report_errors
 from mmkdlayer.conversion import convert_decisions
-from mmkdlayer.engine import cli
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,7 +32,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert one folder."""
     args = parse_args(argv)
-    with cli.errors_for_people():
+    with report_errors():
         written = convert_decisions(args.folder, args.out, args.num_subclasses)
         for path, decision in written.items():
             print(f'{path}: {type(decision).__name__}, {decision.num_templates} templates')

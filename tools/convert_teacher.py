@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from mmkdlayer.cli import report_errors
 from mmkdlayer.conversion import convert_teacher
-from mmkdlayer.engine import cli
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,7 +29,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert one checkpoint."""
     args = parse_args(argv)
-    with cli.errors_for_people():
+    with report_errors():
         network = convert_teacher(
             args.source, args.checkpoint, args.out, args.arch, args.num_classes
         )

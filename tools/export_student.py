@@ -6,13 +6,11 @@ from __future__ import annotations
 import argparse
 import os
 
-from mmengine.config import DictAction
-
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer import cli
 from mmkdlayer.deploy import ExportOptions, export_student
 from mmkdlayer.deploy.formats import FILES, OPSET
 from mmkdlayer.deploy.model_card import read_metrics
-from mmkdlayer.engine import cli
 from mmkdlayer.errors import ConfigError
 
 
@@ -51,15 +49,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--license', default='unknown', help='for the model card: licence of the weights'
     )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
-    cli.add_common_options(parser, DictAction, launcher=False)
+    cli.add_common_options(parser, launcher=False)
     return parser.parse_args()
 
 
 def main() -> None:
     """Export."""
     args = parse_args()
-    with cli.errors_for_people(args.debug):
+    with cli.report_errors(args.debug):
         if args.prune_images is not None and (args.prune_images < 1 or not args.prune_templates):
             raise ConfigError(
                 '--prune-images expects a positive number, beside --prune-templates DATA, but got '

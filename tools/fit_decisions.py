@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import argparse
 
-from mmengine.config import DictAction
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer.engine import cli
+from mmkdlayer import cli
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.teachers import find_teachers
@@ -22,18 +21,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='training config')
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='folder for the decisions (default: where training looks)')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
-    cli.add_common_options(parser, DictAction)
+    cli.add_common_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Fit."""
     args = parse_args()
-    with cli.errors_for_people(args.debug):
+    with cli.report_errors(args.debug):
         cfg = cli.load_config(args)
         cfg.launcher = args.launcher
-        cli.set_work_dir(cfg, args.config, args.work_dir)
+        cli.choose_work_dir(cfg, args)
         hook = cli.fitting_hook(cfg)
         out = args.out or hook.folder(cfg.work_dir)
         cli.check_data_roots(cfg, ('train_dataloader',))

@@ -11,8 +11,8 @@ import argparse
 from mmengine.registry import init_default_scope
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer import cli
 from mmkdlayer.configuring import PairOptions, make_config
-from mmkdlayer.engine import cli
 
 
 def positive(text: str) -> int:
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Write the config."""
     given = vars(parse_args())
-    with cli.errors_for_people(given.pop('debug')):
+    with cli.report_errors(given.pop('debug')):
         init_default_scope('mmpretrain')
         options = PairOptions(**given)
         pair = make_config(options)

@@ -8,15 +8,14 @@ import json
 import os
 from pathlib import Path
 
-from mmengine.config import DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer import cli
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.deploy import student_model_config
 from mmkdlayer.deploy.exported_student import check_weights_file
-from mmkdlayer.engine import cli
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.models.wrappers import unwrap_model
 
@@ -28,18 +27,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='training checkpoint, or student.pth')
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='JSON file to write the metrics to')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
-    cli.add_common_options(parser, DictAction)
+    cli.add_common_options(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     """Test."""
     args = parse_args()
-    with cli.errors_for_people(args.debug):
+    with cli.report_errors(args.debug):
         cfg = cli.load_config(args)
         cfg.launcher = args.launcher
-        cli.set_work_dir(cfg, args.config, args.work_dir)
+        cli.choose_work_dir(cfg, args)
         cli.check_data_roots(cfg, ('test_dataloader',))
         cli.check_writable(cfg.work_dir)
         if os.path.isfile(args.checkpoint):
@@ -54,8 +52,7 @@ def main() -> None:
             cfg.pop(key, None)
         prepare_launch(cfg, args.dist_timeout)
         runner = Runner.from_cfg(cfg)
-        model = unwrap_model(runner.model)
-        load_weights(model, state, f'Checkpoint {args.checkpoint}')
+        load_weights(unwrap_model(runner.model), state, f'Checkpoint {args.checkpoint}')
         metrics = runner.test()
         if args.out and is_main_process():
             Path(args.out).write_text(json.dumps(metrics, indent=1))

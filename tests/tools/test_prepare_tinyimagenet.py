@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from command_line import load_tool
 
-from mmkdlayer.conversion import arrange_validation
 from mmkdlayer.errors import DataError
+
+arrange_validation = load_tool('prepare_tinyimagenet').arrange_validation
 
 LABELS = {f'val_{index}.JPEG': f'n0{index % 3}' for index in range(10)}
 
@@ -156,3 +158,18 @@ def test_done_but_an_image_is_lost(root):
     arrange_validation(root)
     (root / 'val' / 'n01' / 'val_1.JPEG').unlink()
     untouched(root, r'1 are not there \(such as val_1.JPEG\)')
+
+
+def test_the_command(tmp_path, capsys):
+    main = load_tool('prepare_tinyimagenet').main
+    with pytest.raises(SystemExit, match='2'):
+        main([str(tmp_path)])
+    assert capsys.readouterr().err.strip().startswith(f'error: {tmp_path}: expected Tiny-ImageNet')
+    (tmp_path / 'train' / 'n01').mkdir(parents=True)
+    (tmp_path / 'val' / 'images').mkdir(parents=True)
+    (tmp_path / 'val' / 'images' / 'a.JPEG').write_text('')
+    (tmp_path / 'val' / 'val_annotations.txt').write_text('a.JPEG\tn01\t0\t0\t1\t1\n')
+    main([str(tmp_path)])
+    assert '1 images sorted' in capsys.readouterr().out
+    main([str(tmp_path)])
+    assert 'already sorted' in capsys.readouterr().out

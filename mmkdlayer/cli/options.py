@@ -1,0 +1,70 @@
+"""Options that the commands share, and the config that they read."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+
+from mmkdlayer.engine.launch import TIMEOUT
+from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.pipelines import find_datasets
+
+
+def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
+    """Add the options that all commands on a config take."""
+    parser.add_argument('--data-root', help='folder of the data, for all data loaders')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override the config, such as train_dataloader.batch_size=64',
+    )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
+    if launcher:
+        parser.add_argument(
+            '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none'
+        )
+        parser.add_argument(
+            '--dist-timeout',
+            type=float,
+            metavar='SECONDS',
+            help='how long a process waits for another one before all end (default: the config, or '
+            f'{TIMEOUT})',
+        )
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read ``args.config`` and apply ``args.data_root`` and ``args.cfg_options``.
+
+    Raises:
+        ConfigError: There is no such file.
+        DataError: The config takes its classes from the data, which is not there.
+    """
+    if not Path(args.config).is_file():
+        raise ConfigError(f'Config {args.config}: there is no such file.')
+    if args.data_root:
+        os.environ['DATA_ROOT'] = args.data_root
+    cfg = Config.fromfile(args.config)
+    if args.data_root:
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            for _, dataset in find_datasets(cfg.get(loader), loader):
+                dataset['data_root'] = args.data_root
+    elif cfg.get('needs_data_root') and not os.path.isdir(cfg.data_root):
+        raise DataError(
+            f'Config {args.config} takes its classes from the folders of the data, but there is no '
+            f'folder {cfg.data_root}. Give the place of the data with --data-root ROOT.'
+        )
+    cfg.merge_from_dict(args.cfg_options or {})
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    return cfg
+
+
+def choose_work_dir(cfg: Config, args: argparse.Namespace) -> None:
+    """Set the work dir: the command line's, the config's, or ``work_dirs/<config>``."""
+    stem = Path(args.config).stem
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', stem)
