@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,203 @@ from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 from mmkdlayer.version import installed_versions
 
+from .training_student import decision_configs
+
 NOT_STATED = 'not stated'
+PAGE = """---
+license: {licence}
+library_name: mmpretrain
+pipeline_tag: image-classification
+tags: [knowledge-distillation, letkd, mmkdlayer]
+---
+# {name}
+
+An image classifier with KD layers (letKD, BMVC 2023), exported without its teacher.
+It needs mmpretrain and mmkdlayer: `mmkdlayer.load_student(FOLDER)`.
+`student.py` is Python code; read it before you run it.
+
+{overview}
+## KD layers
+
+{layers}
+## Decision files of the training
+
+{decisions}
+## Metrics
+
+{metrics}
+## What was checked
+
+{checks}
+
+## Files
+
+{files}
+## Versions
+
+{versions}
+"""
+
+
+def model_card(
+    cfg: Config,
+    student_cfg: Config,
+    checkpoint: str | os.PathLike,
+    meta: Mapping[str, Any],
+    files: Sequence[Path],
+    checks: Sequence[str],
+    metrics: Mapping[str, Any],
+    licence: str,
+) -> str:
+    """The page's text: a YAML header as model hubs read it, then tables.
+
+    Args:
+        cfg: The training config.
+        student_cfg: The exported one.
+        checkpoint: What was exported.
+        meta: Its meta data.
+        files: The files of the export, as they are written.
+        checks: Sentences about what was compared, and what was left out.
+        metrics: Measured figures, as they were given.
+        licence: Identifier of the licence of the weights.
+
+    Raises:
+        DecisionFileError: A decision file of the training is damaged.
+    """
+    decisions = [
+        (path, read_decision_file(path, tables=False))
+        for path in find_decision_files(cfg, checkpoint).values()
+    ]
+    return PAGE.format(
+        licence=json.dumps(licence),
+        name=Path(str(cfg.filename)).stem if cfg.filename else 'student',
+        overview=_table(
+            ('', ''),
+            [
+                ('student', describe_network(student_cfg.model)),
+                ('checkpoint', _describe_checkpoint(checkpoint, meta)),
+                *_describe_teacher(cfg.model, [content for _, content in decisions]),
+                *((k, str(meta[k])) for k in ('epoch', 'iter', 'seed') if meta.get(k) is not None),
+                *_describe_data(cfg, (meta.get('dataset_meta') or {}).get('classes')),
+            ],
+        ),
+        layers=_table(
+            ('layer', 'after', 'channels', 'templates', 'alpha'), _kd_layer_rows(student_cfg.model)
+        ),
+        decisions=_table(
+            ('file', 'decision', 'fitted on (teacher layer, data, date)', 'SHA-256'),
+            [_describe_decision(path, content) for path, content in decisions],
+        ),
+        metrics=_table(('metric', 'value'), metrics.items(), 'None were given to the export.'),
+        checks='\n'.join(f'- {sentence}' for sentence in checks),
+        files=_table(
+            ('file', 'bytes', 'SHA-256'),
+            [(path.name, path.stat().st_size, f'`{hash_file(path)}`') for path in files],
+        ),
+        versions=', '.join(f'{key} {value}' for key, value in installed_versions().items()),
+    )
+
+
+def _table(header: Sequence[str], rows: Collection[Sequence[Any]], otherwise: str = 'None.') -> str:
+    """Lines of a markdown table, or what to say where there are no rows."""
+    lines = [f'| {" | ".join(header)} |', '|' + '---|' * len(header)]
+    lines += [f'| {" | ".join(str(cell) for cell in row)} |' for row in rows]
+    return '\n'.join(lines if rows else [otherwise]) + '\n'
+
+
+def describe_network(model: Any) -> str:
+    """A network's backbone with its plain options, such as ``ResNet (depth=18)``."""
+    if not isinstance(model, Mapping):
+        return NOT_STATED
+    if 'cfg_path' in model:
+        return str(model['cfg_path'])
+    backbone = model.get('backbone') or {}
+    options = [
+        f'{key}={value}'
+        for key, value in backbone.items()
+        if key in ('depth', 'arch', 'width_mult', 'widen_factor', 'base_channels', 'groups')
+    ]
+    kind = type_name(backbone.get('type')) or NOT_STATED
+    return kind + (f' ({", ".join(options)})' if options else '')
+
+
+def _describe_checkpoint(checkpoint: str | os.PathLike, meta: Mapping[str, Any]) -> str:
+    """Its name, which of its weights were taken, and its hash."""
+    text = _without_folders(checkpoint)
+    if meta.get('averaged') is not None:
+        text += ' (averaged weights)' if meta['averaged'] else ' (weights of the last step)'
+    return text + (f', SHA-256 `{hash_file(checkpoint)}`' if Path(checkpoint).is_file() else '')
+
+
+def _without_folders(path: Any) -> str:
+    """A URL as it is; of a local file the name alone, since its folders mean nothing to others."""
+    return str(path) if '://' in str(path) else Path(str(path)).name
+
+
+def _describe_teacher(
+    model_cfg: Mapping[str, Any], decisions: Iterable[DecisionFile]
+) -> Iterator[tuple[str, str]]:
+    """The row on the teacher, where there is one."""
+    if model_cfg.get('teacher') is None:
+        return
+    # The command line of the training may have named its weights: then the decisions know.
+    known = [(content.provenance.get('teacher') or {}).get('checkpoint') for content in decisions]
+    origins = [o for o in (model_cfg.get('teacher_ckpt'), *known) if o not in (None, 'None')]
+    origin = _without_folders(origins[0]) if origins else f'weights {NOT_STATED}'
+    yield 'distilled from', f'{describe_network(model_cfg["teacher"])}, {origin}'
+
+
+def _describe_data(cfg: Config, classes: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Data sets, their transforms and the classes."""
+    rows = []
+    for title, key in (('trained on', 'train_dataloader'), ('tested on', 'test_dataloader')):
+        dataset = (cfg.get(key) or {}).get('dataset') or {}
+        while isinstance(dataset.get('dataset'), Mapping):  # a wrapper such as RepeatDataset
+            dataset = dataset['dataset']
+        parts = [type_name(dataset.get('type')) or NOT_STATED]
+        parts += [_without_folders(dataset['data_root'])] if dataset.get('data_root') else []
+        parts += [f'split {dataset["split"]}'] if dataset.get('split') else []
+        steps = [type_name(step.get('type')) for step in find_pipeline(dataset) or []]
+        rows.append((title, ', '.join(parts) + (f': {" > ".join(steps)}' if steps else '')))
+    if classes:
+        names = ', '.join(map(str, classes[:5])) + (', ...' if len(classes) > 5 else '')
+        rows.append(('classes', f'{len(classes)}: {names}'))
+    return rows
+
+
+def _kd_layer_rows(model_cfg: Mapping[str, Any]) -> list[list[Any]]:
+    """Name, place, channels, templates and alpha of each KD layer of a student."""
+    rows = []
+    for name, layer in (model_cfg.get('kd_layers') or {}).items():
+        folded = str((layer.get('layer') or {}).get('type')).endswith('FoldedKDLayer')
+        alpha = 'folded in' if folded else layer.get('alpha', 1.0)
+        place = f'`{layer.get("module")}`'
+        rows.append([name, place, layer.get('in_channels'), layer.get('num_templates'), alpha])
+    return rows
+
+
+def find_decision_files(cfg: Config, checkpoint: str | os.PathLike) -> dict[str, Path]:
+    """The decision files that the config names, and those that the training stored, where they are."""
+    decisions = decision_configs(cfg.model)
+    stored = Path(checkpoint).parent / 'decisions'
+    files = {path.stem: path for path in sorted(stored.glob('*.safetensors'))} if decisions else {}
+    files.update({name: Path(d['file']) for name, d in decisions.items() if d.get('file')})
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _describe_decision(path: Path, content: DecisionFile) -> list[str]:
+    """A row of the card: kind and sizes, what it was fitted on, its hash."""
+    settings = ', '.join(f'{key}={value}' for key, value in sorted(content.settings.items()))
+    fitted = content.provenance
+    layer = (fitted.get('layer') or {}).get('source', NOT_STATED)
+    images = (fitted.get('data') or {}).get('images', NOT_STATED)
+    date = str(fitted.get('date', NOT_STATED))[:10]
+    return [
+        path.name,
+        f'{content.kind} ({settings})',
+        f'`{layer}`, {images} images, {date}',
+        f'`{hash_file(path)[:16]}`',
+    ]
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
@@ -38,186 +234,3 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
     ):
         raise ConfigError(f'Metrics {path}: expected an object of numbers, but found {metrics!r}.')
     return metrics
-
-
-def describe_network(model: Any) -> str:
-    """A network's backbone with its plain settings, such as ``ResNet (depth=18)``."""
-    if not isinstance(model, Mapping):
-        return NOT_STATED
-    if 'cfg_path' in model:
-        return str(model['cfg_path'])
-    backbone = model.get('backbone') or {}
-    settings = [
-        f'{key}={value}'
-        for key, value in backbone.items()
-        if key in ('depth', 'arch', 'width_mult', 'widen_factor', 'base_channels', 'groups')
-    ]
-    kind = type_name(backbone.get('type')) or NOT_STATED
-    return kind + (f' ({", ".join(settings)})' if settings else '')
-
-
-def without_folders(path: Any) -> str:
-    """A URL as it is; of a local file the name alone, since its folders mean nothing to others."""
-    return str(path) if '://' in str(path) else Path(str(path)).name
-
-
-def describe_data(cfg: Config, classes: Sequence[str] | None) -> list[tuple[str, str]]:
-    """Data sets, their transforms and the classes."""
-    rows = []
-    for title, key in (('trained on', 'train_dataloader'), ('tested on', 'test_dataloader')):
-        dataset = (cfg.get(key) or {}).get('dataset') or {}
-        while isinstance(dataset.get('dataset'), Mapping):  # a wrapper such as RepeatDataset
-            dataset = dataset['dataset']
-        parts = [type_name(dataset.get('type')) or NOT_STATED]
-        parts += [without_folders(dataset['data_root'])] if dataset.get('data_root') else []
-        parts += [f'split {dataset["split"]}'] if dataset.get('split') else []
-        steps = [type_name(step.get('type')) for step in find_pipeline(dataset) or []]
-        rows.append((title, ', '.join(parts) + (f': {" > ".join(steps)}' if steps else '')))
-    if classes:
-        names = ', '.join(map(str, classes[:5])) + (', ...' if len(classes) > 5 else '')
-        rows.append(('classes', f'{len(classes)}: {names}'))
-    return rows
-
-
-def find_decision_files(cfg: Config, checkpoint: str | os.PathLike) -> dict[str, Path]:
-    """The decision files that the config names, and those that the training stored, where they are."""
-    files = {}
-    losses = (cfg.model.get('distiller') or {}).get('distill_losses') or {}
-    decisions = {
-        name: loss['decision']
-        for name, loss in losses.items()
-        if isinstance(loss, Mapping) and isinstance(loss.get('decision'), Mapping)
-    }
-    if decisions:
-        stored = Path(checkpoint).parent / 'decisions'
-        files = {path.stem: path for path in sorted(stored.glob('*.safetensors'))}
-    for name, decision in decisions.items():
-        if decision.get('file'):
-            files[name] = Path(decision['file'])
-    return {name: path for name, path in files.items() if path.is_file()}
-
-
-def describe_decision(path: Path, content: DecisionFile) -> list[str]:
-    """A row of the card: kind and sizes, what it was fitted on, its hash."""
-    settings = ', '.join(f'{key}={value}' for key, value in sorted(content.settings.items()))
-    fitted = content.provenance
-    layer = (fitted.get('layer') or {}).get('source', NOT_STATED)
-    images = (fitted.get('data') or {}).get('images', NOT_STATED)
-    date = str(fitted.get('date', NOT_STATED))[:10]
-    return [
-        path.name,
-        f'{content.kind} ({settings})',
-        f'`{layer}`, {images} images, {date}',
-        f'`{hash_file(path)[:16]}`',
-    ]
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lines of a markdown table, and an empty one."""
-    lines = [f'| {" | ".join(header)} |', '|' + '---|' * len(header)]
-    lines += [f'| {" | ".join(str(cell) for cell in row)} |' for row in rows]
-    return [*lines, '']
-
-
-def kd_layer_rows(model_cfg: Mapping[str, Any]) -> list[list[Any]]:
-    """Name, place, channels, templates and alpha of each KD layer of a student."""
-    rows = []
-    for name, layer in (model_cfg.get('kd_layers') or {}).items():
-        folded = type_name(layer.get('type')) == 'FoldedKDLayer'
-        alpha = 'folded in' if folded else layer.get('alpha', 1.0)
-        place = f'`{layer.get("module")}`'
-        rows.append([name, place, layer.get('in_channels'), layer.get('num_templates'), alpha])
-    return rows
-
-
-def model_card(
-    cfg: Config,
-    student_cfg: Config,
-    checkpoint: str | os.PathLike,
-    meta: Mapping[str, Any],
-    files: Sequence[Path],
-    exactness: Sequence[str],
-    metrics: Mapping[str, Any],
-    licence: str,
-) -> str:
-    """The page's text: a YAML header as model hubs read it, then tables.
-
-    Args:
-        cfg: The training config.
-        student_cfg: The exported one.
-        checkpoint: What was exported.
-        meta: Its meta data.
-        files: The files of the export, as they are written.
-        exactness: Sentences about what was compared, and what was left out.
-        metrics: Measured figures, as they were given.
-        licence: Identifier of the licence of the weights.
-
-    Raises:
-        DecisionFileError: A decision file of the training is damaged.
-    """
-    name = Path(str(cfg.filename)).stem if cfg.filename else 'student'
-    classes = (meta.get('dataset_meta') or {}).get('classes')
-    teacher = cfg.model.get('teacher')
-    weights = without_folders(checkpoint)
-    if meta.get('averaged') is not None:
-        weights += ' (averaged weights)' if meta['averaged'] else ' (weights of the last step)'
-    if Path(checkpoint).is_file():
-        weights += f', SHA-256 `{hash_file(checkpoint)}`'
-    rows = [('student', describe_network(student_cfg.model)), ('checkpoint', weights)]
-    decisions = [
-        (path, read_decision_file(path, tables=False))
-        for path in find_decision_files(cfg, checkpoint).values()
-    ]
-    if teacher is not None:
-        # The command line of the training may have named it: then the decisions know.
-        known = [(content.provenance.get('teacher') or {}) for _, content in decisions]
-        origins = [cfg.model.get('teacher_ckpt'), *(found.get('checkpoint') for found in known)]
-        named = [without_folders(origin) for origin in origins if origin not in (None, 'None')]
-        origin = named[0] if named else f'weights {NOT_STATED}'
-        rows.append(('distilled from', f'{describe_network(teacher)}, {origin}'))
-    rows += [
-        (key, str(meta[key])) for key in ('epoch', 'iter', 'seed') if meta.get(key) is not None
-    ]
-    rows += describe_data(cfg, classes)
-    lines = [
-        '---',
-        f'license: {json.dumps(licence)}',
-        'library_name: mmpretrain',
-        'pipeline_tag: image-classification',
-        'tags: [knowledge-distillation, letkd, mmkdlayer]',
-        '---',
-        f'# {name}',
-        '',
-        'An image classifier with KD layers (letKD, BMVC 2023), exported without its teacher. It needs '
-        'mmpretrain and mmkdlayer:',
-        '`mmkdlayer.load_student(FOLDER)`. `student.py` is Python code; read it before you run it.',
-        '',
-        *table(('', ''), rows),
-        '## KD layers',
-        '',
-    ]
-    layers = kd_layer_rows(student_cfg.model)
-    if layers:
-        lines += table(('layer', 'after', 'channels', 'templates', 'alpha'), layers)
-    else:
-        lines += ['None.', '']
-    if decisions:
-        lines += ['## Decision files of the training', '']
-        lines += table(
-            ('file', 'decision', 'fitted on (teacher layer, data, date)', 'SHA-256'),
-            (describe_decision(path, content) for path, content in decisions),
-        )
-    lines += ['## Metrics', '']
-    if metrics:
-        lines += table(('metric', 'value'), metrics.items())
-    else:
-        lines += ['None were given to the export.', '']
-    lines += ['## What was checked', '', *(f'- {sentence}' for sentence in exactness), '']
-    lines += ['## Files', '']
-    lines += table(
-        ('file', 'bytes', 'SHA-256'),
-        ((path.name, path.stat().st_size, f'`{hash_file(path)}`') for path in files),
-    )
-    versions = ', '.join(f'{key} {value}' for key, value in installed_versions().items())
-    lines += ['## Versions', '', versions]
-    return '\n'.join(lines) + '\n'

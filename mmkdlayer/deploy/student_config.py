@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
@@ -25,6 +26,91 @@ TOP_LEVEL = (
 )
 
 
+def student_config(cfg: Config) -> Config:
+    """A stock config that builds, tests and infers with the standalone student.
+
+    Raises:
+        ConfigError: As :func:`student_model_config`.
+    """
+    student = ConfigDict(
+        custom_imports=dict(imports=['mmkdlayer'], allow_failed_imports=False),
+        model=student_model_config(cfg),
+    )
+    for key in TOP_LEVEL:
+        if cfg.get(key) is not None:
+            student[key] = copy.deepcopy(cfg[key])
+    student.setdefault('default_scope', 'mmpretrain')
+    pipeline = find_pipeline((cfg.get('test_dataloader') or {}).get('dataset'))
+    if pipeline is not None:
+        student.test_pipeline = copy.deepcopy(pipeline)  # where mmdeploy looks for it
+    return Config(student)
+
+
+def student_model_config(cfg: Config) -> dict:
+    """The ``model`` of the standalone student: mmpretrain's classifier with its KD layers.
+
+    Args:
+        cfg: The training config; or that of an exported student or of a plain classifier, whose model
+            stays as it is.
+
+    Raises:
+        ConfigError: The student is no ImageClassifier, or a KD layer is declared wrongly.
+    """
+    model = cfg.model
+    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    if 'architecture' not in model:
+        model = copy.deepcopy(model)
+        if preprocessor:
+            model['data_preprocessor'] = copy.deepcopy(preprocessor)
+        return model
+    architecture = _architecture_config(model)
+    if type_name(architecture.get('type')) not in CLASSIFIERS:
+        raise ConfigError(
+            f'The student is of type {architecture.get("type")!r}; a standalone student can be made '
+            f'from {" or ".join(CLASSIFIERS)} only.'
+        )
+    preprocessor = dict(preprocessor or architecture.get('data_preprocessor') or {})
+    preprocessor.pop('batch_augments', None)
+    preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+    layers = dict(architecture.pop('kd_layers', None) or {})
+    layers.update(standalone_kd_layers((model.get('distiller') or {}).get('kd_layers') or {}))
+    for key in ('type', 'pretrained', 'train_cfg', 'data_preprocessor'):
+        architecture.pop(key, None)
+    return _plain(
+        dict(
+            type='mmkdlayer.KDLayerClassifier',
+            **architecture,
+            data_preprocessor=preprocessor,
+            kd_layers=layers,
+        )
+    )
+
+
+def _architecture_config(model: dict) -> dict:
+    """The student's config inside a distillation model's, with ``cfg_path`` resolved.
+
+    Raises:
+        ConfigError: The model has no ``architecture``.
+    """
+    architecture = model.get('architecture')
+    if not isinstance(architecture, dict):
+        raise ConfigError(
+            'Expected a distillation config, whose model has an `architecture` (the student), but '
+            f'its model is of type {model.get("type")!r} with the keys {sorted(model)}.'
+        )
+    architecture = copy.deepcopy(dict(architecture))
+    if 'cfg_path' not in architecture:
+        return architecture
+    architecture.pop('pretrained', None)
+    stock = get_config(architecture.pop('cfg_path'))
+    resolved = dict(stock.model)
+    if 'data_preprocessor' in stock:
+        resolved['data_preprocessor'] = stock.data_preprocessor
+    for key, value in architecture.items():
+        resolved.setdefault(key, value)
+    return resolved
+
+
 def _plain(value: Any) -> Any:
     """Leave out pretrained weights, and mmpretrain's scope, which is the default one there.
 
@@ -42,94 +128,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
     return f'{value.__module__}.{value.__name__}' if isinstance(value, type) else value
-
-
-def architecture_config(model: dict) -> dict:
-    """The student's config inside a distillation model's, with ``cfg_path`` resolved.
-
-    Raises:
-        ConfigError: The model has no ``architecture``.
-    """
-    architecture = model.get('architecture')
-    if not isinstance(architecture, dict):
-        raise ConfigError(
-            'Expected a distillation config, whose model has an `architecture` (the student), but '
-            f'its model is of type {model.get("type")!r} with the keys {sorted(model)}.'
-        )
-    architecture = copy.deepcopy(dict(architecture))
-    if 'cfg_path' not in architecture:
-        return architecture
-    from mmengine.hub import get_config
-
-    architecture.pop('pretrained', None)
-    stock = get_config(architecture.pop('cfg_path'))
-    resolved = dict(stock.model)
-    if 'data_preprocessor' in stock:
-        resolved['data_preprocessor'] = stock.data_preprocessor
-    for key, value in architecture.items():
-        resolved.setdefault(key, value)
-    return resolved
-
-
-def student_model_config(cfg: Config) -> dict:
-    """The ``model`` of the standalone student: mmpretrain's classifier with its KD layers.
-
-    Args:
-        cfg: The training config, or that of an exported student (returned as it is).
-
-    Raises:
-        ConfigError: The student is no ImageClassifier.
-    """
-    model = cfg.model
-    if 'architecture' not in model:
-        return copy.deepcopy(model)
-    architecture = architecture_config(model)
-    if type_name(architecture.get('type')) not in CLASSIFIERS:
-        raise ConfigError(
-            f'The student is of type {architecture.get("type")!r}; a standalone student can be made '
-            f'from {" or ".join(CLASSIFIERS)} only.'
-        )
-    preprocessor = (
-        model.get('data_preprocessor')
-        or cfg.get('data_preprocessor')
-        or architecture.get('data_preprocessor')
-        or {}
-    )
-    preprocessor = dict(preprocessor)
-    preprocessor.pop('batch_augments', None)
-    preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
-    layers = dict(architecture.pop('kd_layers', None) or {})
-    layers.update(standalone_kd_layers(model.get('distiller', {}).get('kd_layers') or {}))
-    for key in ('type', 'pretrained', 'train_cfg', 'data_preprocessor'):
-        architecture.pop(key, None)
-    return _plain(
-        dict(
-            type='mmkdlayer.KDLayerClassifier',
-            **architecture,
-            data_preprocessor=preprocessor,
-            kd_layers=layers,
-        )
-    )
-
-
-def student_config(cfg: Config) -> Config:
-    """A stock config that builds, tests and infers with the standalone student.
-
-    Raises:
-        ConfigError: The student is no ImageClassifier.
-    """
-    student = ConfigDict(
-        custom_imports=dict(imports=['mmkdlayer'], allow_failed_imports=False),
-        model=student_model_config(cfg),
-    )
-    for key in TOP_LEVEL:
-        if cfg.get(key) is not None:
-            student[key] = copy.deepcopy(cfg[key])
-    student.setdefault('default_scope', 'mmpretrain')
-    pipeline = find_pipeline((cfg.get('test_dataloader') or {}).get('dataset'))
-    if pipeline is not None:
-        student.test_pipeline = copy.deepcopy(pipeline)  # where mmdeploy looks for it
-    return Config(student)
 
 
 def find_input_size(cfg: Config) -> tuple[int, int]:

@@ -63,10 +63,10 @@ def test_an_exported_student_is_exported_again(training, tmp_path, make_batch):
 
 def test_files_that_only_training_needs_may_be_gone(training, tmp_path):
     training.cfg.model.teacher_ckpt = str(tmp_path / 'gone.pth')
-    losses = training.cfg.model.distiller.distill_losses
-    losses.loss_inter.decision.file = str(tmp_path / 'gone.safetensors')
+    layers = training.cfg.model.distiller.kd_layers
+    layers.inter.decision.file = str(tmp_path / 'gone.safetensors')
     export_student(training.cfg, training.checkpoint, tmp_path / 'out')
-    assert losses.loss_inter.decision.file  # the caller's config is as it was
+    assert layers.inter.decision.file  # the caller's config is as it was
 
 
 def test_a_stock_architecture_by_path(
@@ -74,10 +74,9 @@ def test_a_stock_architecture_by_path(
 ):
     path = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
     config = distillation_config(architecture=dict(cfg_path=path, pretrained=False))
-    distiller = config['distiller']
-    distiller['kd_layers'] = dict(inter='backbone.layer4.0', penult='backbone.layer4')
-    for connector in distiller['connectors'].values():
-        connector['in_channels'] = 512
+    layers = config['distiller']['kd_layers']
+    layers['inter'].update(module='backbone.layer4.0', in_channels=512)
+    layers['penult'].update(module='backbone.layer4', in_channels=512)
     model = make_distillation(config)
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'stock.pth')
     result = export_student(make_config(config), tmp_path / 'stock.pth', tmp_path / 'out')

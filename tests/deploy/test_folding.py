@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmkdlayer import load_student
 from mmkdlayer.deploy import ExportOptions, FoldedKDLayer, export_student
-from mmkdlayer.deploy.folding import calibration_loader
+from mmkdlayer.deploy.calibration import calibration_loader
 from mmkdlayer.errors import ConfigError, DataError
 
 IMAGES = 40
@@ -87,18 +87,17 @@ def test_folded_logits_are_those_of_the_trained_student(again, training, tmp_pat
 
 
 def test_the_place_and_other_kinds_of_layers_stay(training, tmp_path, monkeypatch):
-    layers = training.cfg.model.distiller.kd_layers
-    layers.penult = dict(module='backbone', output_index=0)
+    training.cfg.model.distiller.kd_layers.penult.update(module='backbone', output_index=0)
     model = export_student(
         training.cfg, training.checkpoint, tmp_path / 'out', ExportOptions(fold=True)
     )
     layer = Config.fromfile(model['config']).model.kd_layers.penult
     assert (layer.module, layer.output_index) == ('backbone', 0)
-    assert layer.type == 'mmkdlayer.FoldedKDLayer' and 'alpha' not in layer
+    assert layer.layer == dict(type='mmkdlayer.FoldedKDLayer') and 'alpha' not in layer
 
 
 def test_a_layer_that_only_was_supervised_is_gone(training, tmp_path, make_batch):
-    training.cfg.model.distiller.connectors.inter.alpha = 0.0
+    training.cfg.model.distiller.kd_layers.inter.alpha = 0.0
     plain = export_student(training.cfg, training.checkpoint, tmp_path / 'plain')
     folded = export_student(
         training.cfg, training.checkpoint, tmp_path / 'folded', ExportOptions(fold=True)
@@ -114,8 +113,8 @@ def test_a_layer_that_only_was_supervised_is_gone(training, tmp_path, make_batch
 
 
 def test_all_layers_may_be_gone(training, tmp_path, photos):
-    for connector in training.cfg.model.distiller.connectors.values():
-        connector.alpha = 0.0
+    for layer in training.cfg.model.distiller.kd_layers.values():
+        layer.alpha = 0.0
     options = ExportOptions(prune_templates=str(photos))
     export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
     assert not hasattr(load_student(tmp_path / 'out'), 'kd_layers')

@@ -85,7 +85,7 @@ def decisions(training):
 def test_decision_files_of_the_training_and_of_the_config(training, decisions, tmp_path):
     other = tmp_path / 'other.safetensors'
     training.model.distiller.distill_losses.loss_penult.decision.save(other)
-    training.cfg.model.distiller.distill_losses.loss_penult.decision.file = str(other)
+    training.cfg.model.distiller.kd_layers.penult.decision.file = str(other)
     page = card(training, tmp_path / 'out')
     inter = decisions / 'inter.safetensors'
     line = next(line for line in page.splitlines() if line.startswith('| inter.safetensors'))

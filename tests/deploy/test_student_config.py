@@ -55,7 +55,7 @@ def test_the_config_of_a_student_stays_as_it_is(make_config, distillation_config
 def test_a_stock_architecture_by_path(make_config, distillation_config):
     path = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
     config = distillation_config(architecture=dict(cfg_path=path, pretrained=False))
-    config['distiller']['connectors']['inter']['in_channels'] = 512
+    config['distiller']['kd_layers']['inter']['in_channels'] = 512
     student = student_config(make_config(config))
     assert student.model.backbone.type.endswith('ResNet_CIFAR')
     assert student.model.head.in_channels == 512
@@ -98,33 +98,34 @@ def test_the_preprocessor_is_that_of_the_training_without_augmentation(
 
 def test_the_output_index_of_a_place_is_kept(make_config, distillation_config):
     config = distillation_config()
-    config['distiller']['kd_layers']['penult'] = dict(module='backbone', output_index=0)
+    config['distiller']['kd_layers']['penult'].update(module='backbone', output_index=0)
     layer = student_config(make_config(config)).model.kd_layers.penult
     assert (layer.module, layer.output_index, layer.num_templates) == ('backbone', 0, 5)
 
 
 def test_another_kind_of_layer_keeps_its_type(make_config, distillation_config):
     config = distillation_config()
-    config['distiller']['connectors']['inter']['type'] = 'some.OtherLayer'
+    config['distiller']['kd_layers']['inter']['layer'] = dict(type='some.OtherLayer')
     layers = student_config(make_config(config)).model.kd_layers
-    assert layers.inter.type == 'some.OtherLayer' and 'type' not in layers.penult
+    assert layers.inter.layer == dict(type='some.OtherLayer') and 'layer' not in layers.penult
 
 
 def test_models_that_have_no_student():
-    with pytest.raises(ConfigError, match=r"has an `architecture`.*'Other'|of type 'Other'"):
-        from mmkdlayer.deploy.student_config import architecture_config
-
-        architecture_config(dict(type='Other'))
+    model = dict(architecture='Other', type='Distillation')
+    with pytest.raises(ConfigError, match=r"has an `architecture`.*of type 'Distillation'"):
+        student_config(Config(dict(model=model)))
     model = dict(architecture=dict(type='mmdet.FasterRCNN'), distiller=dict())
     with pytest.raises(ConfigError, match=r"type 'mmdet\.FasterRCNN'.*ImageClassifier or KDLayer"):
         student_config(Config(dict(model=model)))
 
 
-def test_a_place_without_a_connector(make_config, distillation_config):
-    config = distillation_config()
-    del config['distiller']['connectors']['inter']
-    with pytest.raises(ConfigError, match='KD layer "inter" has no connector'):
-        student_config(make_config(config))
+def test_a_plain_classifier_gets_the_preprocessor_of_its_training(make_config, classifier_config):
+    preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', mean=[1, 2, 3], std=[4, 5, 6])
+    cfg = make_config(classifier_config(), data_preprocessor=preprocessor)
+    assert student_config(cfg).model.data_preprocessor == preprocessor
+    assert 'data_preprocessor' not in cfg.model
+    cfg.model.data_preprocessor = dict(preprocessor, mean=[0, 0, 0])
+    assert student_config(cfg).model.data_preprocessor.mean == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
