@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from pathlib import Path
+from typing import Any
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer import cli
 from mmkdlayer.deploy import ExportOptions, export_student
 from mmkdlayer.deploy.formats import FILES, OPSET
-from mmkdlayer.deploy.model_card import read_metrics
 from mmkdlayer.errors import ConfigError
 
 
@@ -84,6 +86,26 @@ def main() -> None:
         for name, difference in written['format_differences'].items():
             file = written['weights'].with_name(FILES[name])
             print(f'{file}: largest difference of logits to the exported student: {difference:.2g}')
+
+
+def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
+    """Metrics that ``tools/test.py --out`` wrote.
+
+    Raises:
+        ConfigError: It is no JSON file with an object of numbers.
+    """
+    try:
+        metrics = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'Metrics {path}: expected the JSON file of "tools/test.py ... --out FILE", but it can not '
+            f'be read ({error}).'
+        ) from error
+    if not isinstance(metrics, dict) or not all(
+        isinstance(value, (int, float)) for value in metrics.values()
+    ):
+        raise ConfigError(f'Metrics {path}: expected an object of numbers, but found {metrics!r}.')
+    return metrics
 
 
 if __name__ == '__main__':

@@ -1,8 +1,13 @@
-"""Weight files: reading them without running code, comparing them with a network, writing them."""
+"""Weight files: reading them without running code, comparing them with a network."""
 
-from .files import hash_file, read_checkpoint, read_state_dict, write_checkpoint
+from .reading import (
+    STUDENT_PREFIX,
+    hash_file,
+    read_checkpoint,
+    read_state_dict,
+    read_student_weights,
+)
 from .state_dicts import describe_misfits, load_weights
-from .student import STUDENT_PREFIX, read_student_weights
 
 __all__ = [
     'STUDENT_PREFIX',
@@ -12,5 +17,4 @@ __all__ = [
     'read_checkpoint',
     'read_state_dict',
     'read_student_weights',
-    'write_checkpoint',
 ]

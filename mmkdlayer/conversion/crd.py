@@ -12,7 +12,6 @@ from mmkdlayer.errors import ConfigError
 
 from .networks import Rule, SourceNetwork, stage_blocks
 
-IMAGE_SIZE = 32
 KNOWN = 'resnet<6n+2>, resnet<6n+2>x4, wrn_<6n+4>_<k>, ShuffleV1, ShuffleV2, MobileNetV2, ResNet50'
 
 _STEM: tuple[Rule, ...] = (
@@ -88,18 +87,18 @@ def crd_network(name: str) -> SourceNetwork:
     """
     if name in SINGLES:
         backbone, channels = SINGLES[name]
-        return SourceNetwork(name, backbone, channels, IMAGE_SIZE, RULES[name])
+        return SourceNetwork(name, backbone, channels, RULES[name])
     resnet = re.fullmatch(r'resnet(\d+)(x4)?', name)
     if resnet and int(resnet[1]) % 6 == 2:
         backbone = {'type': 'mmkdlayer.CifarResNet', 'depth': int(resnet[1])}
         if resnet[2]:
             backbone.update(stem_channels=32, base_channels=64)
-        return SourceNetwork(name, backbone, 256 if resnet[2] else 64, IMAGE_SIZE, RULES['resnet'])
+        return SourceNetwork(name, backbone, 256 if resnet[2] else 64, RULES['resnet'])
     wide = re.fullmatch(r'wrn_(\d+)_(\d+)', name)
     if wide and int(wide[1]) % 6 == 4 and int(wide[2]) > 0:
         depth, factor = int(wide[1]), int(wide[2])
         backbone = {'type': 'mmkdlayer.CifarWideResNet', 'depth': depth, 'widen_factor': factor}
-        return SourceNetwork(name, backbone, 64 * factor, IMAGE_SIZE, RULES['wrn'])
+        return SourceNetwork(name, backbone, 64 * factor, RULES['wrn'])
     raise ConfigError(f'--arch: expected one of {KNOWN}, but got {name!r}.')
 
 

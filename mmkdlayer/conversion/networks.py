@@ -23,14 +23,12 @@ class SourceNetwork:
         name: The zoo's name of it.
         backbone: Config of the same backbone here.
         channels: C of the last feature map.
-        image_size: Side of the images that it was made for.
         rules: Substitutions that turn a key of our classifier into the zoo's, applied in order.
     """
 
     name: str
     backbone: Mapping[str, Any]
     channels: int
-    image_size: int
     rules: Sequence[Rule]
 
     def classifier_config(self, num_classes: int) -> dict[str, Any]:

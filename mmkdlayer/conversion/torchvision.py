@@ -10,7 +10,6 @@ from mmkdlayer.errors import ConfigError
 
 from .networks import SourceNetwork, stage_blocks
 
-IMAGE_SIZE = 224
 # Blocks of the four stages, and whether they are bottlenecks.
 LAYOUTS: dict[tuple[tuple[int, ...], bool], int] = {
     ((2, 2, 2, 2), False): 18,
@@ -39,7 +38,7 @@ def torchvision_network(name: str) -> SourceNetwork:
     depth = NAMES[name]
     backbone = {'type': 'mmpretrain.ResNet', 'depth': depth}
     rules = ((r'^(backbone|head)\.', ''),)
-    return SourceNetwork(name, backbone, 512 if depth < 50 else 2048, IMAGE_SIZE, rules)
+    return SourceNetwork(name, backbone, 512 if depth < 50 else 2048, rules)
 
 
 def detect_torchvision(state: Mapping[str, Tensor]) -> str | None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmkdlayer.checkpoints import describe_misfits, read_state_dict, write_checkpoint
+from mmkdlayer.atomic import replacing
+from mmkdlayer.checkpoints import describe_misfits, read_state_dict
 from mmkdlayer.errors import CheckpointError
 from mmkdlayer.version import __version__
 
@@ -23,16 +23,8 @@ COUNTER = '.num_batches_tracked'
 ENTRIES = ('model', 'state_dict', 'model_state_dict', 'net')
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model zoo.
-
-    Attributes:
-        title: What to call it.
-        known: Its networks, for messages.
-        detect: From a state dict to the name of one of its networks, or None.
-        network: From a name to the network.
-    """
+class Source(NamedTuple):
+    """A model zoo: what to call it, its networks (for messages), how to recognise and find one."""
 
     title: str
     known: str
@@ -44,6 +36,73 @@ SOURCES = {
     'crd': Source('the CRD zoo', KNOWN, detect_crd, crd_network),
     'torchvision': Source('torchvision', ', '.join(NAMES), detect_torchvision, torchvision_network),
 }
+
+
+def convert_teacher(
+    source: str,
+    checkpoint: str | Path,
+    out: str | Path,
+    arch: str | None = None,
+    num_classes: int | None = None,
+) -> SourceNetwork:
+    """Convert a published checkpoint, check it by loading and running our network, and save it.
+
+    Args:
+        source: 'crd' or 'torchvision'.
+        checkpoint: The published file.
+        out: Where the converted one goes: ``state_dict`` (``backbone.*``, ``head.fc.*``) and
+            ``meta``.
+        arch: Name of the network; found from the keys if None.
+        num_classes: Classes that the head must have; not checked if None.
+
+    Returns:
+        Which network it is.
+
+    Raises:
+        CheckpointError: The file can't be read, is of another source or network, has another number
+            of classes, or gives logits that are not finite.
+        ConfigError: There is no network of that name.
+    """
+    path, target = Path(checkpoint), Path(out)
+    network = None if arch is None else SOURCES[source].network(arch)
+    state, _ = read_state_dict(path, ENTRIES)
+    if target.is_dir() or (target.exists() and target.samefile(path)):
+        raise CheckpointError(
+            f'{target}: expected the name of a new file for the converted checkpoint, but it is '
+            f'{"a folder" if target.is_dir() else "the published checkpoint itself"}. Name another.'
+        )
+    if network is None:
+        network = _find_network(state, source, path)
+    classes = _count_classes(state, network, num_classes, path)
+    classifier = network.build(classes).eval()
+    renamed = _rename(state, network, classifier.state_dict(), path)
+    classifier.load_state_dict(renamed, strict=True)
+    # Any size runs through these networks; a small one is as good a check as the full one.
+    images = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
+    with torch.no_grad():
+        logits = classifier(images, mode='tensor')
+    if logits.shape != (2, classes) or not torch.isfinite(logits).all():
+        raise CheckpointError(
+            f'{path}: expected finite logits of shape (2, {classes}) from {network.name}, but got '
+            f'shape {tuple(logits.shape)} with {int((~torch.isfinite(logits)).sum())} values that '
+            'are not finite. The weights are damaged; get the file again.'
+        )
+    weights = dict(classifier.state_dict())
+    meta = {
+        'source': source,
+        'arch': network.name,
+        'num_classes': classes,
+        'backbone': dict(network.backbone),
+        'mmkdlayer_version': __version__,
+    }
+    try:
+        with replacing(target) as partial:
+            torch.save({'state_dict': weights, 'meta': meta}, partial)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(
+            f'{target}: expected to write a checkpoint there, but {error}. Choose another place.'
+        ) from error
+    return network
 
 
 def _find_network(state: Mapping[str, Tensor], source: str, path: Path) -> SourceNetwork:
@@ -84,7 +143,7 @@ def _count_classes(
     return len(weight)
 
 
-def rename(
+def _rename(
     state: Mapping[str, Tensor], network: SourceNetwork, own: Mapping[str, Tensor], path: Path
 ) -> dict[str, Tensor]:
     """Give a zoo's tensors the names of our classifier.
@@ -117,64 +176,3 @@ def rename(
         key: state[source] if source in state else torch.zeros_like(own[key])
         for source, key in table.items()
     }
-
-
-def convert_teacher(
-    source: str,
-    checkpoint: str | Path,
-    out: str | Path,
-    arch: str | None = None,
-    num_classes: int | None = None,
-) -> SourceNetwork:
-    """Convert a published checkpoint, check it by loading and running our network, and save it.
-
-    Args:
-        source: 'crd' or 'torchvision'.
-        checkpoint: The published file.
-        out: Where the converted one goes: ``state_dict`` (``backbone.*``, ``head.fc.*``) and
-            ``meta``.
-        arch: Name of the network; found from the keys if None.
-        num_classes: Classes that the head must have; not checked if None.
-
-    Returns:
-        Which network it is.
-
-    Raises:
-        CheckpointError: The file can't be read, is of another source or network, has another number
-            of classes, or gives logits that are not finite.
-        ConfigError: There is no network of that name.
-    """
-    path, target = Path(checkpoint), Path(out)
-    network = None if arch is None else SOURCES[source].network(arch)
-    state, _ = read_state_dict(path, ENTRIES)
-    if target.is_dir() or (target.exists() and target.samefile(path)):
-        raise CheckpointError(
-            f'{target}: expected the name of a new file for the converted checkpoint, but it is '
-            f'{"a folder" if target.is_dir() else "the published checkpoint itself"}. Name another.'
-        )
-    if network is None:
-        network = _find_network(state, source, path)
-    classes = _count_classes(state, network, num_classes, path)
-    classifier = network.build(classes).eval()
-    renamed = rename(state, network, classifier.state_dict(), path)
-    classifier.load_state_dict(renamed, strict=True)
-    # Any size runs through these networks; a small one is as good a check as the full one.
-    images = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
-    with torch.no_grad():
-        logits = classifier(images, mode='tensor')
-    if logits.shape != (2, classes) or not torch.isfinite(logits).all():
-        raise CheckpointError(
-            f'{path}: expected finite logits of shape (2, {classes}) from {network.name}, but got '
-            f'shape {tuple(logits.shape)} with {int((~torch.isfinite(logits)).sum())} values that '
-            'are not finite. The weights are damaged; get the file again.'
-        )
-    weights = dict(classifier.state_dict())
-    meta = {
-        'source': source,
-        'arch': network.name,
-        'num_classes': classes,
-        'backbone': dict(network.backbone),
-        'mmkdlayer_version': __version__,
-    }
-    write_checkpoint(target, {'state_dict': weights, 'meta': meta})
-    return network

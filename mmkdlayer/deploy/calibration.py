@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,13 @@ def find_firing(
         name: torch.zeros(layer.num_templates, dtype=torch.bool) for name, layer in layers.items()
     }
 
-    def watch(name: str) -> Any:
-        def hook(layer: FoldedKDLayer, args: tuple[Tensor]) -> None:
-            # not (... <= 0): a NaN counts as firing, so that it is noticed
-            firing[name] |= ~(layer.match(args[0]).amax(dim=(0, 2, 3)) <= 0).cpu()
+    def watch(layer: FoldedKDLayer, args: tuple[Tensor], name: str) -> None:
+        # not (... <= 0): a NaN counts as firing, so that it is noticed
+        firing[name] |= ~(layer.match(args[0]).amax(dim=(0, 2, 3)) <= 0).cpu()
 
-        return hook
-
-    handles = [layer.register_forward_pre_hook(watch(name)) for name, layer in layers.items()]
+    handles = [
+        layer.register_forward_pre_hook(partial(watch, name=name)) for name, layer in layers.items()
+    ]
     sample: list[Tensor] = []
     try:
         with evaluating(student):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import tempfile
 from collections.abc import Mapping, Sized
@@ -169,18 +170,9 @@ def noise(size: tuple[int, int]) -> Tensor:
 
 
 def _exported_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What an exported student keeps of its checkpoint's meta data."""
+    """What an exported student keeps of its checkpoint's meta data, as plain Python values."""
     kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
-    return dict(mmkdlayer_version=__version__, **_plain(kept))
-
-
-def _plain(meta: Any) -> Any:
-    """Meta data as plain Python values, which load with weights_only=True."""
-    if isinstance(meta, dict):
-        return {str(key): _plain(value) for key, value in meta.items()}
-    if isinstance(meta, (list, tuple, set)):
-        return [_plain(value) for value in meta]
-    return meta if isinstance(meta, (str, int, float, bool, type(None))) else str(meta)
+    return dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
 
 
 @torch.no_grad()

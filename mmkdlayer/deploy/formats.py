@@ -26,87 +26,6 @@ TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 Runner = Callable[[Tensor], Tensor]
 
 
-class Logits(nn.Module):
-    """A classifier as a plain function from images to logits."""
-
-    def __init__(self, student: nn.Module) -> None:
-        super().__init__()
-        self.student = student
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, 3, H, W)."""
-        return self.student(images, mode='tensor')
-
-
-def needed(module: str, what: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        ConfigError: It is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise ConfigError(
-            f'{what} needs the package {module}, which can not be imported ({error}). Install it with '
-            '"pip install onnx onnxruntime".'
-        ) from error
-
-
-def write_onnx(model: Logits, images: Tensor, path: Path) -> Runner:
-    """Write ONNX (opset 17); returns what runs it, in onnxruntime.
-
-    Raises:
-        ConfigError: onnx or onnxruntime is not installed.
-    """
-    needed('onnx', '--onnx')
-    runtime = needed('onnxruntime', 'The check of --onnx')
-    options: dict[str, Any] = {}
-    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
-        # The exporter that torch 2.1 has too, and that needs no further package.
-        options['dynamo'] = False
-    torch.onnx.export(
-        model,
-        (images,),
-        str(path),
-        input_names=['input'],
-        output_names=['output'],
-        dynamic_axes=dict(input={0: 'batch'}, output={0: 'batch'}),
-        opset_version=OPSET,
-        **options,
-    )
-    session = runtime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    return lambda x: torch.from_numpy(session.run(['output'], {'input': x.numpy()})[0])
-
-
-def write_torchscript(model: Logits, images: Tensor, path: Path) -> Runner:
-    """Write a traced TorchScript module; returns it as it was read back."""
-    torch.jit.save(torch.jit.trace(model, images), str(path))
-    return torch.jit.load(str(path))
-
-
-def write_torch_export(model: Logits, images: Tensor, path: Path) -> Runner:
-    """Write a program of torch.export; returns it as it was read back.
-
-    Raises:
-        ConfigError: This torch has no torch.export that does without TorchDynamo.
-    """
-    if 'strict' not in inspect.signature(torch.export.export).parameters:
-        raise ConfigError(
-            f'--torch-export needs torch 2.5 or later, but this is torch {torch.__version__}.'
-        )
-    batch = torch.export.Dim('batch')
-    # Not strict: the KD layers are hooks, whose Python code TorchDynamo does not need to understand.
-    program = torch.export.export(
-        model, (images,), dynamic_shapes=dict(images={0: batch}), strict=False
-    )
-    torch.export.save(program, str(path))
-    return torch.export.load(str(path)).module()
-
-
-WRITERS = dict(onnx=write_onnx, torchscript=write_torchscript, torch_export=write_torch_export)
-
-
 def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) -> float:
     """Write the student in one format and run the file.
 
@@ -153,3 +72,75 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
+
+
+class Logits(nn.Module):
+    """A classifier as a plain function from images to logits."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, classes) of images (N, 3, H, W)."""
+        return self.student(images, mode='tensor')
+
+
+def write_onnx(model: Logits, images: Tensor, path: Path) -> Runner:
+    """Write ONNX (opset 17); returns what runs it, in onnxruntime.
+
+    Raises:
+        ConfigError: onnx or onnxruntime is not installed.
+    """
+    try:
+        import_module('onnx')
+        runtime = import_module('onnxruntime')  # for the check
+    except ImportError as error:
+        raise ConfigError(
+            f'--onnx needs the package {error.name}, which can not be imported ({error}). Install it '
+            'with "pip install onnx onnxruntime".'
+        ) from error
+    options: dict[str, Any] = {}
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        # The exporter that torch 2.1 has too, and that needs no further package.
+        options['dynamo'] = False
+    torch.onnx.export(
+        model,
+        (images,),
+        str(path),
+        input_names=['input'],
+        output_names=['output'],
+        dynamic_axes=dict(input={0: 'batch'}, output={0: 'batch'}),
+        opset_version=OPSET,
+        **options,
+    )
+    session = runtime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return lambda x: torch.from_numpy(session.run(['output'], {'input': x.numpy()})[0])
+
+
+def write_torchscript(model: Logits, images: Tensor, path: Path) -> Runner:
+    """Write a traced TorchScript module; returns it as it was read back."""
+    torch.jit.save(torch.jit.trace(model, images), str(path))
+    return torch.jit.load(str(path))
+
+
+def write_torch_export(model: Logits, images: Tensor, path: Path) -> Runner:
+    """Write a program of torch.export; returns it as it was read back.
+
+    Raises:
+        ConfigError: This torch has no torch.export that does without TorchDynamo.
+    """
+    if 'strict' not in inspect.signature(torch.export.export).parameters:
+        raise ConfigError(
+            f'--torch-export needs torch 2.5 or later, but this is torch {torch.__version__}.'
+        )
+    batch = torch.export.Dim('batch')
+    # Not strict: the KD layers are hooks, whose Python code TorchDynamo does not need to understand.
+    program = torch.export.export(
+        model, (images,), dynamic_shapes=dict(images={0: batch}), strict=False
+    )
+    torch.export.save(program, str(path))
+    return torch.export.load(str(path)).module()
+
+
+WRITERS = dict(onnx=write_onnx, torchscript=write_torchscript, torch_export=write_torch_export)

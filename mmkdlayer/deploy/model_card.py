@@ -11,7 +11,6 @@ from typing import Any
 from mmengine.config import Config
 
 from mmkdlayer.checkpoints import hash_file
-from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions.files import DecisionFile, read_decision_file
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
@@ -203,34 +202,14 @@ def find_decision_files(cfg: Config, checkpoint: str | os.PathLike) -> dict[str,
 
 def _describe_decision(path: Path, content: DecisionFile) -> list[str]:
     """A row of the card: kind and sizes, what it was fitted on, its hash."""
-    settings = ', '.join(f'{key}={value}' for key, value in sorted(content.settings.items()))
+    options = ', '.join(f'{key}={value}' for key, value in sorted(content.settings.items()))
     fitted = content.provenance
     layer = (fitted.get('layer') or {}).get('source', NOT_STATED)
     images = (fitted.get('data') or {}).get('images', NOT_STATED)
     date = str(fitted.get('date', NOT_STATED))[:10]
     return [
         path.name,
-        f'{content.kind} ({settings})',
+        f'{content.kind} ({options})',
         f'`{layer}`, {images} images, {date}',
         f'`{hash_file(path)[:16]}`',
     ]
-
-
-def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
-    """Metrics that ``tools/test.py --out`` wrote.
-
-    Raises:
-        ConfigError: It is no JSON file with an object of numbers.
-    """
-    try:
-        metrics = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f'Metrics {path}: expected the JSON file of "tools/test.py ... --out FILE", but it can not '
-            f'be read ({error}).'
-        ) from error
-    if not isinstance(metrics, dict) or not all(
-        isinstance(value, (int, float)) for value in metrics.values()
-    ):
-        raise ConfigError(f'Metrics {path}: expected an object of numbers, but found {metrics!r}.')
-    return metrics

@@ -7,11 +7,14 @@ import re
 
 import pytest
 import torch
+from command_line import load_tool
 
 from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.deploy import ExportOptions, export_student
-from mmkdlayer.deploy.model_card import describe_network, read_metrics
+from mmkdlayer.deploy.model_card import describe_network
 from mmkdlayer.errors import ConfigError, DecisionFileError
+
+read_metrics = load_tool('export_student').read_metrics
 
 
 def card(training, out, **options) -> str:

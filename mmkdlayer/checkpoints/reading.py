@@ -1,4 +1,4 @@
-"""Reads checkpoints of any origin without running their code, and writes ours in one piece."""
+"""Reads checkpoints of any origin without running code in them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import CheckpointError
 
 from .restricted_pickle import load_restricted, refuse_programs
 
-WRAPPER_PREFIX = 'module.'
+#: Before the student's entries in a training checkpoint, and before every entry of a wrapped model.
+STUDENT_PREFIX, WRAPPER_PREFIX = 'architecture.', 'module.'
 
 
 def read_checkpoint(path: str | os.PathLike) -> Any:
@@ -99,33 +99,55 @@ def read_state_dict(
             f'{" or ".join(map(repr, entries))}, but found a {type(content).__name__}{names}. Save the '
             "weights as torch.save({'state_dict': model.state_dict()}, path)."
         )
-    return without_wrapper(state), dict(checkpoint) if found else {}
+    return _without_wrapper(state), dict(checkpoint) if found else {}
 
 
-def without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read_student_weights(
+    path: str | os.PathLike, ema: bool | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The student's state dict and the meta data of a training checkpoint or an exported student.
+
+    mmengine's EMAHook saves the averaged weights, those that it validates, as ``state_dict``, and the
+    weights of the last step as ``ema_state_dict``.
+
+    Args:
+        path: A file, or a URL that mmengine can read.
+        ema: True for averaged weights, False for those of the last step, None for what the checkpoint
+            has as its weights: averaged ones where it has both.
+
+    Returns:
+        The student's state dict, without prefix, and the checkpoint's ``meta``; there, ``averaged`` says
+        which weights these are, where the checkpoint has both.
+
+    Raises:
+        CheckpointError: It can't be read, or holds no state dict, or not the averaged weights that are
+            wanted.
+    """
+    state, checkpoint = read_state_dict(path)
+    meta = dict(checkpoint.get('meta') or {})
+    last_step = checkpoint.get('ema_state_dict')
+    if isinstance(last_step, dict):
+        meta['averaged'] = ema is not False
+        if ema is False:
+            state = _without_wrapper(_entries_below(WRAPPER_PREFIX, last_step))
+    elif ema:
+        raise CheckpointError(
+            f'Checkpoint {path}: expected averaged weights, but it has none (no ema_state_dict). Train '
+            "with custom_hooks=[dict(type='EMAHook')], or ask for no averaged weights."
+        )
+    # A data-free training under a launcher wraps the student itself.
+    return _without_wrapper(_entries_below(STUDENT_PREFIX, state) or state), meta
+
+
+def _without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict without the prefix that DataParallel puts before every entry."""
     if all(str(name).startswith(WRAPPER_PREFIX) for name in state):
         return {str(name)[len(WRAPPER_PREFIX) :]: tensor for name, tensor in state.items()}
     return {str(name): tensor for name, tensor in state.items()}
 
 
-def write_checkpoint(path: str | os.PathLike, checkpoint: Mapping[str, Any]) -> None:
-    """Save a checkpoint; whoever looks sees the whole file or none.
-
-    Args:
-        path: Where to; folders are made as needed, an existing file is replaced.
-        checkpoint: What to save.
-
-    Raises:
-        CheckpointError: The file can't be written there.
-    """
-    try:
-        with replacing(path) as partial:
-            torch.save(dict(checkpoint), partial)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(
-            f'{path}: expected to write a checkpoint there, but {error}. Choose another place.'
-        ) from error
+def _entries_below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
 def hash_file(path: str | os.PathLike) -> str:

@@ -9,7 +9,7 @@ from urllib.error import URLError
 import pytest
 import torch
 
-from mmkdlayer.checkpoints import files, hash_file, read_checkpoint, read_state_dict
+from mmkdlayer.checkpoints import hash_file, read_checkpoint, read_state_dict, reading
 from mmkdlayer.errors import CheckpointError
 
 
@@ -49,7 +49,7 @@ def test_a_download_that_fails(monkeypatch):
     def fail(*args, **kwargs):
         raise URLError('no network')
 
-    monkeypatch.setattr(files.CheckpointLoader, 'load_checkpoint', fail)
+    monkeypatch.setattr(reading.CheckpointLoader, 'load_checkpoint', fail)
     with pytest.raises(URLError, match='no network'):
         read_checkpoint('https://nowhere/epoch_1.pth')
 

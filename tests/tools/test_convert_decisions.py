@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from command_line import load_tool
 
-from mmkdlayer.conversion import convert_decisions
 from mmkdlayer.errors import CheckpointError, DecisionFileError
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision
+
+convert_decisions = load_tool('convert_decisions').convert_decisions
 
 CLASSES, SUBCLASSES, COMPONENTS, CHANNELS, RANK, CENTROIDS = 3, 8, 2, 5, 4, 6
 TEMPLATES = CLASSES * SUBCLASSES
@@ -159,3 +161,14 @@ def test_other_number_of_subclasses(folder, tmp_path):
         (folder / f'{name}.npy').rename(folder / f'{name.replace("8", "4")}.npy')
     (path, _) = convert_decisions(folder, tmp_path / 'out', num_subclasses=4)
     assert SubclassDecision.load(path).num_classes == 6
+
+
+def test_the_command(tmp_path, capsys):
+    main = load_tool('convert_decisions').main
+    book = np.arange(6.0).reshape(3, 2)
+    torch.save({'network._embedding.weight': torch.from_numpy(book)}, tmp_path / 'vq.pth')
+    main(['letkd', str(tmp_path), str(tmp_path / 'out')])
+    assert 'penult.safetensors: CentroidDecision, 3 templates' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='2'):
+        main(['letkd', str(tmp_path / 'nowhere'), str(tmp_path / 'out')])
+    assert capsys.readouterr().err.strip().startswith('error: ')
