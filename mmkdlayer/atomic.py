@@ -11,10 +11,10 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Write a file beside its place, then put it there: whoever looks sees the old one or the new one.
+    """Write a file beside its place, then put it there: a reader sees the old one or the new one, whole.
 
     Args:
-        path: Where the file shall be; its folder is made as needed.
+        path: Where the file goes; its folder is made as needed.
 
     Yields:
         The empty file to write. Nothing of it stays where the block fails.

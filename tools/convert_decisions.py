@@ -158,7 +158,7 @@ def _read_array(path: Path, dimensions: int) -> Tensor:
         array = np.load(path, allow_pickle=False)
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise DecisionFileError(
-            f'{path}: expected an array of plain numbers that numpy saved, but it can not be read '
+            f'{path}: expected an array of plain numbers that numpy saved, but it cannot be read '
             f'({error}). Copy it again from where it was written.'
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'fiu':

@@ -98,7 +98,7 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
         metrics = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f'Metrics {path}: expected the JSON file of "tools/test.py ... --out FILE", but it can not '
+            f'Metrics {path}: expected the JSON file of "tools/test.py ... --out FILE", but it cannot '
             f'be read ({error}).'
         ) from error
     if not isinstance(metrics, dict) or not all(

@@ -54,7 +54,7 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
         raise
     except Exception as error:  # a damaged file can raise anything from torch's unpickler
         raise CheckpointError(
-            f'Checkpoint {path}: expected tensors and plain values that torch saved, but it can not be '
+            f'Checkpoint {path}: expected tensors and plain values that torch saved, but it cannot be '
             f'loaded ({_reason(error)}). Either it is damaged or no checkpoint (truncated, an '
             'incomplete download, a web page), or it holds pickled Python objects, which are not '
             'loaded since they can run any code. If you trust it, load it where it was made and save '

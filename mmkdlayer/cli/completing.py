@@ -1,4 +1,4 @@
-"""Completes a training config: what a run needs and the config does not say, and the options' wishes."""
+"""Completes a training config: with what a run needs, and with what the command line asks for."""
 
 from __future__ import annotations
 

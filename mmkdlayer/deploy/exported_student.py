@@ -70,6 +70,6 @@ def check_weights_file(cfg: Config, weights: str | os.PathLike) -> None:
         raise CheckpointError(
             f'Checkpoint {weights}: expected the weights that were exported with this student.py, '
             f'with the SHA-256 {expected}, but this file has {found}; it is truncated, damaged, changed '
-            'or of another export. Export the student again; if the weights were changed on purpose, '
-            'take weights_sha256 out of student.py.'
+            'or belongs to another export. Export the student again; if the weights were changed on '
+            'purpose, take weights_sha256 out of student.py.'
         )

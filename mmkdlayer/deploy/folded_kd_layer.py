@@ -138,7 +138,7 @@ def fold_layer(layer: KDLayerConnector) -> FoldedKDLayer | None:
     bn = layer.bn
     if bn.running_mean is None or bn.running_var is None:
         raise ConfigError(
-            'A KD layer whose batch norm has no running statistics (track_running_stats=False) can not '
+            'A KD layer whose batch norm has no running statistics (track_running_stats=False) cannot '
             'be folded, since it depends on the batch. Export it without --fold.'
         )
     slope = bn.weight.double() * (bn.running_var.double() + bn.eps).rsqrt()

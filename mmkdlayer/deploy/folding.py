@@ -55,7 +55,7 @@ def fold_student(model_cfg: dict, student: Any) -> list[LayerChange]:
         folded = fold_layer(layer)
         _replace_layer(model_cfg, student, name, folded)
         kept = folded.num_templates if folded is not None else 0
-        reason = 'add nothing (alpha is 0)' if layer.alpha == 0 else 'can not fire on any input'
+        reason = 'add nothing (alpha is 0)' if layer.alpha == 0 else 'cannot fire on any input'
         if kept < layer.num_templates:
             changes.append(LayerChange(name, layer.num_templates, kept, reason))
     return changes

@@ -66,7 +66,7 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
     except Exception as error:
         first_line = ' '.join(str(error).strip().splitlines()[:1])
         raise ConfigError(
-            f'The student can not be written as {FILES[name]}: torch {torch.__version__} says '
+            f'The student cannot be written as {FILES[name]}: torch {torch.__version__} says '
             f'{type(error).__name__}: {first_line}. Leave this format out.'
         ) from error
     finally:
@@ -97,7 +97,7 @@ def write_onnx(model: Logits, images: Tensor, path: Path) -> Runner:
         runtime = import_module('onnxruntime')  # for the check
     except ImportError as error:
         raise ConfigError(
-            f'--onnx needs the package {error.name}, which can not be imported ({error}). Install it '
+            f'--onnx needs the package {error.name}, which cannot be imported ({error}). Install it '
             'with "pip install onnx onnxruntime".'
         ) from error
     options: dict[str, Any] = {}

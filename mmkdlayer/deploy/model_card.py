@@ -79,10 +79,7 @@ def model_card(
     Raises:
         DecisionFileError: A decision file of the training is damaged.
     """
-    decisions = [
-        (path, read_decision_file(path, tables=False))
-        for path in find_decision_files(cfg, checkpoint).values()
-    ]
+    decisions = _read_decisions(cfg, checkpoint)
     return PAGE.format(
         licence=json.dumps(licence),
         name=Path(str(cfg.filename)).stem if cfg.filename else 'student',
@@ -180,24 +177,27 @@ def _describe_data(cfg: Config, classes: Sequence[str] | None) -> list[tuple[str
     return rows
 
 
-def _kd_layer_rows(model_cfg: Mapping[str, Any]) -> list[list[Any]]:
+def _kd_layer_rows(model_cfg: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Name, place, channels, templates and alpha of each KD layer of a student."""
-    rows = []
-    for name, layer in (model_cfg.get('kd_layers') or {}).items():
-        folded = str((layer.get('layer') or {}).get('type')).endswith('FoldedKDLayer')
-        alpha = 'folded in' if folded else layer.get('alpha', 1.0)
-        place = f'`{layer.get("module")}`'
-        rows.append([name, place, layer.get('in_channels'), layer.get('num_templates'), alpha])
-    return rows
+    return [
+        (
+            name,
+            f'`{layer["module"]}`',
+            layer['in_channels'],
+            layer['num_templates'],
+            'folded in' if 'FoldedKDLayer' in str(layer.get('layer')) else layer.get('alpha', 1.0),
+        )
+        for name, layer in (model_cfg.get('kd_layers') or {}).items()
+    ]
 
 
-def find_decision_files(cfg: Config, checkpoint: str | os.PathLike) -> dict[str, Path]:
+def _read_decisions(cfg: Config, checkpoint: str | os.PathLike) -> list[tuple[Path, DecisionFile]]:
     """The decision files that the config names, and those that the training stored, where they are."""
     decisions = decision_configs(cfg.model)
     stored = Path(checkpoint).parent / 'decisions'
     files = {path.stem: path for path in sorted(stored.glob('*.safetensors'))} if decisions else {}
     files.update({name: Path(d['file']) for name, d in decisions.items() if d.get('file')})
-    return {name: path for name, path in files.items() if path.is_file()}
+    return [(p, read_decision_file(p, tables=False)) for p in files.values() if p.is_file()]
 
 
 def _describe_decision(path: Path, content: DecisionFile) -> list[str]:

@@ -98,7 +98,7 @@ def test_whole_weights_of_another_export(exported):
     content = torch.load(exported / 'student.pth', weights_only=True)
     content['state_dict']['head.fc.bias'] += 1
     torch.save(content, exported / 'student.pth')
-    with pytest.raises(CheckpointError, match='of another export'):
+    with pytest.raises(CheckpointError, match='belongs to another export'):
         load_student(exported)
 
 

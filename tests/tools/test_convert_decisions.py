@@ -152,7 +152,7 @@ def test_tables_that_do_not_fit(name, change, message, folder, tmp_path):
 def test_damaged_array(folder, tmp_path):
     content = (folder / 'centers_subclass_8.npy').read_bytes()
     (folder / 'centers_subclass_8.npy').write_bytes(content[:-7])
-    with pytest.raises(DecisionFileError, match='can not be read'):
+    with pytest.raises(DecisionFileError, match='cannot be read'):
         convert_decisions(folder, tmp_path / 'out')
 
 
