@@ -97,7 +97,8 @@ def read_state_dict(
         raise CheckpointError(
             f'Checkpoint {path}: expected a state dict (names and tensors), bare or under '
             f'{" or ".join(map(repr, entries))}, but found a {type(content).__name__}{names}. Save the '
-            "weights as torch.save({'state_dict': model.state_dict()}, path)."
+            "weights as torch.save({'state_dict': model.state_dict()}, path); convert a published "
+            "teacher's by tools/convert_teacher.py."
         )
     return _without_wrapper(state), dict(checkpoint) if found else {}
 

@@ -14,7 +14,7 @@ from mmkdlayer.registry import MODELS
 #: Assignments (positions x templates) that are in memory at a time on a CPU: 16 MiB of float32. Memory
 #: of this size is used again by the next tile; larger pieces are asked of the system anew each time.
 TILE = 1 << 22
-LEAST_TEMPLATES = 256
+MIN_TEMPLATES = 256
 
 
 @MODELS.register_module()
@@ -90,7 +90,7 @@ class FoldedKDLayer(nn.Module):
         """The values (N, C, H, W), from as many templates at a time as the memory may hold."""
         unit = self._unit(x)
         positions = max(1, unit.numel() // self.in_channels)
-        step = max(LEAST_TEMPLATES, TILE // positions)
+        step = max(MIN_TEMPLATES, TILE // positions)
         weight, bias = self.templates.weight, self.templates.bias
         values = torch.zeros_like(unit, dtype=torch.promote_types(unit.dtype, torch.float32))
         squares = torch.zeros_like(values[:, :1])
@@ -110,13 +110,20 @@ class FoldedKDLayer(nn.Module):
         Args:
             templates: Which ones, shape (K,), bool, at least one.
         """
-        device = self.templates.weight.device
-        kept = FoldedKDLayer(self.in_channels, int(templates.sum())).to(device)
-        kept.templates.weight.data = self.templates.weight.detach()[templates].clone()
-        if self.templates.bias is not None and kept.templates.bias is not None:
-            kept.templates.bias.data = self.templates.bias.detach()[templates].clone()
-        kept.semantics.weight.data = self.semantics.weight.detach()[:, templates].clone()
+        state = self.state_dict()
+        kept = FoldedKDLayer(self.in_channels, int(templates.sum())).to(self.templates.weight)
+        kept.load_weights(
+            state['templates.weight'][templates],
+            state['templates.bias'][templates],
+            state['semantics.weight'][:, templates],
+        )
         return kept
+
+    def load_weights(self, weight: Tensor, bias: Tensor, meanings: Tensor) -> None:
+        """Set the weights: of ``templates`` (K, C, 1, 1) and (K,), of ``semantics`` (C, K, 1, 1)."""
+        self.load_state_dict(
+            {'templates.weight': weight, 'templates.bias': bias, 'semantics.weight': meanings}
+        )
 
 
 @torch.no_grad()
@@ -153,9 +160,6 @@ def fold_layer(layer: KDLayerConnector) -> FoldedKDLayer | None:
     never = reach * (1 + 1e-5) + bias < 0
     if layer.alpha == 0 or bool(never.all()):
         return None
-    folded = FoldedKDLayer(layer.in_channels, layer.num_templates)
-    dtype = layer.templates.weight.dtype
-    folded.templates.weight.data = templates[:, :, None, None].to(dtype)
-    folded.templates.bias = nn.Parameter(bias.to(dtype))
-    folded.semantics.weight.data = semantics[:, :, None, None].to(dtype)
+    folded = FoldedKDLayer(layer.in_channels, layer.num_templates).to(layer.templates.weight)
+    folded.load_weights(templates[:, :, None, None], bias, semantics[:, :, None, None])
     return folded.keep(~never).eval()

@@ -6,6 +6,7 @@ gives logits ``output`` (N, classes); only standard operators are in it.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import warnings
 from collections.abc import Callable
@@ -42,14 +43,11 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
         ConfigError: The format needs something that is not installed, or the student can't be written
             so.
     """
-    model = Logits(student).eval()
+    # No parameter needs a gradient; but with gradients enabled, the folded layer runs in one piece.
+    model = Logits(copy.deepcopy(student)).eval().requires_grad_(False)
     while len(images) <= TRACED_BATCH:
         images = torch.cat([images, images.flip(-1)])
-    # Parameters that need no gradient; but with gradients enabled, the folded layer runs in one piece.
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        for parameter in wanted:
-            parameter.requires_grad_(False)
         with warnings.catch_warnings(), torch.enable_grad():
             # About sizes that are fixed in the trace, and about formats that torch will give up one
             # day: what counts is that the file gives the same logits, for another batch size too.
@@ -69,9 +67,6 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
             f'The student cannot be written as {FILES[name]}: torch {torch.__version__} says '
             f'{type(error).__name__}: {first_line}. Leave this format out.'
         ) from error
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
 
 
 class Logits(nn.Module):

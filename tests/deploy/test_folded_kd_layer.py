@@ -55,7 +55,7 @@ def oracle(layer: KDLayerConnector, x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize('tiled', [False, True])
 def test_it_gives_what_the_formula_says(channels, templates, tiled, monkeypatch):
     monkeypatch.setattr(folded_kd_layer, 'TILE', 1)
-    monkeypatch.setattr(folded_kd_layer, 'LEAST_TEMPLATES', 2)
+    monkeypatch.setattr(folded_kd_layer, 'MIN_TEMPLATES', 2)
     layer = trained_layer(channels, templates)
     x = torch.randn(2, channels, 3, 2)
     x[0, :, 1, 1] = 0  # a position without a direction
