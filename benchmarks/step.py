@@ -32,7 +32,7 @@ from mmkdlayer.models import (
     TeacherDecision,
     TeacherDecisionLoss,
 )
-from mmkdlayer.models.products import product, product_gradients
+from mmkdlayer.models.ops import product, product_gradients
 
 ROOT = Path(__file__).resolve().parents[1]
 #: Memory that glibc keeps instead of asking the system for it again and again.

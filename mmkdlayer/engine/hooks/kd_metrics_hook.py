@@ -12,8 +12,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from mmkdlayer.models.connectors import KDLayerConnector
-from mmkdlayer.models.layout import rows_of
 from mmkdlayer.models.losses import TeacherDecisionLoss
+from mmkdlayer.models.ops import rows_of
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 

@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.autograd import check_implementation
+from mmkdlayer.models.ops import check_implementation
 from mmkdlayer.registry import MODELS
 
 from . import memory_efficient

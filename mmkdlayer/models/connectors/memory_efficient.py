@@ -27,10 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmkdlayer.models.autograd import refuse_second_derivative
-from mmkdlayer.models.layout import maps_of, rows_of
-from mmkdlayer.models.precision import full_precision
-from mmkdlayer.models.products import product, product_gradients
+from mmkdlayer.models.ops import (
+    full_precision,
+    maps_of,
+    product,
+    product_gradients,
+    refuse_second_derivative,
+    rows_of,
+)
 
 from .unit_conv import EPS, UnitConv2d, inverse_norm
 

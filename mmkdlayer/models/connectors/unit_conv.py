@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmkdlayer.models.layout import maps_of, rows_of
-from mmkdlayer.models.precision import full_precision
+from mmkdlayer.models.ops import full_precision, maps_of, rows_of
 
 EPS = 1e-12
 

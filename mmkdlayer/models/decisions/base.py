@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping
-from typing import Any, Callable, ClassVar
+from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmkdlayer.errors import ConfigError, DecisionFileError, UnfittedDecisionError
-from mmkdlayer.models.layout import maps_of
-from mmkdlayer.models.precision import full_precision
+from mmkdlayer.errors import ConfigError, UnfittedDecisionError
+from mmkdlayer.models.ops import full_precision, maps_of
 from mmkdlayer.registry import MODELS
 
-from .files import (
-    DecisionFile,
-    join_sparse,
-    read_decision_file,
-    split_sparse,
-    write_decision_file,
-)
-from .inputs import pool_to
+from .files import ClassOrInstanceMethod, DecisionFile, load_decision, write_decision_file
 from .row_targets import DenseTargets, RowTargets
 
 
@@ -49,16 +41,35 @@ class TableStore(dict):
         return TableStore(self)
 
 
-class _ClassOrInstanceMethod:
-    """``Decision.load(path)`` makes a decision, ``decision.load(path)`` fills one."""
+def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Average-pool a teacher's map to the student's size (docs/method.md, section 2c).
 
-    def __init__(self, function: Callable) -> None:
-        self.function = function
+    Args:
+        feature: Shape (N, D, H, W).
+        size: (h, w), or None to leave the map as it is.
 
-    def __get__(self, instance: Any, owner: type) -> Callable:
-        return functools.update_wrapper(
-            functools.partial(self.function, owner, instance), self.function
+    Returns:
+        Shape (N, D, h, w); where it pools, in float32 or better.
+
+    Raises:
+        ConfigError: The teacher's map is the smaller one, or ``feature`` is no map.
+    """
+    if not isinstance(feature, Tensor) or feature.dim() != 4:
+        found = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+        raise ConfigError(
+            f'Teacher decision: expected a teacher feature map (N, D, H, W), but got {found}. Name '
+            'a module that returns a map (for a tuple, choose one with teacher_index).'
         )
+    if size is None or tuple(feature.shape[2:]) == tuple(size):
+        return feature
+    if feature.size(2) < size[0] or feature.size(3) < size[1]:
+        raise ConfigError(
+            f"Teacher decision: the teacher's map is {tuple(feature.shape[2:])}, smaller than the "
+            f"student's {tuple(size)}; it must be at least as large. Record an earlier module of the "
+            'teacher, or place the KD layer after a later module of the student.'
+        )
+    feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
+    return F.adaptive_avg_pool2d(feature, (size[0], size[1]))
 
 
 class TeacherDecision(nn.Module):
@@ -249,48 +260,8 @@ class TeacherDecision(nn.Module):
             OSError: The folder can't be made or written.
         """
         self.require_fitted()
-        tables = split_sparse(self._tables)
         write_decision_file(
-            path, DecisionFile(type(self).__name__, self.options(), self.provenance, tables)
+            path, DecisionFile(type(self).__name__, self.options(), self.provenance, self._tables)
         )
 
-    def _load(cls, self: Any, path: str | os.PathLike) -> TeacherDecision:  # noqa: N805
-        """Load a decision file: on the class, make a decision; on an instance, fill it.
-
-        Raises:
-            DecisionFileError: The file is missing, damaged, foreign, or was fitted with other
-                settings (both values are named).
-        """
-        content = read_decision_file(path)
-        if content.kind != cls.__name__:
-            raise DecisionFileError(
-                f'Decision file {path}: expected a {cls.__name__}, but it holds a {content.kind}. '
-                'Give each decision its own file.'
-            )
-        try:
-            decision = cls(**content.settings) if self is None else self
-        except (ConfigError, TypeError) as error:
-            raise DecisionFileError(
-                f'Decision file {path}: its header is damaged; the settings {content.settings} make '
-                f'no {cls.__name__} ({error}).'
-            ) from error
-        differing = [
-            f'{name} is {value!r} in the config and {content.settings[name]!r} in the file'
-            for name, value in decision.fit_options().items()
-            if name in content.settings and content.settings[name] != value
-        ]
-        if differing:
-            raise DecisionFileError(
-                f'Decision file {path} does not fit the config: {"; ".join(differing)}. Use the file '
-                'that was fitted for this config, or change the config, or fit again.'
-            )
-        try:
-            decision.set_tables(**join_sparse(content.tables, decision.num_templates))
-        except (ConfigError, KeyError, RuntimeError, TypeError) as error:
-            raise DecisionFileError(
-                f'Decision file {path}: its tables do not fit. {error}'
-            ) from error
-        decision.provenance = content.provenance
-        return decision
-
-    load = _ClassOrInstanceMethod(_load)
+    load = ClassOrInstanceMethod(load_decision)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.layout import rows_of
+from mmkdlayer.models.ops import product, rows_of
 from mmkdlayer.registry import MODELS
 
 from .base import TeacherDecision
-from .row_targets import SoftmaxTargets
+from .row_targets import RowTargets
 
 
 @MODELS.register_module()
@@ -127,3 +127,31 @@ class CentroidDecision(TeacherDecision):
         """Sizes and state, for ``print(model)``."""
         state = 'fitted' if self.is_fitted else 'unfitted'
         return f'num_centroids={self.num_centroids}, temperature={self.temperature}, {state}'
+
+
+class SoftmaxTargets(RowTargets):
+    """``p = softmax(rows @ weight.T + bias)``.
+
+    Args:
+        rows: Shape (M, D).
+        weight: Shape (K, D).
+        bias: Shape (K,).
+    """
+
+    def __init__(self, rows: Tensor, weight: Tensor, bias: Tensor) -> None:
+        self.rows, self.weight, self.bias = rows, weight, bias
+
+    def _logits(self, rows: slice) -> Tensor:
+        return product(self.rows[rows], self.weight, self.bias)
+
+    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
+        """See :class:`RowTargets`."""
+        # The logits themselves may be of thousands, their sum over all rows beyond float32.
+        log_target = self._logits(rows).log_softmax(1)
+        target = log_target.exp()
+        return torch.dot(target.flatten(), log_target.sub_(scores).flatten())
+
+    def subtract_from(self, rows: slice, grad: Tensor) -> None:
+        """See :class:`RowTargets`."""
+        logits = self._logits(rows)
+        grad.sub_(torch.softmax(logits, 1))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmkdlayer.atomic import replacing
-from mmkdlayer.errors import DecisionFileError
+from mmkdlayer.errors import ConfigError, DecisionFileError
 
 FORMAT = 'mmkdlayer.decision'
 FORMAT_VERSION = 1
@@ -54,7 +55,7 @@ def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
     }
     tensors: dict[str, Tensor] = {}
     storages = set()
-    for name, table in content.tables.items():
+    for name, table in _split_sparse(content.tables).items():
         tensor = table.detach().cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
         # The format has no tensors that share memory.
@@ -129,7 +130,7 @@ def read_decision_file(path: str | os.PathLike, tables: bool = True) -> Decision
         ) from error
 
 
-def split_sparse(tables: dict[str, Tensor]) -> dict[str, Tensor]:
+def _split_sparse(tables: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tables as a file has them: a sparse one is two, its indices and its values."""
     split: dict[str, Tensor] = {}
     for name, table in tables.items():
@@ -141,7 +142,7 @@ def split_sparse(tables: dict[str, Tensor]) -> dict[str, Tensor]:
     return split
 
 
-def join_sparse(tables: dict[str, Tensor], side: int) -> dict[str, Tensor]:
+def _join_sparse(tables: dict[str, Tensor], side: int) -> dict[str, Tensor]:
     """The tables of a file, in which a sparse one (side, side) is two: its indices and its values."""
     joined = {name: table for name, table in tables.items() if '.' not in name}
     for name in {name.split('.')[0] for name in tables if '.' in name}:
@@ -151,3 +152,53 @@ def join_sparse(tables: dict[str, Tensor], side: int) -> dict[str, Tensor]:
             indices, values, (side, side), check_invariants=True
         ).coalesce()
     return joined
+
+
+def load_decision(kind: Any, decision: Any, path: str | os.PathLike) -> Any:
+    """Load a decision file: on the class, make a decision; on an instance, fill it.
+
+    Raises:
+        DecisionFileError: The file is missing, damaged, foreign, or was fitted with other
+            settings (both values are named).
+    """
+    content = read_decision_file(path)
+    if content.kind != kind.__name__:
+        raise DecisionFileError(
+            f'Decision file {path}: expected a {kind.__name__}, but it holds a {content.kind}. '
+            'Give each decision its own file.'
+        )
+    try:
+        decision = kind(**content.settings) if decision is None else decision
+    except (ConfigError, TypeError) as error:
+        raise DecisionFileError(
+            f'Decision file {path}: its header is damaged; the settings {content.settings} make '
+            f'no {kind.__name__} ({error}).'
+        ) from error
+    differing = [
+        f'{name} is {value!r} in the config and {content.settings[name]!r} in the file'
+        for name, value in decision.fit_options().items()
+        if name in content.settings and content.settings[name] != value
+    ]
+    if differing:
+        raise DecisionFileError(
+            f'Decision file {path} does not fit the config: {"; ".join(differing)}. Use the file '
+            'that was fitted for this config, or change the config, or fit again.'
+        )
+    try:
+        decision.set_tables(**_join_sparse(content.tables, decision.num_templates))
+    except (ConfigError, KeyError, RuntimeError, TypeError) as error:
+        raise DecisionFileError(f'Decision file {path}: its tables do not fit. {error}') from error
+    decision.provenance = content.provenance
+    return decision
+
+
+class ClassOrInstanceMethod:
+    """``Decision.load(path)`` makes a decision, ``decision.load(path)`` fills one."""
+
+    def __init__(self, function: Callable) -> None:
+        self.function = function
+
+    def __get__(self, instance: Any, owner: type) -> Callable:
+        return functools.update_wrapper(
+            functools.partial(self.function, owner, instance), self.function
+        )

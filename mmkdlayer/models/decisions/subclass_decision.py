@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.layout import maps_of
+from mmkdlayer.models.ops import maps_of, require
 from mmkdlayer.registry import MODELS
 
 from .base import TeacherDecision
-from .inputs import require
-from .row_targets import DenseTargets, RowTargets, TableTargets
+from .row_targets import DenseTargets, RowTargets
 from .subclass_checks import check_subclass_tables
-from .table_rows import prepare_rows
+from .table_targets import TableTargets, prepare_rows
 
 #: Classes in a soft label up to which their rows are looked up instead of multiplied with the table.
 MOST_LOOK_UPS = 8
@@ -169,31 +168,6 @@ class SubclassDecision(TeacherDecision):
         """Expect the shapes that :meth:`from_tables` names, and rows of S that sum to 1."""
         check_subclass_tables(tables, **self.fit_options())
 
-    def project(self, feature: Tensor) -> Tensor:
-        """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
-        prepared = self.prepared_for(feature)
-        z = torch.matmul(prepared['projection'], feature.flatten(2))
-        return z + prepared['offset'][:, None]
-
-    def nearest_subclasses(self, feature: Tensor, label: Tensor) -> Tensor:
-        """The sub-class of each position among those of its image's class.
-
-        Args:
-            feature: Pooled teacher features, shape (N, D, H, W).
-            label: Class indices, shape (N,).
-
-        Returns:
-            Rows of the decision table, shape (N, H*W), int64.
-        """
-        own = self.prepared_for(feature)['centers'].unflatten(0, (self.num_classes, -1))[label]
-        # From the mean of the class's centers: the expanded square, in which |z|^2 is left out because
-        # it is the same for all of them, loses precision far from the origin.
-        mean = own.mean(1, keepdim=True)
-        own = own - mean
-        z = self.project(feature) - mean.transpose(1, 2)
-        distances = own.square().sum(2, keepdim=True) - 2 * torch.bmm(own, z)
-        return distances.argmin(1) + label[:, None] * self.num_subclasses
-
     def check_label(self, gt_label: Tensor | None, batch: int) -> Tensor:
         """Return the labels, or raise an error that says what is wrong with them."""
         classes = self.num_classes
@@ -237,8 +211,9 @@ class SubclassDecision(TeacherDecision):
         assert gt_label is not None  # check_label has seen to it
         prepared = self.prepared_for(feature)
         table = dict(rows=prepared['rows'], entropies=prepared['entropies'])
+        z, centers = _project(feature, prepared), prepared['centers']
         if not gt_label.is_floating_point():
-            return TableTargets(**table, index=self.nearest_subclasses(feature, gt_label).flatten())
+            return TableTargets(**table, index=self._nearest(z, gt_label, centers))
         label = gt_label.to(feature.dtype)
         area = feature.size(2) * feature.size(3)
         mixed = self.mixed_classes
@@ -254,7 +229,7 @@ class SubclassDecision(TeacherDecision):
                 'mixed_classes to how many classes are mixed at most, or to None.'
             ),
         )
-        index = [self.nearest_subclasses(feature, part).flatten() for part in classes.t()]
+        index = [self._nearest(z, part, centers) for part in classes.t()]
         shares = shares.t().repeat_interleave(area, dim=1)
         return TableTargets(**table, index=torch.stack(index), shares=shares)
 
@@ -262,6 +237,26 @@ class SubclassDecision(TeacherDecision):
         """The table in the form in which its rows are looked up fastest, and the tables before it."""
         names = ('projection', 'offset', 'centers')
         return {**{name: tables[name] for name in names}, **prepare_rows(tables['decisions'])}
+
+    def _nearest(self, z: Tensor, label: Tensor, centers: Tensor) -> Tensor:
+        """The sub-class of each position among those of its image's class: rows of the table.
+
+        Args:
+            z: Projected features (N, L, H*W).
+            label: Class indices (N,).
+            centers: Shape (C*M, L).
+
+        Returns:
+            Shape (N*H*W,), int64.
+        """
+        own = centers.unflatten(0, (self.num_classes, -1))[label]
+        # From the mean of the class's centers: the expanded square, in which |z|^2 is left out because
+        # it is the same for all of them, loses precision far from the origin.
+        mean = own.mean(1, keepdim=True)
+        own = own - mean
+        z = z - mean.transpose(1, 2)
+        distances = own.square().sum(2, keepdim=True) - 2 * torch.bmm(own, z)
+        return (distances.argmin(1) + label[:, None] * self.num_subclasses).flatten()
 
     def _mixture(self, feature: Tensor, label: Tensor) -> Tensor:
         """Targets (N, K, H, W) of soft labels (N, C), without asking the device how many are mixed.
@@ -272,7 +267,7 @@ class SubclassDecision(TeacherDecision):
         prepared = self.prepared_for(feature)
         centers = prepared['centers']
         origin = centers.mean(0)
-        z = self.project(feature) - origin[:, None]
+        z = _project(feature, prepared) - origin[:, None]
         # Each class's centers from their mean, as for hard labels.
         centers = (centers - origin).unflatten(0, (self.num_classes, -1))
         means = centers.mean(1, keepdim=True)
@@ -293,3 +288,8 @@ class SubclassDecision(TeacherDecision):
             f'num_classes={self.num_classes}, num_subclasses={self.num_subclasses}, '
             f'num_components={self.num_components}, {state}'
         )
+
+
+def _project(feature: Tensor, prepared: dict[str, Tensor]) -> Tensor:
+    """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
+    return torch.matmul(prepared['projection'], feature.flatten(2)) + prepared['offset'][:, None]

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.autograd import check_implementation, refuse_second_derivative
 from mmkdlayer.models.decisions import TeacherDecision, build_decision
-from mmkdlayer.models.decisions.inputs import pool_to
+from mmkdlayer.models.decisions.base import pool_to
 from mmkdlayer.models.decisions.row_targets import RowTargets
-from mmkdlayer.models.layout import maps_of, rows_of
-from mmkdlayer.models.precision import full_precision
-from mmkdlayer.models.products import MKLDNN_MIN_BATCH
+from mmkdlayer.models.ops import (
+    MKLDNN_MIN_BATCH,
+    check_implementation,
+    full_precision,
+    maps_of,
+    refuse_second_derivative,
+    rows_of,
+)
 from mmkdlayer.registry import MODELS
 
 #: Scores that are worked on together: 8 MiB in float32 on a CPU, whose cache they stay in.

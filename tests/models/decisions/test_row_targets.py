@@ -7,12 +7,11 @@ import torch
 
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models import CentroidDecision, SubclassDecision, TeacherDecision
+from mmkdlayer.models.decisions.centroid_decision import SoftmaxTargets
 from mmkdlayer.models.decisions.row_targets import (
     DenseTargets,
-    SoftmaxTargets,
-    TableTargets,
 )
-from mmkdlayer.models.decisions.table_rows import DenseRows, SparseRows
+from mmkdlayer.models.decisions.table_targets import DenseRows, SparseRows, TableTargets
 
 CLASSES, SIZE, CHANNELS = 16, 32, 4
 

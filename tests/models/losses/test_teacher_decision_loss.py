@@ -15,8 +15,8 @@ from mmkdlayer.models import (
     TeacherDecision,
     TeacherDecisionLoss,
 )
-from mmkdlayer.models.layout import rows_of
 from mmkdlayer.models.losses import teacher_decision_loss
+from mmkdlayer.models.ops import rows_of
 from mmkdlayer.registry import MODELS
 
 CHANNELS, CLASSES, SUBCLASSES = 4, 3, 2

@@ -1,16 +1,59 @@
-"""A table of decisions in the form in which its rows are looked up: dense, or sparse."""
+"""Targets that are rows of a table of decisions, dense or sparse, or mixtures of its rows."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .row_targets import RowTargets
 
 #: Rows are looked up entry by entry where the longest has at most this share of the templates.
 SPARSE_SHARE = 1 / 8
 #: Numbers in a table that was stored sparse, up to which it is made dense where rows are long.
 LARGEST_DENSE = 1 << 28
+
+
+class TableTargets(RowTargets):
+    """Rows of a table, one for each position, or a mixture of several.
+
+    Args:
+        rows: The table.
+        entropies: ``sum_k p_k log p_k`` of each row of it, shape (K,).
+        index: Which row each position has, shape (M,), int64; for a mixture (parts, M).
+        shares: Share of each part of a mixture, shape (parts, M); None for one row alone.
+    """
+
+    def __init__(
+        self,
+        rows: DenseRows | SparseRows,
+        entropies: Tensor,
+        index: Tensor,
+        shares: Tensor | None = None,
+    ) -> None:
+        self.table, self.entropies, self.index, self.shares = rows, entropies, index, shares
+
+    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
+        """See :class:`RowTargets`; 0 log 0 is 0."""
+        if self.shares is None:
+            index = self.index[rows]
+            return self.entropies[index].sum() - self.table.dot(index, scores)
+        target = torch.zeros_like(scores)
+        self._add_to(target, rows, 1)
+        return torch.special.xlogy(target, target).sub_(target * scores).sum()
+
+    def subtract_from(self, rows: slice, grad: Tensor) -> None:
+        """See :class:`RowTargets`."""
+        self._add_to(grad, rows, -1)
+
+    def _add_to(self, total: Tensor, rows: slice, sign: int) -> None:
+        """Add p, or subtract it, in place from a tensor (rows, K)."""
+        if self.shares is None:
+            self.table.add_to(total, self.index[rows], None, sign)
+            return
+        for index, share in zip(self.index[:, rows], self.shares[:, rows]):
+            self.table.add_to(total, index, share, sign)
 
 
 def prepare_rows(table: Tensor) -> dict[str, Any]:
@@ -127,6 +170,3 @@ class SparseRows(NamedTuple):
             self.columns[places].masked_fill_(beyond, 0),
             self.values[places].masked_fill_(beyond, 0),
         )
-
-
-TableRows = Union[DenseRows, SparseRows]

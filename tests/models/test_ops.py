@@ -1,12 +1,13 @@
-"""Products by convolution are products."""
+"""Products by convolution are products; checks."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from mmkdlayer.models.products import MKLDNN_MIN_BATCH as BATCH
-from mmkdlayer.models.products import _by_convolution, product, product_gradients
+from mmkdlayer.errors import DataError
+from mmkdlayer.models.ops import MKLDNN_MIN_BATCH as BATCH
+from mmkdlayer.models.ops import _by_convolution, product, product_gradients, require
 
 
 @pytest.mark.parametrize('count', [1, 7, BATCH, 4 * BATCH, 4 * BATCH + 3])
@@ -38,3 +39,10 @@ def test_convolutions_are_used_where_they_are_faster() -> None:
     rows = torch.randn(4 * BATCH, 5)
     assert _by_convolution(rows) == torch.backends.mkldnn.is_available()
     assert not _by_convolution(rows.double()) and not _by_convolution(rows.to('meta'))
+
+
+def test_a_condition_that_does_not_hold_is_an_error():
+    require(torch.tensor(True), lambda: 'unused')
+    with pytest.raises(DataError, match='^what is wrong$'):
+        require(torch.tensor(False), lambda: 'what is wrong')
+    require(torch.tensor(False, device='meta'), lambda: 'nothing can be asked there')

@@ -1,0 +1,132 @@
+"""Operations on tensors that the KD layer and its loss share.
+
+Maps as rows, one for each position; matrix products by the faster of torch's two libraries; precision,
+and checks that fit into a training step.
+
+On a CPU, torch gives matrix products to MKL or OpenBLAS and convolutions to oneDNN, which uses vector
+instructions that MKL leaves alone on some processors (AVX-512 on AMD's: twice as fast in float32). A 1x1
+convolution over positions in channels-last order is the same product on the same memory.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmkdlayer.errors import ConfigError, DataError
+
+#: Torch leaves oneDNN out for smaller batches.
+MKLDNN_MIN_BATCH = 16
+
+
+def rows_of(maps: Tensor) -> Tensor:
+    """(N, K, H, W) as (N*H*W, K): a view where the map is in channels-last order."""
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.size(1))
+
+
+def maps_of(rows: Tensor, like: Tensor) -> Tensor:
+    """(N*H*W, K) as (N, K, H, W) in channels-last order, for the N, H, W of another map."""
+    images, _, height, width = like.shape
+    return rows.view(images, height, width, rows.size(1)).permute(0, 3, 1, 2)
+
+
+def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``rows @ weight.T + bias``.
+
+    Args:
+        rows: Shape (M, C).
+        weight: Shape (K, C).
+        bias: Shape (K,).
+
+    Returns:
+        Shape (M, K), contiguous.
+    """
+    if _by_convolution(rows):
+        return _rows(F.conv2d(_map(rows), weight[:, :, None, None], bias))
+    return F.linear(rows, weight, bias)
+
+
+def product_gradients(upstream: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of :func:`product` for rows and weight, ``upstream @ weight, upstream.T @ rows``.
+
+    Args:
+        upstream: Shape (M, K).
+        rows: Shape (M, C).
+        weight: Shape (K, C).
+    """
+    if _by_convolution(rows):
+        d_map, d_weight, _ = torch.ops.aten.convolution_backward(
+            _map(upstream), _map(rows), weight[:, :, None, None], None,
+            [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False],
+        )  # fmt: skip
+        return _rows(d_map), d_weight.flatten(1)
+    return upstream @ weight, upstream.t() @ rows
+
+
+def _by_convolution(rows: Tensor) -> bool:
+    return (
+        rows.device.type == 'cpu'
+        and rows.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+        and rows.size(0) % MKLDNN_MIN_BATCH == 0
+        and rows.size(0) > MKLDNN_MIN_BATCH
+    )
+
+
+def _map(rows: Tensor) -> Tensor:
+    """Rows (M, C) as a batch (16, C, M / 16, 1); a view where they are contiguous."""
+    return rows.reshape(MKLDNN_MIN_BATCH, -1, 1, rows.size(1)).permute(0, 3, 1, 2)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    return maps.permute(0, 2, 3, 1).reshape(-1, maps.size(1))
+
+
+def full_precision(like: Tensor) -> AbstractContextManager:
+    """A context without autocast on the device of a tensor (some devices have none to leave)."""
+    try:
+        return torch.autocast(like.device.type, enabled=False)
+    except RuntimeError:
+        return nullcontext()
+
+
+def check_implementation(owner: str, implementation: str) -> None:
+    """Raise a ConfigError where an argument ``implementation`` has an unknown value."""
+    if implementation not in ('memory_efficient', 'reference'):
+        raise ConfigError(
+            f"{owner}: implementation must be 'memory_efficient' or 'reference', but got "
+            f'{implementation!r}.'
+        )
+
+
+def refuse_second_derivative(name: str) -> None:
+    """Call this first in a backward pass that is not differentiable itself.
+
+    Raises:
+        RuntimeError: The backward pass is being recorded; torch would silently leave terms out.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            f'{name} has no second derivative: do not differentiate its gradient (create_graph=True).'
+        )
+
+
+def require(condition: Tensor, message: Callable[[], str]) -> None:
+    """Raise a DataError where a condition on data does not hold.
+
+    On CUDA the check is asynchronous (the device stops with an assertion later), because a training
+    step must not wait for the device; other accelerators have no such check.
+
+    Args:
+        condition: Bool tensor with one element.
+        message: Makes the error's text, when it is needed.
+    """
+    if condition.device.type == 'cpu':
+        if not bool(condition):
+            raise DataError(message())
+    elif condition.device.type == 'cuda':
+        torch._assert_async(condition)
