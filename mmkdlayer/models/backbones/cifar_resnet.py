@@ -63,6 +63,10 @@ class CifarResNet(ResNet_CIFAR):
     """
 
     arch_settings = {6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 201)}
+    depths = (
+        '6n + 2 (8, 14, 20, 32, 44, 56, 110, ...; for ResNet-18, 34 or 50 on small images use '
+        'mmpretrain.ResNet_CIFAR)'
+    )
 
     def __init__(
         self,
@@ -76,8 +80,7 @@ class CifarResNet(ResNet_CIFAR):
     ) -> None:
         if depth not in self.arch_settings:
             raise ConfigError(
-                'CifarResNet: depth must be 6n + 2 (8, 14, 20, 32, 44, 56, 110, ...), but got '
-                f'{depth!r}. For ResNet-18, 34 or 50 on small images use mmpretrain.ResNet_CIFAR.'
+                f'{type(self).__name__}: depth must be {self.depths}, but got {depth!r}.'
             )
         if shortcut not in SHORTCUTS:
             raise ConfigError(

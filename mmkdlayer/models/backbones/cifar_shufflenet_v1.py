@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
 
-from .torch_init import TorchInit
+from .cifar_shufflenet import CifarShuffleNet
 
 
 class CifarShuffleUnit(BaseModule):
@@ -80,7 +80,7 @@ class CifarShuffleUnit(BaseModule):
 
 
 @MODELS.register_module()
-class CifarShuffleNetV1(TorchInit, ShuffleNetV1):
+class CifarShuffleNetV1(CifarShuffleNet, ShuffleNetV1):
     """ShuffleNetV1 for small images: a 1x1 stem of 24 channels with stride 1, no max pooling.
 
     Zhang et al., "ShuffleNet", CVPR 2018, in the variant of the distillation literature. KD layers
@@ -105,29 +105,23 @@ class CifarShuffleNetV1(TorchInit, ShuffleNetV1):
                 'divide the first bottleneck of this variant.'
             )
         super().__init__(groups=groups, **kwargs)
-        self.conv1: nn.Module = ConvModule(3, self.conv1.out_channels, 1, **self._cfgs())
-        self.maxpool = nn.Identity()
 
     def make_layer(
         self, out_channels: int, num_blocks: int, first_block: bool = False
     ) -> nn.Sequential:
         """Build one stage of units; the first halves the map."""
-        units = []
+        layer = nn.Sequential()
         for index in range(num_blocks):
-            # The very first 1x1 convolution has too few input channels to be grouped.
-            compress_groups = 1 if first_block and index == 0 else self.groups
             unit = CifarShuffleUnit(
                 self.in_channels,
                 out_channels,
                 self.groups,
-                compress_groups,
+                # The very first 1x1 convolution has too few input channels to be grouped.
+                compress_groups=1 if first_block and index == 0 else self.groups,
                 downsample=index == 0,
                 with_cp=self.with_cp,
                 **self._cfgs(),
             )
-            units.append(unit)
+            layer.append(unit)
             self.in_channels = out_channels
-        return nn.Sequential(*units)
-
-    def _cfgs(self) -> dict[str, dict | None]:
-        return {'conv_cfg': self.conv_cfg, 'norm_cfg': self.norm_cfg, 'act_cfg': self.act_cfg}
+        return layer

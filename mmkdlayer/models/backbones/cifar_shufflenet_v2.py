@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from mmcv.cnn import ConvModule
 from mmpretrain.models.backbones import ShuffleNetV2
-from torch import nn
 
 from mmkdlayer.registry import MODELS
 
-from .torch_init import TorchInit
+from .cifar_shufflenet import CifarShuffleNet
 
 
 @MODELS.register_module()
-class CifarShuffleNetV2(TorchInit, ShuffleNetV2):
+class CifarShuffleNetV2(CifarShuffleNet, ShuffleNetV2):
     """ShuffleNetV2 for small images: mmpretrain's units after a 1x1 stem, without max pooling.
 
     Ma et al., "ShuffleNet V2", ECCV 2018, in the variant of the distillation literature. KD layers
@@ -27,10 +23,3 @@ class CifarShuffleNetV2(TorchInit, ShuffleNetV2):
             ShuffleNetV2. Without ``init_cfg`` weights are drawn as torch does, as in the
             literature.
     """
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.conv1 = ConvModule(
-            3, 24, 1, conv_cfg=self.conv_cfg, norm_cfg=self.norm_cfg, act_cfg=self.act_cfg
-        )
-        self.maxpool = nn.Identity()

@@ -9,11 +9,11 @@ from typing import Any
 import torch.utils.checkpoint as cp
 from mmcv.cnn import build_conv_layer, build_norm_layer
 from mmengine.model import BaseModule
-from mmpretrain.models.backbones import ResNet_CIFAR
 from torch import Tensor, nn
 
-from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
+
+from .cifar_resnet import CifarResNet
 
 
 class PreActBlock(BaseModule):
@@ -30,8 +30,6 @@ class PreActBlock(BaseModule):
         norm_cfg: Config of the norms.
         with_cp: Whether to save memory by computing the block again in the backward pass.
     """
-
-    expansion = 1
 
     def __init__(
         self,
@@ -72,18 +70,8 @@ class PreActBlock(BaseModule):
         return self._forward(x)
 
 
-class FinalNormReLU(nn.Sequential):
-    """BN and ReLU that close a pre-activation network; (N, C, H, W) keeps its shape."""
-
-    def __init__(self, channels: int, norm_cfg: dict) -> None:
-        super().__init__(
-            OrderedDict(bn=build_norm_layer(norm_cfg, channels)[1], relu=nn.ReLU(inplace=True))
-        )
-        self.out_channels = channels
-
-
 @MODELS.register_module()
-class CifarWideResNet(ResNet_CIFAR):
+class CifarWideResNet(CifarResNet):
     """WRN-d-k for small images, such as WRN-16-2, 40-1 and 40-2.
 
     Zagoruyko and Komodakis, "Wide Residual Networks", BMVC 2016. The closing BN and ReLU are the
@@ -104,6 +92,7 @@ class CifarWideResNet(ResNet_CIFAR):
     """
 
     arch_settings = {6 * n + 4: (PreActBlock, (n, n, n)) for n in range(1, 201)}
+    depths = '6n + 4 (10, 16, 22, 28, 40, ...)'
 
     def __init__(
         self,
@@ -112,21 +101,14 @@ class CifarWideResNet(ResNet_CIFAR):
         out_indices: Sequence[int] = (2,),
         **kwargs: Any,
     ) -> None:
-        if depth not in self.arch_settings:
-            raise ConfigError(
-                'CifarWideResNet: depth must be 6n + 4 (10, 16, 22, 28, 40, ...), '
-                f'but got {depth!r}.'
-            )
         super().__init__(
             depth,
             stem_channels=16,
             base_channels=16 * widen_factor,
-            num_stages=3,
-            strides=(1, 2, 2),
-            dilations=(1, 1, 1),
             out_indices=out_indices,
-            zero_init_residual=False,
             # Fixed, since this network's blocks and stem have no such options.
+            shortcut='conv',
+            zero_init_residual=False,
             expansion=1,
             style='pytorch',
             deep_stem=False,
@@ -153,5 +135,8 @@ class CifarWideResNet(ResNet_CIFAR):
         for _ in range(1, num_blocks):
             layer.append(PreActBlock(out_channels, out_channels, 1, *options))
         if len(self.res_layers) == self.num_stages - 1:
-            layer.add_module('final', FinalNormReLU(out_channels, self.norm_cfg))
+            norm = build_norm_layer(self.norm_cfg, out_channels)[1]
+            final: Any = nn.Sequential(OrderedDict(bn=norm, relu=nn.ReLU(inplace=True)))
+            final.out_channels = out_channels  # ResNet asks each stage's last child
+            layer.add_module('final', final)
         return layer

@@ -58,16 +58,13 @@ class MobileNetV1(BaseBackbone):
                 {'type': 'Constant', 'val': 1, 'layer': ['_BatchNorm', 'GroupNorm']},
             ]
         )
-        num_stages = len(self.arch_settings)
-        if any(index not in range(num_stages) for index in out_indices):
+        if not set(out_indices) <= set(range(5)):
             raise ConfigError(
-                f'MobileNetV1: out_indices must be within 0 and {num_stages - 1}, '
-                f'but got {tuple(out_indices)}.'
+                f'MobileNetV1: out_indices must be within 0 and 4, but got {tuple(out_indices)}.'
             )
-        if frozen_stages not in range(-1, num_stages + 1):
+        if frozen_stages not in range(-1, 6):
             raise ConfigError(
-                f'MobileNetV1: frozen_stages must be within -1 and {num_stages}, '
-                f'but got {frozen_stages}.'
+                f'MobileNetV1: frozen_stages must be within -1 and 5, but got {frozen_stages}.'
             )
         self.out_indices = out_indices
         self.frozen_stages = frozen_stages
@@ -79,19 +76,14 @@ class MobileNetV1(BaseBackbone):
         }
         channels = int(32 * widen_factor)
         self.conv1 = ConvModule(in_channels, channels, 3, stride=2, padding=1, **cfg)
-        self.layers = []
-        for stage, widths in enumerate(self.arch_settings):
+        self.layers = [f'layer{stage}' for stage in range(1, 6)]
+        for name, widths in zip(self.layers, self.arch_settings):
             layer = nn.Sequential()
             for index, width in enumerate(widths):
-                stride = 2 if stage > 0 and index == 0 else 1
-                out_channels = int(width * widen_factor)
-                unit = DepthwiseSeparableConvModule(
-                    channels, out_channels, 3, stride=stride, padding=1, **cfg
-                )
-                layer.add_module(str(index), unit)
-                channels = out_channels
-            self.layers.append(f'layer{stage + 1}')
-            self.add_module(self.layers[-1], layer)
+                stride = 2 if name != 'layer1' and index == 0 else 1
+                shape = (channels, channels := int(width * widen_factor), 3)
+                layer.append(DepthwiseSeparableConvModule(*shape, stride, padding=1, **cfg))
+            self.add_module(name, layer)
         self._freeze_stages()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -105,11 +97,8 @@ class MobileNetV1(BaseBackbone):
         return tuple(outs)
 
     def _freeze_stages(self) -> None:
-        names = ['conv1', *self.layers][: self.frozen_stages + 1]
-        for name in names:
-            module = getattr(self, name)
-            module.eval()
-            module.requires_grad_(False)
+        for name in ['conv1', *self.layers][: self.frozen_stages + 1]:
+            getattr(self, name).eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> MobileNetV1:
         """Set the mode, but keep frozen stages (and, with ``norm_eval``, norms) in eval mode."""
