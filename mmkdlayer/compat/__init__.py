@@ -6,9 +6,10 @@ there rather than at version numbers, and imports neither mmrazor nor mmpretrain
 """
 
 from .checks import check_mmcv, check_pkg_resources, silence_known_notices
-from .mmcls_alias import install_mmcls_alias
-from .mmrazor_backend_config import install_backend_config_fallback
-from .mmrazor_crd_dataset import install_ragged_numpy
+from .import_hooks import RunOnImport, install_finder
+from .mmcls_alias import MMClsAlias
+from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in
+from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy
 from .mmrazor_recovery import recover_mmrazor
 from .serialization import allow_mmengine_checkpoints
 
@@ -25,8 +26,8 @@ def enable() -> None:
     silence_known_notices()
     check_mmcv()
     check_pkg_resources()
-    install_mmcls_alias()
-    install_backend_config_fallback()
-    install_ragged_numpy()
+    install_finder(MMClsAlias())
+    install_finder(RunOnImport(BACKEND_CONFIG, run_or_stand_in))
+    install_finder(RunOnImport(CRD_DATASET, run_with_ragged_numpy))
     recover_mmrazor()
     allow_mmengine_checkpoints()

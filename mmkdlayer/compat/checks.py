@@ -48,19 +48,17 @@ def check_mmcv() -> None:
             f'{_NEEDED}, but the installed one fails to import: {error}. {fix}'
         ) from error
     version = str(getattr(mmcv, '__version__', 'unknown'))
-    if not _is_supported(version):
+    try:
+        supported = (
+            digit_version(MMCV_MINIMUM) <= digit_version(version) <= digit_version(MMCV_MAXIMUM)
+        )
+    except (AssertionError, ValueError):
+        supported = False
+    if not supported:
         raise ImportError(
             f'{_NEEDED} (mmrazor 1.0 accepts no other), but found {version} in '
             f'{getattr(mmcv, "__file__", None)}. {_REINSTALL}'
         )
-
-
-def _is_supported(version: str) -> bool:
-    try:
-        found = digit_version(version)
-    except (AssertionError, ValueError):
-        return False
-    return bool(digit_version(MMCV_MINIMUM) <= found <= digit_version(MMCV_MAXIMUM))
 
 
 def check_pkg_resources() -> None:

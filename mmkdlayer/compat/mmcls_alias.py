@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, Optional
+from typing import Any
 
 from mmengine.registry import MODELS, Registry
 
-from .import_hooks import find_specs
+from .import_hooks import find_elsewhere
 
 OLD_NAME = 'mmcls'
 NEW_NAME = 'mmpretrain'
@@ -30,12 +30,7 @@ RENAMED_CLASSES = {
 }
 
 
-def install_mmcls_alias() -> None:
-    """Let ``mmcls`` resolve to mmpretrain from now on, unless a real mmcls is there."""
-    if not any(isinstance(finder, MMClsAlias) for finder in sys.meta_path):
-        sys.meta_path.insert(0, MMClsAlias())
-
-
+@dataclass(frozen=True)
 class MMClsAlias(MetaPathFinder, Loader):
     """Finds ``mmcls`` and its submodules in mmpretrain, and puts them into ``sys.modules``.
 
@@ -43,17 +38,17 @@ class MMClsAlias(MetaPathFinder, Loader):
     from mmpretrain's own directory. It steps aside as soon as there is a real mmcls.
     """
 
-    def find_spec(
-        self,
-        fullname: str,
-        path: Optional[Sequence[str]] = None,
-        target: Optional[ModuleType] = None,
-    ) -> Optional[ModuleSpec]:
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Return the spec of an alias, or None for any other module."""
-        package, _, rest = fullname.partition('.')
-        if package != OLD_NAME or _is_real(submodule=bool(rest)):
+        package, _, submodule = fullname.partition('.')
+        if package != OLD_NAME:
             return None
-        found = find_spec(_new_name(fullname))
+        if submodule:
+            is_real = sys.modules.get(OLD_NAME) is not sys.modules.get(NEW_NAME)
+        else:
+            # Without an origin it is just a directory of that name somewhere on the path.
+            is_real = any(spec.origin for spec in find_elsewhere(self, OLD_NAME, None))
+        found = None if is_real else find_spec(_new_name(fullname))
         if found is None:
             return None
         spec = ModuleSpec(fullname, self, origin=found.origin)
@@ -65,30 +60,22 @@ class MMClsAlias(MetaPathFinder, Loader):
         """Replace ``module`` by its counterpart."""
         # In create_module the counterpart would have its __spec__ overwritten.
         counterpart = importlib.import_module(_new_name(module.__name__))
-        _add_old_class_names(counterpart)
+        for old, new in RENAMED_CLASSES.items():
+            if hasattr(counterpart, new) and not hasattr(counterpart, old):
+                setattr(counterpart, old, getattr(counterpart, new))
         if counterpart.__name__ == f'{NEW_NAME}.registry':
             _add_old_scope(counterpart)
         if counterpart.__name__ == f'{NEW_NAME}.models':
-            _share_default_preprocessor(counterpart)
+            # mmpretrain's classifiers ask for their default preprocessor by its name alone, where
+            # mmcls asked with its scope: in mmrazor's scope a ``mmcls.ImageClassifier`` could not
+            # be built. What no scope has is looked up in mmengine's registry.
+            preprocessor = counterpart.utils.ClsDataPreprocessor
+            MODELS._module_dict.setdefault('ClsDataPreprocessor', preprocessor)
         sys.modules[module.__name__] = counterpart
 
 
 def _new_name(old_name: str) -> str:
     return NEW_NAME + old_name[len(OLD_NAME) :]
-
-
-def _is_real(submodule: bool) -> bool:
-    """Tell whether mmcls, or what a submodule of it is imported from, is a package of its own."""
-    if submodule:
-        return sys.modules.get(OLD_NAME) is not sys.modules.get(NEW_NAME)
-    # Without an origin it is just a directory of that name somewhere on the path.
-    return any(spec.origin for spec in find_specs(OLD_NAME, None, skip=MMClsAlias))
-
-
-def _add_old_class_names(module: ModuleType) -> None:
-    for old, new in RENAMED_CLASSES.items():
-        if hasattr(module, new) and not hasattr(module, old):
-            setattr(module, old, getattr(module, new))
 
 
 class OldNamesRegistry(Registry):
@@ -118,13 +105,3 @@ def _add_old_scope(registry_module: ModuleType) -> None:
         twin._module_dict = registry._module_dict
         if parent is not registry:
             twin._children = registry._children
-
-
-def _share_default_preprocessor(models: ModuleType) -> None:
-    """Let mmpretrain's classifiers find their default data preprocessor in any scope.
-
-    They ask for it by its name alone, where mmcls asked with its scope: in mmrazor's scope a
-    ``mmcls.ImageClassifier`` could not be built. What no scope has is looked up in mmengine's registry.
-    """
-    preprocessor = models.utils.ClsDataPreprocessor
-    MODELS._module_dict.setdefault('ClsDataPreprocessor', preprocessor)

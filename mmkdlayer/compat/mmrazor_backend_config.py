@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from itertools import product
 from types import ModuleType
 from typing import Any, Callable, NoReturn
 
 import torch
 
-from .import_hooks import run_on_import
-
 BACKEND_CONFIG = 'mmrazor.structures.quantization.backend_config'
 BACKENDS = ('academic', 'native', 'openvino', 'tensorrt')
 
 
-def install_backend_config_fallback() -> None:
-    """Watch for the import of the subpackage from now on."""
-    run_on_import(BACKEND_CONFIG, _run_or_stand_in)
-
-
-def _run_or_stand_in(module: ModuleType, run: Callable[[ModuleType], None]) -> None:
+def run_or_stand_in(module: ModuleType, run: Callable[[ModuleType], None]) -> None:
+    """Run the subpackage's code; put the stand-in in its place where that fails because of torch."""
     before = dict(vars(module))
     try:
         run(module)
@@ -47,10 +42,9 @@ def _is_caused_by_torch(error: Exception) -> bool:
 
 def _stand_in() -> dict[str, Any]:
     content: dict[str, Any] = {'BackendConfigs': MissingBackendConfigs()}
-    for backend in BACKENDS:
-        for suffix in ('', '_dict'):
-            name = f'get_{backend}_backend_config{suffix}'
-            content[name] = partial(_refuse, f'{name}()')
+    for backend, suffix in product(BACKENDS, ('', '_dict')):
+        name = f'get_{backend}_backend_config{suffix}'
+        content[name] = partial(_refuse, f'{name}()')
     return dict(content, __all__=list(content))
 
 

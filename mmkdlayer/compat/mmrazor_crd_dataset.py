@@ -11,15 +11,11 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .import_hooks import run_on_import
+CRD_DATASET = 'mmrazor.datasets.crd_dataset_wrapper'
 
 
-def install_ragged_numpy() -> None:
-    """Watch for the import of mmrazor's CRDDataset from now on."""
-    run_on_import('mmrazor.datasets.crd_dataset_wrapper', _run_with_ragged_numpy)
-
-
-def _run_with_ragged_numpy(module: Any, run: Callable[[ModuleType], None]) -> None:
+def run_with_ragged_numpy(module: Any, run: Callable[[ModuleType], None]) -> None:
+    """Run the code of CRDDataset's module, and give it the numpy below."""
     run(module)
     if getattr(module, 'np', None) is np:
         module.np = RaggedNumpy()

@@ -58,11 +58,7 @@ def _unload(names: list[str]) -> None:
 
 
 def _warn_about_placeholders(submodules: list[str]) -> None:
-    affected = [
-        name
-        for name in submodules
-        if any(map(_is_mmcls_placeholder, vars(sys.modules[name]).values()))
-    ]
+    affected = [n for n in submodules if any(map(_is_placeholder, vars(sys.modules[n]).values()))]
     if affected:
         warnings.warn(
             'mmrazor was imported before mmkdlayer, while no module was called mmcls. Its modules '
@@ -73,7 +69,8 @@ def _warn_about_placeholders(submodules: list[str]) -> None:
         )
 
 
-def _is_mmcls_placeholder(value: object) -> bool:
+def _is_placeholder(value: object) -> bool:
+    """Tell whether mmrazor put this in the place of something from mmcls."""
     if getattr(value, '__module__', None) != 'mmrazor.utils.placeholder':
         return False
     closure = getattr(vars(value).get('__init__'), '__closure__', None) or ()

@@ -1,26 +1,15 @@
 """Fitting before training, hooks, launching."""
 
 from .cpu_training import CpuAmpOptimWrapper, CpuDistributedDataParallel
-from .hooks import (
-    CheckWeightsHook,
-    DistillLossScheduleHook,
-    FitDecisionsHook,
-    KDMetricsHook,
-    PreemptionHook,
-    ReleaseRecordsHook,
-)
+from .hooks import *  # noqa: F403
+from .hooks import __all__ as hook_names
 from .loops import ResumableEpochLoop
 from .prepare_decisions import prepare_decisions
 
 __all__ = [
-    'CheckWeightsHook',
     'CpuAmpOptimWrapper',
     'CpuDistributedDataParallel',
-    'DistillLossScheduleHook',
-    'FitDecisionsHook',
-    'KDMetricsHook',
-    'PreemptionHook',
-    'ReleaseRecordsHook',
     'ResumableEpochLoop',
     'prepare_decisions',
 ]
+__all__ += hook_names

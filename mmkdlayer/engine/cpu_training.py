@@ -36,15 +36,13 @@ class _SumOverRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, group: Any) -> Tensor:
         ctx.group = group
-        total = tensor.detach().clone()
+        total = tensor.clone()
         dist.all_reduce(total, group=group)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        total = grads[0].clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+        return _SumOverRanks.apply(grads[0], ctx.group), None
 
 
 class CpuSyncBatchNorm(_BatchNorm):
@@ -73,19 +71,15 @@ class CpuSyncBatchNorm(_BatchNorm):
         centred = wide - mean.view(shape)
         variance = _SumOverRanks.apply(centred.square().sum(dims), group) / total
         if self.track_running_stats:
-            self._track(mean.detach(), variance.detach(), total)
+            with torch.no_grad():
+                self.num_batches_tracked.add_(1)
+                rate = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+                self.running_mean.lerp_(mean, rate)
+                self.running_var.lerp_(variance * (total / (total - 1)), rate)
         out = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             out = out * self.weight.view(shape) + self.bias.view(shape)
         return out.to(x.dtype)
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
-        """Move the running statistics towards those of a batch, each (C,), of ``total`` positions."""
-        self.num_batches_tracked.add_(1)
-        rate = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, rate)
-        self.running_var.lerp_(variance * (total / (total - 1)), rate)
 
 
 @MODEL_WRAPPERS.register_module()

@@ -87,15 +87,13 @@ def first_slurm_host() -> str:
     """The name of the first host of this Slurm job."""
     hosts = os.environ.get('SLURM_STEP_NODELIST') or os.environ.get('SLURM_NODELIST', '')
     try:
-        output = subprocess.run(
-            ['scontrol', 'show', 'hostname', hosts], capture_output=True, text=True, check=True
-        )
+        names = subprocess.check_output(['scontrol', 'show', 'hostname', hosts], text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise ConfigError(
             f'--launcher slurm: "scontrol show hostname {hosts}" failed ({error}), so the address of '
             'the first process is not known. Set MASTER_ADDR.'
         ) from error
-    return output.stdout.split()[0]
+    return names.split()[0]
 
 
 def timeout_of(cfg: Config) -> float:

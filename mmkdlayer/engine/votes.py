@@ -21,9 +21,9 @@ class Votes:
 
     def __init__(self, timeout: float) -> None:
         self.group: Any = None
-        self.pending: tuple[torch.Tensor, Any] | None = None
+        self.votes = torch.tensor(0)
+        self.work: Any = None  # the sum of these votes, once it has begun
         if get_world_size() > 1:
-            # Not through mmengine.dist, which has no asynchronous collectives.
             self.group = torch.distributed.new_group(
                 backend='gloo', timeout=timedelta(seconds=timeout)
             )
@@ -33,9 +33,9 @@ class Votes:
         if self.group is None:
             return vote
         decided = self._wait()
-        votes = torch.tensor(int(vote))
-        work = torch.distributed.all_reduce(votes, group=self.group, async_op=True)
-        self.pending = votes, work
+        self.votes = torch.tensor(int(vote))
+        # Not through mmengine.dist, which has no asynchronous collectives.
+        self.work = torch.distributed.all_reduce(self.votes, group=self.group, async_op=True)
         return decided
 
     def close(self) -> None:
@@ -46,9 +46,6 @@ class Votes:
             self.group = None
 
     def _wait(self) -> bool:
-        if self.pending is None:
-            return False
-        votes, work = self.pending
-        work.wait()
-        self.pending = None
-        return bool(votes)
+        if self.work is not None:
+            self.work.wait()
+        return bool(self.votes)

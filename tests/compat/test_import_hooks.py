@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import pytest
 
-from mmkdlayer.compat.import_hooks import run_on_import
+from mmkdlayer.compat.import_hooks import RunOnImport, install_finder
 
 
 def add_line(module: Any, run: Callable[[ModuleType], None]) -> None:
@@ -25,7 +25,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(sys, 'meta_path', list(sys.meta_path))
     before = len(sys.meta_path)
     for _ in range(2):
-        run_on_import('watched_module', add_line)
+        install_finder(RunOnImport('watched_module', add_line))
     assert len(sys.meta_path) == before + 1
     monkeypatch.delitem(sys.modules, 'watched_module', raising=False)
     return 'watched_module'

@@ -9,10 +9,8 @@ from typing import Callable
 
 import pytest
 
-from mmkdlayer.compat.mmrazor_backend_config import (
-    BACKEND_CONFIG,
-    install_backend_config_fallback,
-)
+from mmkdlayer.compat import enable
+from mmkdlayer.compat.mmrazor_backend_config import BACKEND_CONFIG
 
 HEALTHY = (
     "from .native import get_native\n__all__ = ['BackendConfigs']\nBackendConfigs = {'native': 1}\n"
@@ -28,7 +26,7 @@ def _import_fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str) -
     (package / '__init__.py').write_text(source)
     (package / 'native.py').write_text('def get_native():\n    return 1\n')
     monkeypatch.syspath_prepend(tmp_path)
-    install_backend_config_fallback()
+    enable()
     return importlib.import_module(BACKEND_CONFIG)
 
 

@@ -41,14 +41,13 @@ class LossSchedule:
     stop: float | None = None
 
     def __post_init__(self) -> None:
-        times = [self.warmup, self.decay_begin, self.decay_end, self.stop]
-        given = [time for time in times if time is not None]
+        begin, end = self.decay_begin, self.decay_end
+        times = [time for time in (0, self.warmup, begin, end, self.stop) if time is not None]
         if (
-            given != sorted(given)
-            or self.decay_begin is not None
-            and self.decay_begin == self.decay_end
-            or min(*given, 0, self.start, self.final) < 0
-            or (self.decay_begin is None) != (self.decay_end is None)
+            times != sorted(times)
+            or (begin is None) != (end is None)
+            or (begin is not None and begin == end)
+            or min(self.start, self.final) < 0
         ):
             raise ConfigError(
                 'A loss schedule needs 0 <= warmup <= decay_begin < decay_end <= stop (decay_begin and '
@@ -115,12 +114,7 @@ class DistillLossScheduleHook(Hook):
         self._raw: dict[str, Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Find the losses.
-
-        Raises:
-            ConfigError: There is no such loss (the message lists near matches), or the training has no
-                epochs.
-        """
+        """Find the losses; the ConfigError for one that isn't there lists near matches."""
         if self.by_epoch and isinstance(runner.train_loop, IterBasedTrainLoop):
             raise ConfigError(
                 'DistillLossScheduleHook: its times are epochs, but this training counts iterations '

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmkdlayer.models.connectors import KDLayerConnector
 from mmkdlayer.models.losses import TeacherDecisionLoss
@@ -41,29 +40,22 @@ def assignment_metrics(
         both; ``student_perplexity`` and ``teacher_perplexity``, exp of the entropy of the assignments'
         mean over the positions (1 to K: how many templates are in use).
     """
-    size = (scores.size(2), scores.size(3))
+    count, num_templates, height, width = scores.shape
     step = max(1, CHUNK // max(1, scores[0].numel()))
     agreeing = scores.new_zeros((), dtype=torch.float32)
-    totals = scores.new_zeros(2, scores.size(1), dtype=torch.float32)
-    for start in range(0, scores.size(0), step):
+    totals = scores.new_zeros(2, num_templates, dtype=torch.float32)
+    for start in range(0, count, step):
         part = slice(start, start + step)
         label = None if gt_label is None else gt_label[part]
-        target = loss.decision.decide(teacher_feature[part], label, size)
+        target = loss.decision.decide(teacher_feature[part], label, (height, width))
         student = scores[part].float()
         agreeing += (student.argmax(1) == target.argmax(1)).sum()
         totals[0] += student.softmax(1).sum((0, 2, 3))
         totals[1] += target.sum((0, 2, 3))
-    return dict(
-        agreement=agreeing / (scores.size(0) * size[0] * size[1]),
-        student_perplexity=_perplexity(totals[0]),
-        teacher_perplexity=_perplexity(totals[1]),
-    )
-
-
-def _perplexity(total: Tensor) -> Tensor:
-    """Exp of the entropy of a distribution that is given up to a factor."""
-    share = total / total.sum()
-    return torch.special.entr(share).sum().exp()
+    means = totals / totals.sum(1, keepdim=True)
+    student, teacher = torch.special.entr(means).sum(1).exp()
+    agreement = agreeing / (count * height * width)
+    return dict(agreement=agreement, student_perplexity=student, teacher_perplexity=teacher)
 
 
 @torch.no_grad()
@@ -105,19 +97,24 @@ class KDMetricsHook(Hook):
         self._handles: list[Any] = []
         self._found: dict[str, Tensor] = {}
 
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Watch the losses in an iteration that is to be measured."""
-        if self.every_n_train_iters(runner, self.interval):
-            self._handles = [
-                loss.register_forward_pre_hook(
-                    partial(self._measure, name, layer), with_kwargs=True
-                )
-                for name, loss, layer in _supervised(runner.model)
-            ]
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        model = unwrap_model(runner.model)
+        distiller: Any = getattr(model, 'distiller', None)
+        for name, loss in getattr(distiller, 'distill_losses', {}).items():
+            if isinstance(loss, TeacherDecisionLoss):
+                recorder = distiller.loss_forward_mappings[name]['scores']['recorder']
+                source = distiller.student_recorders.get_recorder(recorder).source
+                # Data-free trainings have a wrapper around the student too.
+                layers = dict(unwrap_model(model.student).named_modules())
+                layer = layers.get(source.rpartition('.')[0])
+                # A log averages what is called a loss.
+                measure = partial(self._measure, name.removeprefix('loss_'), layer)
+                self._handles.append(loss.register_forward_pre_hook(measure, with_kwargs=True))
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Hand what was found to the log."""
         for handle in self._handles:
             handle.remove()
@@ -125,31 +122,10 @@ class KDMetricsHook(Hook):
             runner.message_hub.update_scalar(f'train/kd/{name}', value.item())
         self._handles, self._found = [], {}
 
-    def _measure(
-        self,
-        name: str,
-        layer: nn.Module | None,
-        loss: TeacherDecisionLoss,
-        args: tuple,
-        kwargs: dict,
-    ) -> None:
+    def _measure(self, name: str, layer: Any, loss: Any, args: tuple, kwargs: dict) -> None:
         """Forward pre-hook of a loss: compute the metrics of what it is called with."""
         inputs = {**dict(zip(('scores', 'teacher_feature', 'gt_label'), args)), **kwargs}
         found = assignment_metrics(loss, **inputs)
         if isinstance(layer, KDLayerConnector):
             found.update(layer_metrics(layer, inputs['scores']))
         self._found.update({f'{name}/{metric}': value for metric, value in found.items()})
-
-
-def _supervised(model: Any) -> Iterator[tuple[str, TeacherDecisionLoss, nn.Module | None]]:
-    """The losses of a distillation model by name, each with the KD layer whose scores it reads."""
-    model = unwrap_model(model)
-    distiller: Any = getattr(model, 'distiller', None)
-    for name, loss in getattr(distiller, 'distill_losses', {}).items():
-        if isinstance(loss, TeacherDecisionLoss):
-            recorder = distiller.loss_forward_mappings[name]['scores']['recorder']
-            source = distiller.student_recorders.get_recorder(recorder).source
-            # Data-free trainings have a wrapper around the student too.
-            layers = dict(unwrap_model(model.student).named_modules())
-            # A log averages what is called a loss.
-            yield name.removeprefix('loss_'), loss, layers.get(source.rpartition('.')[0])
