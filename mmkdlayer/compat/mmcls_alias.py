@@ -48,7 +48,7 @@ class MMClsAlias(MetaPathFinder, Loader):
         else:
             # Without an origin it is just a directory of that name somewhere on the path.
             is_real = any(spec.origin for spec in find_elsewhere(self, OLD_NAME, None))
-        found = None if is_real else find_spec(_new_name(fullname))
+        found = None if is_real else find_spec(fullname.replace(OLD_NAME, NEW_NAME, 1))
         if found is None:
             return None
         spec = ModuleSpec(fullname, self, origin=found.origin)
@@ -59,7 +59,7 @@ class MMClsAlias(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Replace ``module`` by its counterpart."""
         # In create_module the counterpart would have its __spec__ overwritten.
-        counterpart = importlib.import_module(_new_name(module.__name__))
+        counterpart = importlib.import_module(module.__name__.replace(OLD_NAME, NEW_NAME, 1))
         for old, new in RENAMED_CLASSES.items():
             if hasattr(counterpart, new) and not hasattr(counterpart, old):
                 setattr(counterpart, old, getattr(counterpart, new))
@@ -72,10 +72,6 @@ class MMClsAlias(MetaPathFinder, Loader):
             preprocessor = counterpart.utils.ClsDataPreprocessor
             MODELS._module_dict.setdefault('ClsDataPreprocessor', preprocessor)
         sys.modules[module.__name__] = counterpart
-
-
-def _new_name(old_name: str) -> str:
-    return NEW_NAME + old_name[len(OLD_NAME) :]
 
 
 class OldNamesRegistry(Registry):

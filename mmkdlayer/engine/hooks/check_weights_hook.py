@@ -67,10 +67,9 @@ class CheckWeightsHook(Hook):
         own = unwrap_model(runner.model).state_dict()
         student = {key: value for key, value in own.items() if not key.startswith('teacher.')}
         problems = _misfits(student, state)
-        shared = [key for key in student if key in state]
+        shared = {key: value for key, value in student.items() if key in state}
         # load_from may bring a part of the weights, but of this network.
-        fits = bool(shared) and all(state[key].shape == student[key].shape for key in shared)
-        if problems and (runner._resume or not fits):
+        if problems and (runner._resume or not shared or _misfits(shared, state)):
             raise ConfigError(
                 f'The checkpoint to start from does not fit this config: {"; ".join(problems)}. It is '
                 'of another training; use its config, or another checkpoint. (Weights of a student '

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import Any
 
 import torch.utils.checkpoint as cp
@@ -81,9 +80,8 @@ class CifarWideResNet(CifarResNet):
     Args:
         depth: d = 6n + 4, for n blocks a stage: 10, 16, 22, 28, 40, ...
         widen_factor: k; the stages have 16k, 32k and 64k channels.
-        out_indices: Stages (0 to 2) whose maps are returned; that of stage 2 is after the closing
-            ReLU.
-        **kwargs: ``in_channels``, ``frozen_stages``, ``conv_cfg``, ``norm_cfg``, ``norm_eval``,
+        **kwargs: ``out_indices`` of :class:`CifarResNet` (the map of stage 2 is after the closing
+            ReLU); ``in_channels``, ``frozen_stages``, ``conv_cfg``, ``norm_cfg``, ``norm_eval``,
             ``with_cp`` or ``init_cfg`` of mmpretrain's ResNet_CIFAR.
 
     Raises:
@@ -94,18 +92,11 @@ class CifarWideResNet(CifarResNet):
     arch_settings = {6 * n + 4: (PreActBlock, (n, n, n)) for n in range(1, 201)}
     depths = '6n + 4 (10, 16, 22, 28, 40, ...)'
 
-    def __init__(
-        self,
-        depth: int,
-        widen_factor: int = 1,
-        out_indices: Sequence[int] = (2,),
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, depth: int, widen_factor: int = 1, **kwargs: Any) -> None:
         super().__init__(
             depth,
             stem_channels=16,
             base_channels=16 * widen_factor,
-            out_indices=out_indices,
             # Fixed, since this network's blocks and stem have no such options.
             shortcut='conv',
             zero_init_residual=False,
@@ -118,12 +109,9 @@ class CifarWideResNet(CifarResNet):
         )
 
     def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
+        super()._make_stem_layer(in_channels, stem_channels)
         # Pre-activation: the first block's BN and ReLU come after the bare convolution.
-        self.conv1 = build_conv_layer(
-            self.conv_cfg, in_channels, stem_channels, 3, padding=1, bias=False
-        )
-        self.norm1_name = 'stem_norm'
-        self.stem_norm = nn.Identity()
+        setattr(self, self.norm1_name, nn.Identity())
         self.relu = nn.Identity()
 
     def make_res_layer(
