@@ -24,13 +24,6 @@ _REINSTALL_OPENCV = (
     "(or install the system package that has the library, such as Debian's libgl1)."
 )
 
-_KNOWN_NOTICES = (
-    # setuptools up to 80, each time mmengine resolves a config of another package.
-    'pkg_resources is deprecated',
-    # mmcv-lite, which has no compiled ops: no classifier of mmpretrain uses this one.
-    'Fail to import ``MultiScaleDeformableAttention``',
-)
-
 
 def check_mmcv() -> None:
     """Check that the module mmcv, from mmcv or mmcv-lite, is one that the host libraries accept.
@@ -49,9 +42,8 @@ def check_mmcv() -> None:
         ) from error
     version = str(getattr(mmcv, '__version__', 'unknown'))
     try:
-        supported = (
-            digit_version(MMCV_MINIMUM) <= digit_version(version) <= digit_version(MMCV_MAXIMUM)
-        )
+        minimum, found, maximum = map(digit_version, (MMCV_MINIMUM, version, MMCV_MAXIMUM))
+        supported = minimum <= found <= maximum
     except (AssertionError, ValueError):
         supported = False
     if not supported:
@@ -82,5 +74,10 @@ def silence_known_notices() -> None:
 
     Appended to the filters: one that the user has set (``-W error``, say) comes first.
     """
-    for message in _KNOWN_NOTICES:
+    for message in (
+        # setuptools up to 80, each time mmengine resolves a config of another package.
+        'pkg_resources is deprecated',
+        # mmcv-lite, which has no compiled ops: no classifier of mmpretrain uses this one.
+        'Fail to import ``MultiScaleDeformableAttention``',
+    ):
         warnings.filterwarnings('ignore', message=message, append=True)

@@ -26,7 +26,12 @@ def recover_mmrazor() -> None:
     # A submodule outlives its package where that failed: Python drops only what failed.
     if any(name.rpartition('.')[0] not in sys.modules for name in submodules):
         _unregister_classes()
-        _unload([name for name in submodules if not name.startswith(_KEPT)])
+        for name in submodules:
+            if not name.startswith(_KEPT):
+                module = sys.modules.pop(name)
+                parent, _, child = name.rpartition('.')
+                if getattr(sys.modules.get(parent), child, None) is module:
+                    delattr(sys.modules[parent], child)
     elif submodules and importlib.util.find_spec('mmcls') is not None:
         _warn_about_placeholders(submodules)
 
@@ -47,14 +52,6 @@ def _registries() -> Iterator[Registry]:
         if isinstance(root, Registry):
             yield root
             yield from root.children.values()
-
-
-def _unload(names: list[str]) -> None:
-    for name in names:
-        module = sys.modules.pop(name)
-        parent, _, child = name.rpartition('.')
-        if getattr(sys.modules.get(parent), child, None) is module:
-            delattr(sys.modules[parent], child)
 
 
 def _warn_about_placeholders(submodules: list[str]) -> None:

@@ -71,10 +71,7 @@ def history_statistic(owner: type, name: str) -> Callable[..., Any]:
 
 
 def _named(function: Any, module: str, name: str) -> Callable[..., Any]:
-    """Wrap ``function`` so that torch's allow-list, which goes by name, finds it under that name.
-
-    torch takes a pair (function, name) too, but only in later releases.
-    """
+    """Wrap ``function``, since torch's allow-list goes by name (later releases also take pairs)."""
 
     def call(*args: Any) -> Any:
         return function(*args)

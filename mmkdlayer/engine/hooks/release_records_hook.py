@@ -9,8 +9,6 @@ from mmkdlayer.models.distillers import release_records
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
-DISTILLERS = ('distiller', 'generator_distiller')
-
 
 @HOOKS.register_module()
 class ReleaseRecordsHook(Hook):
@@ -28,6 +26,6 @@ class ReleaseRecordsHook(Hook):
     def after_train_iter(self, runner: Runner, *args: object, **kwargs: object) -> None:
         """Drop what was recorded."""
         model = unwrap_model(runner.model)
-        for name in DISTILLERS:
+        for name in ('distiller', 'generator_distiller'):
             if hasattr(model, name):
                 release_records(getattr(model, name))

@@ -81,8 +81,11 @@ class MobileNetV1(BaseBackbone):
             layer = nn.Sequential()
             for index, width in enumerate(widths):
                 stride = 2 if name != 'layer1' and index == 0 else 1
-                shape = (channels, channels := int(width * widen_factor), 3)
-                layer.append(DepthwiseSeparableConvModule(*shape, stride, padding=1, **cfg))
+                out_channels = int(width * widen_factor)
+                layer.append(
+                    DepthwiseSeparableConvModule(channels, out_channels, 3, stride, 1, **cfg)
+                )
+                channels = out_channels
             self.add_module(name, layer)
         self._freeze_stages()
 
