@@ -19,13 +19,14 @@ def attach_kd_layers(student: nn.Module, kd_layers: Mapping[str, Any]) -> None:
 
     The layers live once, in ``student.kd_layers`` (a ModuleDict), so initialisation, optimisers, SyncBN
     conversion, DDP, EMA and checkpoints see them; one that is replaced
-    or deleted there takes effect at once.
+    there takes effect at once, and so does the deletion of one that nothing supervises.
     Forward hooks run in the order in which they were registered: a recorder that is attached to the
     same module afterwards sees the layer's output.
 
     Args:
         student: The network; modified in place.
-        kd_layers: For each name, a :class:`KDLayerOptions` or a dict of its keys.
+        kd_layers: For each name, a :class:`KDLayerOptions` or a dict of its keys, without those of a
+            teacher.
 
     Raises:
         ConfigError: A declaration is wrong, a name is taken, a module does not exist, is shared, or
@@ -34,7 +35,7 @@ def attach_kd_layers(student: nn.Module, kd_layers: Mapping[str, Any]) -> None:
     options: dict[str, KDLayerOptions] = {
         name: given
         if isinstance(given, KDLayerOptions)
-        else parse_kd_layers({name: given}, 'attach_kd_layers')[name]
+        else parse_kd_layers({name: given}, 'attach_kd_layers', with_teacher=False)[name]
         for name, given in kd_layers.items()
     }
     if not options:

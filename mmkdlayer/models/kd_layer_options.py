@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from inspect import signature
+from numbers import Integral, Real
 from typing import Any
 
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.connectors import KDLayerConnector
 from mmkdlayer.models.decisions import TeacherDecision, build_decision
 from mmkdlayer.registry import MODELS
 
@@ -47,26 +51,38 @@ class KDLayerOptions:
     loss_weight: float = 1.0
 
     def build_layer(self) -> nn.Module:
-        """The layer itself, with weights of its own."""
-        options = dict(in_channels=self.in_channels, num_templates=self.num_templates)
-        alpha = {} if self.alpha is None else dict(alpha=self.alpha)
-        return MODELS.build(
-            {'type': 'mmkdlayer.KDLayerConnector', **options, **alpha, **self.layer}
+        """The layer itself, with weights of its own.
+
+        Raises:
+            ConfigError: There is no such layer, or it has no such arguments.
+        """
+        cfg: dict[str, Any] = dict(
+            type='mmkdlayer.KDLayerConnector',
+            in_channels=self.in_channels,
+            num_templates=self.num_templates,
         )
+        cfg.update({} if self.alpha is None else dict(alpha=self.alpha), **self.layer)
+        try:
+            return MODELS.build(cfg)
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f'The KD layer after "{self.module}": {cfg} makes no layer ({error}). Correct '
+                'layer=dict(...) in its declaration.'
+            ) from error
 
 
 KEYS = tuple(option.name for option in fields(KDLayerOptions))
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = dict(
     module=(str, 'the name of a student module, such as "backbone.layer4"'),
-    in_channels=(int, 'a positive integer'),
-    num_templates=(int, 'a positive integer'),
-    alpha=((int, float), 'a number'),
-    output_index=(int, 'an integer'),
+    in_channels=(Integral, 'a positive integer'),
+    num_templates=(Integral, 'a positive integer'),
+    alpha=(Real, 'a number'),
+    output_index=(Integral, 'an integer'),
     layer=(Mapping, 'a dict of further arguments of the layer'),
     teacher=(str, 'the name of a teacher module, such as "backbone.layer4"'),
-    teacher_index=(int, 'an integer'),
+    teacher_index=(Integral, 'an integer'),
     decision=((Mapping, TeacherDecision), 'a dict such as dict(type="mmkdlayer.CentroidDecision")'),
-    loss_weight=((int, float), 'a number'),
+    loss_weight=(Real, 'a number'),
 )
 
 
@@ -84,6 +100,11 @@ def parse_kd_layers(
         ConfigError: A key is missing, unknown or of the wrong type, or keys contradict each other.
         DecisionFileError: The file of a decision does not fit.
     """
+    if not isinstance(kd_layers or {}, Mapping):
+        raise ConfigError(
+            f'{owner}: kd_layers must be a dict of layers by name, such as dict(penult=dict(...)), but '
+            f'got {kd_layers!r}.'
+        )
     return {
         name: _parse(name, given, owner, with_teacher) for name, given in (kd_layers or {}).items()
     }
@@ -91,8 +112,11 @@ def parse_kd_layers(
 
 def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOptions:
     key = f'{owner}: kd_layers.{name}'
-    if not isinstance(name, str) or not name.isidentifier():
-        raise ConfigError(f'{key}: a layer must have an identifier as its name, such as "inter".')
+    if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict, name):
+        raise ConfigError(
+            f'{key}: a layer must have an identifier as its name, such as "inter", and none that torch '
+            'uses, such as "keys" or "train".'
+        )
     if not isinstance(given, Mapping):
         raise ConfigError(
             f'{key} must be a dict such as dict(module="backbone.layer4", in_channels=512, ...), but '
@@ -111,6 +135,18 @@ def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOpti
             'that supervises it, and the decision that is made of its features. Leave both out for a '
             'layer without supervision.'
         )
+    for option in ('teacher_index', 'loss_weight'):
+        if option in given and 'decision' not in given:
+            raise ConfigError(
+                f'{key} has "{option}" but no decision, so there is no loss that it could be for. Take '
+                'it out, or add teacher and decision.'
+            )
+    twice = sorted(set(given.get('layer', ())) & {'in_channels', 'num_templates', 'alpha'})
+    if twice:
+        raise ConfigError(
+            f'{key}.layer has {twice}, which stand beside it: write {key}.{twice[0]}, or leave it to '
+            'the decision.'
+        )
     if ('decision' in given) == ('num_templates' in given):
         raise ConfigError(
             f'{key}: num_templates follows from the decision. Take num_templates out.'
@@ -127,10 +163,9 @@ def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None
     if option not in KEYS:
         near = get_close_matches(str(option), KEYS, n=1)
         hint = f'Did you mean "{near[0]}"?' if near else f'The keys are {", ".join(KEYS)}.'
-        raise ConfigError(
-            f'{key} has the unknown key "{option}". {hint} Further arguments of the layer, such as '
-            'template_scale or type, go into layer=dict(...).'
-        )
+        if option == 'type' or option in signature(KDLayerConnector).parameters:
+            hint = f'It is an argument of the layer: write layer=dict({option}={value!r}).'
+        raise ConfigError(f'{key} has the unknown key "{option}". {hint}')
     if option in TEACHER_KEYS and not with_teacher:
         raise ConfigError(
             f'{key} has "{option}", but there is no teacher here. Take {", ".join(TEACHER_KEYS)} out '
@@ -138,6 +173,8 @@ def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None
         )
     kind, expected = _TYPES[option]
     fits = isinstance(value, kind) and not isinstance(value, bool)
+    if isinstance(value, Real):
+        fits = fits and math.isfinite(value)
     if not fits or (option in ('in_channels', 'num_templates') and value < 1):
         raise ConfigError(f'{key}.{option} must be {expected}, but got {value!r}.')
 

@@ -18,8 +18,9 @@ def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
         data_samples: A DataSample for each of N images.
 
     Returns:
-        Class indices (N,), int64, or where the samples have ``gt_score`` (Mixup, CutMix, one-hot or
-        multi-label data) its values (N, C).
+        Class indices (N,), int64, or where the samples have ``gt_score``, class shares (N, C): its
+        values where it is of floats (Mixup, CutMix), and where it is of integers (one-hot, or several
+        labels with ``to_onehot=True``) equal shares of an image's classes.
 
     Raises:
         DataError: There are no samples, one has no label, or one has several and no ``gt_score``.
@@ -36,14 +37,22 @@ def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
             'A decision over sub-classes needs the labels of the images, but the student was given '
             'no data samples. Use a CentroidDecision, which needs none.'
         )
-    if 'gt_score' in data_samples[0]:
-        return torch.stack([sample.gt_score for sample in data_samples])
+    scored = sum('gt_score' in sample for sample in data_samples)
+    if scored == len(data_samples):
+        scores = torch.stack([sample.gt_score for sample in data_samples])
+        return scores if scores.is_floating_point() else scores / scores.sum(1, keepdim=True)
+    if scored:
+        raise DataError(
+            f'{scored} of the {len(data_samples)} images of a batch have gt_score, and the others '
+            'gt_label alone. Give all of them the same kind of label.'
+        )
     labels = torch.cat([sample.gt_label.flatten() for sample in data_samples])
     if len(labels) != len(data_samples):
         raise DataError(
             f'A decision over sub-classes needs one class for each image, but {len(data_samples)} '
             f'images have {len(labels)} labels (multi-label data). Use a CentroidDecision, which needs '
-            'no labels.'
+            'no labels, or data_preprocessor=dict(to_onehot=True, num_classes=C), which gives an image '
+            'equal shares of its classes.'
         )
     return labels
 

@@ -80,6 +80,11 @@ def test_none_is_as_if_it_were_not_stated():
         (dict(teacher='c', decision='centroids'), 'decision must be a dict such as'),
         (dict(modul='b'), 'unknown key "modul". Did you mean "module"'),
         (dict(xyz=1), r'unknown key "xyz"\. The keys are module, in_channels'),
+        (dict(type='some.Layer'), r"argument of the layer: write layer=dict\(type='some\.Layer'\)"),
+        (dict(loss_weight=2.0), 'has "loss_weight" but no decision'),
+        (dict(teacher_index=0), 'has "teacher_index" but no decision'),
+        (dict(layer=dict(alpha=0.5)), r"layer has \['alpha'\].*write Owner: kd_layers\.one\.alpha"),
+        (dict(alpha=float('nan')), 'alpha must be a number, but got nan'),
     ],
 )
 def test_declarations_that_are_wrong(change, message):
@@ -96,7 +101,7 @@ def test_a_student_alone_has_no_teacher(key):
         parse(with_teacher=False, **layer)
 
 
-@pytest.mark.parametrize('name', ['a.b', '1', ''])
+@pytest.mark.parametrize('name', ['a.b', '1', '', 'keys', 'train'])
 def test_names_that_no_module_can_have(name):
     with pytest.raises(ConfigError, match='must have an identifier as its name'):
         parse_kd_layers({name: dict(module='a', in_channels=4, num_templates=6)}, 'Owner')
@@ -124,3 +129,29 @@ def test_the_form_of_a_student_alone():
         two=given['two'],
     )
     assert parse_kd_layers(standalone, 'Owner', with_teacher=False)['one'].num_templates == 7
+
+
+def test_what_is_no_dict_of_layers():
+    with pytest.raises(ConfigError, match='kd_layers must be a dict of layers by name'):
+        parse_kd_layers([dict(module='a')], 'Owner')
+
+
+@pytest.mark.parametrize(
+    ('decision', 'message'),
+    [
+        (dict(CENTROIDS, type='mmkdlayer.CentroidDecison'), 'builds no decision.*CentroidDecison'),
+        (dict(CENTROIDS, num_centroid=3), 'builds no decision.*num_centroid'),
+        (dict(type='mmkdlayer.SubclassDecision'), 'builds no decision.*num_classes'),
+        (dict(CENTROIDS, num_centroids=3.5), 'num_centroids must be a positive integer'),
+        (dict(SUBCLASSES, num_classes='3'), 'num_classes must be an integer'),
+    ],
+)
+def test_decisions_that_can_not_be_built(decision, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(module='a', in_channels=4, teacher='c', decision=decision)
+
+
+def test_arguments_that_the_layer_does_not_have():
+    options = parse(module='a', in_channels=4, num_templates=6, layer=dict(template_scal=3))
+    with pytest.raises(ConfigError, match='after "a".*template_scal'):
+        options.build_layer()

@@ -30,6 +30,22 @@ def test_scores_win_over_labels():
     torch.testing.assert_close(read_labels(mixed), torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.3, 0.7]]))
 
 
+def test_scores_of_integers_are_equal_shares():
+    labelled = samples(0, 1)
+    labelled[0].set_gt_score(torch.tensor([0, 1, 1]))
+    labelled[1].set_gt_score(torch.tensor([0, 0, 1]))
+    torch.testing.assert_close(
+        read_labels(labelled), torch.tensor([[0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
+    )
+
+
+def test_scores_of_some_images_alone():
+    labelled = samples(0, 1)
+    labelled[0].set_gt_score(torch.tensor([1.0, 0.0]))
+    with pytest.raises(DataError, match='1 of the 2 images of a batch have gt_score'):
+        read_labels(labelled)
+
+
 @pytest.mark.parametrize(
     ('given', 'message'),
     [

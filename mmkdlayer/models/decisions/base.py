@@ -24,7 +24,10 @@ def build_decision(given: TeacherDecision | Mapping[str, Any], key: str) -> Teac
     Raises:
         ConfigError: It is none; the message begins with ``key``.
     """
-    decision = MODELS.build(dict(given)) if isinstance(given, Mapping) else given
+    try:
+        decision = MODELS.build(dict(given)) if isinstance(given, Mapping) else given
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f'{key}: {dict(given)} builds no decision ({error}).') from error
     if not isinstance(decision, TeacherDecision):
         raise ConfigError(
             f'{key} must be a TeacherDecision or its config, such as '

@@ -42,9 +42,9 @@ class CentroidDecision(TeacherDecision):
         temperature: float = 1.0,
         file: str | os.PathLike | None = None,
     ) -> None:
-        if num_centroids < 1:
+        if not isinstance(num_centroids, int) or num_centroids < 1:
             raise ConfigError(
-                f'CentroidDecision: num_centroids must be positive, but got {num_centroids}.'
+                f'CentroidDecision: num_centroids must be a positive integer, but got {num_centroids!r}.'
             )
         if not temperature > 0:
             raise ConfigError(

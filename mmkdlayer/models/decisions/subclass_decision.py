@@ -77,9 +77,10 @@ class SubclassDecision(TeacherDecision):
             ('num_components', num_components, 1),
             ('mixed_classes', 1 if mixed_classes is None else mixed_classes, 1),
         ):
-            if value < least:
+            if not isinstance(value, int) or value < least:
                 raise ConfigError(
-                    f'SubclassDecision: {name} must be at least {least}, but got {value}.'
+                    f'SubclassDecision: {name} must be an integer and at least {least}, but got '
+                    f'{value!r}.'
                 )
         self.num_classes = num_classes
         self.num_subclasses = num_subclasses
@@ -193,7 +194,7 @@ class SubclassDecision(TeacherDecision):
                 lambda: (
                     'SubclassDecision: soft labels must be probabilities that sum to 1, but got '
                     f'sums from {float(sums.min()):.4g} to {float(sums.max()):.4g} and a least value '
-                    f'of {float(label.min()):.4g}. For multi-label data use a CentroidDecision.'
+                    f'of {float(label.min()):.4g}.'
                 ),
             )
         else:
@@ -211,9 +212,9 @@ class SubclassDecision(TeacherDecision):
         assert gt_label is not None  # check_label has seen to it
         prepared = self.prepared_for(feature)
         table = dict(rows=prepared['rows'], entropies=prepared['entropies'])
-        z, centers = _project(feature, prepared), prepared['centers']
         if not gt_label.is_floating_point():
-            return TableTargets(**table, index=self._nearest(z, gt_label, centers))
+            z = _project(feature, prepared)
+            return TableTargets(**table, index=self._nearest(z, gt_label, prepared['centers']))
         label = gt_label.to(feature.dtype)
         area = feature.size(2) * feature.size(3)
         mixed = self.mixed_classes
@@ -229,7 +230,8 @@ class SubclassDecision(TeacherDecision):
                 'mixed_classes to how many classes are mixed at most, or to None.'
             ),
         )
-        index = [self._nearest(z, part, centers) for part in classes.t()]
+        z = _project(feature, prepared)
+        index = [self._nearest(z, part, prepared['centers']) for part in classes.t()]
         shares = shares.t().repeat_interleave(area, dim=1)
         return TableTargets(**table, index=torch.stack(index), shares=shares)
 

@@ -17,6 +17,7 @@ from mmkdlayer.models.attach import attach_kd_layers, find_module
 from mmkdlayer.models.kd_layer_options import KDLayerOptions, parse_kd_layers
 from mmkdlayer.models.labels import DataSampleRecorder
 from mmkdlayer.registry import MODELS
+from mmkdlayer.type_names import type_name
 
 from .early_exit import EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
@@ -96,8 +97,8 @@ class KDLayerDistiller(ConfigurableDistiller):
             ConfigError: A KD layer or a recorder names a module that is not there.
         """
         attach_kd_layers(model, self.kd_layers)
-        # In a plain dict: they are the student's modules, not the distiller's.
-        self._layers = {name: model.kd_layers[name] for name in self.kd_layers}
+        # In a list: they are the student's modules, not the distiller's.
+        self._layers = [model.kd_layers] if self.kd_layers else []
         if any(self._needs_labels(loss_name) for loss_name in self.loss_forward_mappings):
             model.register_forward_pre_hook(self.data_samples, with_kwargs=True)
         _check_sources(self.student_recorders, model, 'student')
@@ -156,7 +157,7 @@ class KDLayerDistiller(ConfigurableDistiller):
     def _check_gradients(self) -> None:
         """Scores without a graph would be supervised in vain."""
         for recorder in self.student_recorders.recorders.values():
-            for name, layer in self._layers.items():
+            for name, layer in (pair for layers in self._layers for pair in layers.items()):
                 if (
                     torch.is_grad_enabled()
                     and recorder.source == f'kd_layers.{name}.templates'
@@ -174,7 +175,6 @@ class KDLayerDistiller(ConfigurableDistiller):
     def release_records(self) -> None:
         """Drop everything that the recorders hold."""
         release_records(self)
-        self.data_samples.release()
 
 
 def _with_supervision(
@@ -183,7 +183,7 @@ def _with_supervision(
     """Arguments of mmrazor's distiller: those of the config, and what each supervised layer needs.
 
     Raises:
-        ConfigError: The config has a loss or a connector under a name that a layer needs.
+        ConfigError: The config has something under a name that a layer needs.
     """
     parts: dict[str, dict] = {
         key: dict(kwargs.get(key) or {})
@@ -192,43 +192,46 @@ def _with_supervision(
         )
     }  # fmt: skip
     for name, layer in kd_layers.items():
-        loss, scores, feature = (
-            f'loss_{name}',
-            f'kd_layers.{name}.templates',
-            f'kd_layers.{name}.teacher',
-        )
         if layer.decision is None:
             continue
-        if loss in parts['distill_losses']:
-            raise ConfigError(
-                f'KDLayerDistiller: distill_losses has "{loss}", which is the name of the loss of '
-                f'kd_layers.{name}. Rename one of them.'
-            )
+        scores, feature = f'kd_layers.{name}.templates', f'kd_layers.{name}.teacher'
         index = {} if layer.teacher_index is None else dict(data_idx=layer.teacher_index)
-        parts['student_recorders'][scores] = dict(type='mmrazor.ModuleOutputs', source=scores)
-        parts['teacher_recorders'][feature] = dict(
-            type='mmrazor.ModuleOutputs', source=layer.teacher
+        mapping = dict(
+            scores=dict(recorder=scores, from_student=True),
+            teacher_feature=dict(recorder=feature, from_student=False, **index),
         )
-        parts['distill_losses'][loss] = dict(
+        loss = dict(
             type='mmkdlayer.TeacherDecisionLoss',
             decision=layer.decision,
             loss_weight=layer.loss_weight,
         )
-        parts['loss_forward_mappings'][loss] = dict(
-            scores=dict(recorder=scores, from_student=True),
-            teacher_feature=dict(recorder=feature, from_student=False, **index),
-        )
+        for key, entry, value in (
+            ('student_recorders', scores, dict(type='mmrazor.ModuleOutputs', source=scores)),
+            (
+                'teacher_recorders',
+                feature,
+                dict(type='mmrazor.ModuleOutputs', source=layer.teacher),
+            ),
+            ('distill_losses', f'loss_{name}', loss),
+            ('loss_forward_mappings', f'loss_{name}', mapping),
+        ):
+            if entry in parts[key]:
+                raise ConfigError(
+                    f'KDLayerDistiller: {key} has "{entry}", which kd_layers.{name} makes by '
+                    'itself. Rename it, or take it out.'
+                )
+            parts[key][entry] = value
     return {**kwargs, **parts}
 
 
 def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
-    """Make recorders' types that are mmrazor's be found whatever the default scope is."""
-    return {
-        name: dict(cfg, type=f'mmrazor.{cfg["type"]}')
-        if f'{cfg["type"]}Recorder' in TASK_UTILS.module_dict
-        else dict(cfg)
-        for name, cfg in recorders.items()
-    }
+    """Make recorders' types that are mmrazor's be found whatever the scope is, given as classes too."""
+    found = {}
+    for name, cfg in recorders.items():
+        kind = type_name(cfg['type']).removesuffix('Recorder')
+        known = f'{kind}Recorder' in TASK_UTILS.module_dict
+        found[name] = dict(cfg, type=f'mmrazor.{kind}' if known else cfg['type'])
+    return found
 
 
 def _check_sources(recorders: RecorderManager, model: nn.Module, role: str) -> None:

@@ -10,6 +10,8 @@ from mmengine.config import Config
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.type_names import type_name
 
+#: Keys of a place that was not the name of a module alone.
+PLACE_KEYS = {'module', 'output_index'}
 #: Arguments of a connector that stand beside ``module`` in the new form.
 _OWN_KEYS = ('in_channels', 'alpha')
 
@@ -25,10 +27,13 @@ def refuse_old_form(kd_layers: Mapping[str, Any], others: Mapping[str, Any]) -> 
         ConfigError: It is the old form.
     """
     connectors = others.get('connectors') or {}
+    if not isinstance(kd_layers, Mapping):
+        return
     old = [
         name
         for name, place in kd_layers.items()
-        if isinstance(place, str) or (name in connectors and isinstance(place, Mapping))
+        if isinstance(place, str)
+        or (isinstance(place, Mapping) and name in connectors and set(place) <= PLACE_KEYS)
     ]
     if not old:
         return

@@ -14,3 +14,5 @@ def release_records(distiller: Any) -> None:
     for manager in (distiller.student_recorders, distiller.teacher_recorders):
         for recorder in manager.recorders.values():
             recorder.reset_data_buffer()
+    if hasattr(distiller, 'data_samples'):  # a KDLayerDistiller's
+        distiller.data_samples.release()

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from mmengine.model import BaseModel
-from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import load_state_dict
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS as MMRAZOR_MODELS
 from torch import Tensor, nn
 
+from mmkdlayer.checkpoints import read_state_dict
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
 
@@ -55,7 +56,7 @@ class TeacherGroup(BaseModel):
             self.add_module(name, MMRAZOR_MODELS.build(given) if isinstance(given, dict) else given)
         for name, path in self.checkpoints.items():
             teacher: Any = self.members[name]
-            load_checkpoint(teacher, path, map_location='cpu')
+            load_state_dict(teacher, read_state_dict(path)[0])  # CheckWeightsHook checks the fit
             teacher._is_init = True  # what was loaded is not initialised again
 
     @property

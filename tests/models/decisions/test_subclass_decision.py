@@ -216,5 +216,5 @@ def test_a_negative_share_is_no_decision():
 )
 def test_arguments_out_of_range(arguments):
     name = next(iter(arguments))
-    with pytest.raises(ConfigError, match=f'{name} must be at least'):
+    with pytest.raises(ConfigError, match=f'{name} must be an integer and at least'):
         SubclassDecision(**{'num_classes': 3, **arguments})

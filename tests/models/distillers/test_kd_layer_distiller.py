@@ -226,7 +226,11 @@ def test_an_unfitted_decision_is_an_error_that_names_the_command(distillation_co
         ),
         ('inter.decision', dict(type='mmengine.BaseDataPreprocessor'), 'must be a TeacherDecision'),
         ('inter.alhpa', 0.5, 'unknown key "alhpa". Did you mean "alpha"'),
-        ('inter.template_scale', 2.0, r'"template_scale".*go into layer=dict\(\.\.\.\)'),
+        (
+            'inter.template_scale',
+            2.0,
+            r'argument of the layer: write layer=dict\(template_scale=2\.0\)',
+        ),
         ('inter.output_index', 'last', 'output_index must be an integer'),
         ('inter', ['backbone.layer3'], r'kd_layers\.inter must be a dict such as'),
     ],
@@ -259,14 +263,25 @@ def test_a_recorder_of_a_module_that_is_not_there_lists_near_ones(distillation_c
             MODELS.build(config)
 
 
-def test_a_loss_of_the_name_that_a_layer_needs(distillation_config):
+@pytest.mark.parametrize(
+    ('key', 'name', 'value'),
+    [
+        ('distill_losses', 'loss_inter', dict(type='mmrazor.L2Loss')),
+        ('loss_forward_mappings', 'loss_inter', dict(gt_label=dict(recorder='mine'))),
+        (
+            'student_recorders',
+            'kd_layers.inter.templates',
+            dict(type='ModuleInputs', source='head'),
+        ),
+        ('teacher_recorders', 'kd_layers.inter.teacher', dict(type='ModuleInputs', source='head')),
+    ],
+)
+def test_something_of_the_name_that_a_layer_needs(key, name, value, distillation_config):
     from mmengine.registry import MODELS
 
     config = distillation_config()
-    config['distiller']['distill_losses'] = dict(loss_inter=dict(type='mmrazor.L2Loss'))
-    with pytest.raises(
-        ConfigError, match='"loss_inter", which is the name of the loss of kd_layers'
-    ):
+    config['distiller'][key] = {name: value}
+    with pytest.raises(ConfigError, match=f'{key} has "{name}", which kd_layers.inter makes by'):
         MODELS.build(config)
 
 
@@ -343,3 +358,87 @@ def test_without_kd_layers_it_is_mmrazor_s_distiller(distillation_config, make_b
     model = MODELS.build(config)
     assert not hasattr(model.student, 'kd_layers')
     assert set(model(*make_batch(), mode='loss')) == {'student.loss', 'distill.loss_kl'}
+
+
+def test_the_weight_of_a_layer_s_loss(make_distillation, distillation_config, make_batch):
+    config = distillation_config()
+    expected = make_distillation(config)(*make_batch(), mode='loss')
+    config['distiller']['kd_layers']['inter']['loss_weight'] = 0.25
+    found = make_distillation(config)(*make_batch(), mode='loss')
+    torch.testing.assert_close(found['distill.loss_inter'], 0.25 * expected['distill.loss_inter'])
+    torch.testing.assert_close(found['distill.loss_penult'], expected['distill.loss_penult'])
+
+
+def test_one_output_of_a_teacher_module_that_returns_several(
+    make_distillation, distillation_config, make_batch
+):
+    config = distillation_config()
+    expected = make_distillation(config)(*make_batch(), mode='loss')
+    config['distiller']['kd_layers']['penult'].update(teacher='backbone', teacher_index=0)
+    found = make_distillation(config)(*make_batch(), mode='loss')
+    torch.testing.assert_close(found['distill.loss_penult'], expected['distill.loss_penult'])
+
+
+def test_data_samples_are_kept_for_decisions_that_need_labels_alone(
+    make_distillation, distillation_config, make_batch
+):
+    from mmengine.registry import MODELS
+
+    model = make_distillation()
+    keep_records(model)
+    model(*make_batch(), mode='loss')
+    assert len(model.distiller.data_samples.data_samples) == 4
+    model = make_distillation()
+    model(*make_batch(), mode='loss')
+    assert model.distiller.data_samples.data_samples is None
+    config = distillation_config()
+    del config['distiller']['kd_layers']['inter']
+    model = MODELS.build(config)
+    model.student(*make_batch(), mode='loss')
+    assert model.distiller.data_samples.data_samples is None
+
+
+def test_a_label_that_the_config_records_itself_comes_first(
+    make_distillation, distillation_config, make_batch
+):
+    """A loss that is written out in mmrazor's form may have labels of its own."""
+    config = distillation_config()
+    decision = config['distiller']['kd_layers']['inter']['decision']
+    config['distiller'].update(
+        student_recorders=dict(
+            scores=dict(type='ModuleOutputs', source='kd_layers.inter.templates'),
+            label=dict(type='ModuleInputs', source='head.loss_module'),
+        ),
+        teacher_recorders=dict(feature=dict(type='ModuleOutputs', source='backbone.layer3.0')),
+        distill_losses=dict(loss_own=dict(type='mmkdlayer.TeacherDecisionLoss', decision=decision)),
+        loss_forward_mappings=dict(
+            loss_own=dict(
+                scores=dict(recorder='scores', from_student=True),
+                teacher_feature=dict(recorder='feature', from_student=False),
+                gt_label=dict(recorder='label', from_student=True, data_idx=1),
+            )
+        ),
+    )
+    model, (inputs, samples) = make_distillation(config), make_batch()
+    losses = model.distiller.distill_losses
+    losses['loss_own'].decision.copy_from(losses['loss_inter'].decision)
+    found = model(inputs, samples, mode='loss')
+    torch.testing.assert_close(found['distill.loss_own'], found['distill.loss_inter'])
+    model.student.head.loss_module.register_forward_pre_hook(
+        lambda module, args: (args[0], args[1].roll(1), *args[2:])
+    )
+    found = model(inputs, samples, mode='loss')
+    assert not torch.isclose(found['distill.loss_own'], found['distill.loss_inter'])
+
+
+def test_a_recorder_given_by_its_class(make_distillation, distillation_config, make_batch):
+    from mmrazor.models.task_modules import ModuleOutputsRecorder
+
+    config = distillation_config()
+    config['distiller']['student_recorders'] = dict(
+        fc=dict(type=ModuleOutputsRecorder, source='head.fc')
+    )
+    model = make_distillation(config)
+    keep_records(model)
+    model(*make_batch(), mode='loss')
+    assert record(model, 'fc').shape == (4, 3)
