@@ -17,7 +17,7 @@ LAYERS = [
     {'models'},
     {'fitting'},
     {'engine'},
-    {'deploy', 'conversion', 'configuring'},
+    {'deploy'},
     {'cli'},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

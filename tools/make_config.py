@@ -11,8 +11,8 @@ import argparse
 from mmengine.registry import init_default_scope
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from configuring import PairOptions, make_config
 from mmkdlayer import cli
-from mmkdlayer.configuring import PairOptions, make_config
 
 
 def positive(text: str) -> int:

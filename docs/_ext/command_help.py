@@ -28,6 +28,7 @@ def command_help(command: str) -> str:
     environment = dict(COLUMNS='88', NO_COLOR='1')
     with (
         mock.patch.object(sys, 'argv', [command, '--help']),
+        mock.patch.object(sys, 'path', [str((ROOT / command).parent), *sys.path]),
         mock.patch.dict('os.environ', environment),
         contextlib.redirect_stdout(printed),
         contextlib.suppress(SystemExit),

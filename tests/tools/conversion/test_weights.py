@@ -8,7 +8,7 @@ import torch
 import torchvision
 from mmengine.runner import load_checkpoint
 
-from mmkdlayer.conversion import convert_teacher, torchvision_network
+from conversion import convert_teacher, torchvision_network
 from mmkdlayer.errors import CheckpointError, ConfigError
 
 

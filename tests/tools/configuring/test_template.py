@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmkdlayer.configuring.template import assignments
+from configuring.template import assignments
 
 VALUES = dict(
     short=dict(a=1, b=(1,), c=[], d={}, e=(), f=None, g=-0.5, h="it's"),

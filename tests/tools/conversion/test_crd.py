@@ -7,8 +7,8 @@ import pytest
 import torch
 from mmengine.runner import load_checkpoint
 
-from mmkdlayer.conversion import convert_teacher, crd_network
-from mmkdlayer.conversion.crd import detect_crd
+from conversion import convert_teacher, crd_network
+from conversion.crd import detect_crd
 from mmkdlayer.errors import CheckpointError, ConfigError
 
 RESNETS = ('resnet8', 'resnet20', 'resnet32', 'resnet56', 'resnet110', 'resnet8x4', 'resnet32x4')

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmkdlayer.conversion import crd_network
+from conversion import crd_network
 
 GOLDEN = Path(__file__).parent / 'golden'
 

@@ -16,11 +16,11 @@ import torch
 from command_line import ROOT
 from mmengine.config import Config
 
+from configuring import PairOptions, make_config
+from configuring.data_folder import read_data_folder
+from configuring.networks import adapt, load_network
+from configuring.recipes import num_centroids, num_components, schedule_config
 from mmkdlayer.checkpoints import read_checkpoint
-from mmkdlayer.configuring import PairOptions, make_config
-from mmkdlayer.configuring.data_folder import read_data_folder
-from mmkdlayer.configuring.networks import adapt, load_network
-from mmkdlayer.configuring.recipes import num_centroids, num_components, schedule_config
 from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 
 RESNET = 'resnet18_8xb16_cifar10'

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from mmkdlayer.configuring.networks import build_network, load_network
-from mmkdlayer.configuring.places import (
+from configuring.networks import build_network, load_network
+from configuring.places import (
     Place,
     choose_places,
     find_inter,
     find_penult,
     named_place,
 )
-from mmkdlayer.configuring.probing import Trace, probe
+from configuring.probing import Trace, probe
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import attach_kd_layers
 
