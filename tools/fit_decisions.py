@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import argparse
 
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer import cli
+from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.teachers import find_teachers
 from mmkdlayer.models.wrappers import unwrap_model
+from mmkdlayer.registry import HOOKS
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,7 +35,7 @@ def main() -> None:
         cfg = cli.load_config(args)
         cfg.launcher = args.launcher
         cli.choose_work_dir(cfg, args)
-        hook = cli.fitting_hook(cfg)
+        hook = fitting_hook(cfg)
         out = args.out or hook.folder(cfg.work_dir)
         cli.check_data_roots(cfg, ('train_dataloader',))
         cli.check_writable(out)
@@ -49,6 +52,12 @@ def main() -> None:
         for name, path in paths.items():
             print(f'{name}: {path}')
         end_launch()
+
+
+def fitting_hook(cfg: Config) -> FitDecisionsHook:
+    """The FitDecisionsHook that the config lists, or one with the defaults."""
+    hook = cli.find_hook(cfg, 'FitDecisionsHook')
+    return FitDecisionsHook() if hook is None else HOOKS.build(hook)
 
 
 if __name__ == '__main__':

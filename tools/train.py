@@ -4,12 +4,31 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
 
+from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer import cli
 from mmkdlayer.engine.launch import end_launch, prepare_launch
+from mmkdlayer.engine.signals import SIGNALS, WATCH
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.type_names import type_name
+
+#: Hooks that every training needs, and those that one with a teacher needs besides.
+TRAINING_HOOKS = ('mmkdlayer.PreemptionHook',)
+DISTILLATION_HOOKS = (
+    'mmkdlayer.CheckWeightsHook',
+    'mmkdlayer.FitDecisionsHook',
+    'mmkdlayer.ReleaseRecordsHook',
+)
+_NOTHING = object()
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,18 +59,105 @@ def main() -> None:
     with cli.report_errors(args.debug):
         cfg = cli.load_config(args)
         given = cfg.to_dict()
-        cli.complete_config(cfg, args)
-        cli.watch_signals(cfg)
-        cli.check_compile(cfg)
+        complete_config(cfg, args)
+        watch_signals(cfg)
+        check_compile(cfg)
         cli.check_data_roots(cfg, ('train_dataloader', 'val_dataloader'))
         cli.check_writable(cfg.work_dir)
         cli.check_checkpoints(cfg)
         prepare_launch(cfg, args.dist_timeout)
         runner = Runner.from_cfg(cfg)
-        for change in cli.describe_changes(given, cfg.to_dict()):
+        for change in describe_changes(given, cfg.to_dict()):
             runner.logger.info(f'Config completed by tools/train.py: {change}')
         runner.train()
         end_launch()
+
+
+def complete_config(cfg: Config, options: argparse.Namespace) -> None:
+    """Make a config ready to train, in place; :func:`describe_changes` says what that changed.
+
+    The configs of this project hold the hooks and the loop; those of users may lack them.
+
+    Args:
+        cfg: The training config.
+        options: Those of the command line.
+
+    Raises:
+        ConfigError: The config can't do what an option asks for.
+    """
+    cfg.launcher = options.launcher
+    cli.choose_work_dir(cfg, options)
+    needed = TRAINING_HOOKS + (DISTILLATION_HOOKS if 'distiller' in cfg.get('model', {}) else ())
+    missing = [dict(type=name) for name in needed if cli.find_hook(cfg, name) is None]
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), *missing]
+    if cfg.train_cfg.get('by_epoch') and 'type' not in cfg.train_cfg:
+        cfg.train_cfg.pop('by_epoch')
+        cfg.train_cfg.type = 'mmkdlayer.ResumableEpochLoop'
+    if options.amp:
+        _use_mixed_precision(cfg)
+    if options.auto_scale_lr:
+        if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
+            raise ConfigError(
+                '--auto-scale-lr expects auto_scale_lr=dict(base_batch_size=...) in the config, but '
+                f'found {cfg.get("auto_scale_lr")}.'
+            )
+        cfg.auto_scale_lr.enable = True
+    if options.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if options.resume == 'auto' else options.resume
+
+
+def _use_mixed_precision(cfg: Config) -> None:
+    wrapper = type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
+    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise ConfigError(
+            f'--amp expects optim_wrapper.type OptimWrapper, but the config has {wrapper}.'
+        )
+    if get_device() == 'cpu':
+        cfg.optim_wrapper.type = 'mmkdlayer.CpuAmpOptimWrapper'
+        for option in ('loss_scale', 'dtype', 'use_fsdp'):  # bfloat16, which needs no scaling
+            cfg.optim_wrapper.pop(option, None)
+    else:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def watch_signals(cfg: Config) -> None:
+    """Begin to watch for the PreemptionHook's signals before anything that takes long is built."""
+    hook = cli.find_hook(cfg, 'PreemptionHook')
+    if hook is not None:
+        WATCH.start(hook.get('signals', SIGNALS))
+
+
+def check_compile(cfg: Config) -> None:
+    """Raise a ConfigError where ``compile`` asks for torch.compile on a CPU without a C++ compiler."""
+    options = cfg.get('compile')
+    backend = options.get('backend', 'inductor') if isinstance(options, dict) else 'inductor'
+    compilers = [os.environ.get('CXX') or 'g++', 'clang++']
+    if not options or backend != 'inductor' or get_device() != 'cpu':
+        return
+    if not any(shutil.which(compiler) for compiler in compilers):
+        raise ConfigError(
+            f'compile={options} expects a C++ compiler on a machine without GPU, but there is none of '
+            f'{", ".join(compilers)}. Install g++, or leave compile out.'
+        )
+
+
+def describe_changes(before: Any, after: Any, name: str = '') -> Iterator[str]:
+    """A line for each entry of a config that was added, changed or removed, by its dotted name."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in {**before, **after}:
+            pair = before.get(key, _NOTHING), after.get(key, _NOTHING)
+            yield from describe_changes(*pair, f'{name}.{key}' if name else key)
+    elif isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
+        for index, pair in enumerate(zip_longest(before, after, fillvalue=_NOTHING)):
+            yield from describe_changes(*pair, f'{name}.{index}')
+    elif after is _NOTHING:
+        yield f'{name} is removed (it was {before!r})'
+    elif before is _NOTHING:
+        yield f'{name} = {after!r} is added'
+    elif before != after:
+        yield f'{name} = {after!r} (it was {before!r})'
 
 
 if __name__ == '__main__':

@@ -16,11 +16,7 @@ from mmkdlayer.compat.serialization import safe_globals
 
 
 def encode(text: str, encoding: str) -> bytes:
-    """Stand in for ``codecs.encode``, by which protocol 2 writes the bytes of numpy's arrays.
-
-    Raises:
-        UnpicklingError: Another encoding is asked for.
-    """
+    """Stand in for ``codecs.encode``, by which protocol 2 writes the bytes of numpy's arrays."""
     if encoding != 'latin1':
         raise pickle.UnpicklingError(f'it asks for the encoding {encoding!r}, which is not allowed')
     return text.encode(encoding)
@@ -44,11 +40,7 @@ class RestrictedUnpickler(_PythonUnpickler):
     dispatch = dict(_PythonUnpickler.dispatch)
 
     def load_build(self) -> None:
-        """Give an object its state; functions and classes have none, they are not the file's.
-
-        Raises:
-            UnpicklingError: The file would change a function or a class of this process.
-        """
+        """Give an object its state, but no function or class: those are of this process."""
         target = self.stack[-2]
         if isinstance(target, (type, FunctionType)):
             raise pickle.UnpicklingError(
@@ -59,15 +51,11 @@ class RestrictedUnpickler(_PythonUnpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """What a name stands for.
-
-        Raises:
-            UnpicklingError: It is not allowed.
-        """
+        """What an allowed name stands for."""
         # Protocol 2, which torch writes, has the names of Python 2.
         module_name = _compat_pickle.IMPORT_MAPPING.get(module_name, module_name)
-        allowed = allowed_globals()
         name = f'{module_name}.{global_name}'
+        allowed = allowed_globals()
         if name not in allowed:
             raise pickle.UnpicklingError(
                 f'it asks for {name}, which is not allowed since it could run code'

@@ -11,7 +11,7 @@ from mmkdlayer.errors import CheckpointError
 
 
 def describe_misfits(
-    expected: Mapping[str, Tensor], found: Mapping[str, Any], optional: str | None = None
+    expected: Mapping[str, Tensor], found: Mapping[str, Any], optional: str | tuple[()] = ()
 ) -> list[str]:
     """How a state dict differs from that of a network, in phrases that name up to three examples each.
 
@@ -23,21 +23,17 @@ def describe_misfits(
     Returns:
         A phrase for what is missing, unknown, and of another shape; none where it fits.
     """
-    missing = [
-        key for key in expected if key not in found and not (optional and key.endswith(optional))
-    ]
-    unknown = [key for key in found if key not in expected]
-    shapes = [
-        f'{key} is {tuple(found[key].shape)} there and {tuple(expected[key].shape)} in the model'
-        for key in expected
-        if key in found and found[key].shape != expected[key].shape
-    ]
+    misfits = {
+        'missing': [k for k in expected if k not in found and not k.endswith(optional)],
+        'unknown': [k for k in found if k not in expected],
+        'of another shape': [
+            f'{k} is {tuple(found[k].shape)} there and {tuple(tensor.shape)} in the model'
+            for k, tensor in expected.items()
+            if k in found and found[k].shape != tensor.shape
+        ],
+    }
     phrases = []
-    for names, what in (
-        (missing, 'missing'),
-        (unknown, 'unknown'),
-        (shapes, 'of another shape'),
-    ):
+    for what, names in misfits.items():
         if names:
             more = f' and {len(names) - 3} more' if len(names) > 3 else ''
             phrases.append(f'{len(names)} {what} ({", ".join(names[:3])}{more})')

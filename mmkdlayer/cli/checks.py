@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmpretrain.registry import DATASETS
 
 from mmkdlayer.checkpoints import read_checkpoint
@@ -81,20 +79,6 @@ def check_checkpoints(cfg: Config) -> None:
     for path in (cfg.get('model', {}).get('teacher_ckpt'), load_from):
         if path and '://' not in str(path):
             read_checkpoint(path)
-
-
-def check_compile(cfg: Config) -> None:
-    """Raise a ConfigError where ``compile`` asks for torch.compile on a CPU without a C++ compiler."""
-    options = cfg.get('compile')
-    backend = options.get('backend', 'inductor') if isinstance(options, dict) else 'inductor'
-    compilers = [os.environ.get('CXX') or 'g++', 'clang++']
-    if not options or backend != 'inductor' or get_device() != 'cpu':
-        return
-    if not any(shutil.which(compiler) for compiler in compilers):
-        raise ConfigError(
-            f'compile={options} expects a C++ compiler on a machine without GPU, but there is none of '
-            f'{", ".join(compilers)}. Install g++, or leave compile out.'
-        )
 
 
 def check_writable(folder: str) -> None:

@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.pipelines import find_datasets
+from mmkdlayer.type_names import type_name
 
 
 def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
@@ -68,3 +69,11 @@ def choose_work_dir(cfg: Config, args: argparse.Namespace) -> None:
     """Set the work dir: the command line's, the config's, or ``work_dirs/<config>``."""
     stem = Path(args.config).stem
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', stem)
+
+
+def find_hook(cfg: Config, name: str) -> dict | None:
+    """The first of a config's ``custom_hooks`` of this type, with or without its scope; else None."""
+    for hook in cfg.get('custom_hooks') or []:
+        if type_name(hook.get('type')) == type_name(name):
+            return hook
+    return None

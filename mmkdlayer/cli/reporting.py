@@ -25,28 +25,27 @@ def report_errors(debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (KDLayerError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        text = BUILD_PREFIX.sub('', str(error))
-        if isinstance(error, URLError):
-            text = (
-                f'a download failed ({text}). The config takes its teacher from the model zoo, or a '
-                'data set that downloads itself: fetch it on a machine with a network, then add '
-                '--cfg-options model.teacher_ckpt=FILE, or --data-root ROOT.'
-            )
-        elif isinstance(error, OSError) and not isinstance(error, KDLayerError):
-            text = f'{type(error).__name__}: {text}'
-        _end_with(text)
-    except RuntimeError as error:
-        lost = explain_lost_process(error)
-        if lost is None:
+    except (KDLayerError, OSError, RuntimeError) as error:
+        text = _explain(error)
+        if text is None:
             raise
         if debug:
             traceback.print_exc()
-        _end_with(lost)
+        print(f'\nerror: {text}', file=sys.stderr, flush=True)
+        sys.exit(2)
 
 
-def _end_with(text: str) -> None:
-    print(f'\nerror: {text}', file=sys.stderr, flush=True)
-    sys.exit(2)
+def _explain(error: Exception) -> str | None:
+    """What to say about an error; None where the user can't fix it."""
+    text = BUILD_PREFIX.sub('', str(error))
+    if isinstance(error, KDLayerError):
+        return text
+    if isinstance(error, URLError):
+        return (
+            f'a download failed ({text}). The config takes its teacher from the model zoo, or a '
+            'data set that downloads itself: fetch it on a machine with a network, then add '
+            '--cfg-options model.teacher_ckpt=FILE, or --data-root ROOT.'
+        )
+    if isinstance(error, OSError):
+        return f'{type(error).__name__}: {text}'
+    return explain_lost_process(error)

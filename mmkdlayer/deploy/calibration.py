@@ -45,14 +45,10 @@ def calibration_loader(
         loader = fitting_dataloader_cfg(cfg)
     elif data in ('val', 'test') and cfg.get(f'{data}_dataloader'):
         loader = copy.deepcopy(cfg[f'{data}_dataloader'])
-    elif Path(data).is_dir() and find_pipeline((cfg.get('test_dataloader') or {}).get('dataset')):
+    elif Path(data).is_dir() and (pipeline := find_pipeline(cfg.get('test_dataloader'))):
+        images_of = dict(type='mmpretrain.CustomDataset', data_root=data, with_label=False)
         loader = copy.deepcopy(cfg.test_dataloader)
-        loader.dataset = dict(
-            type='mmpretrain.CustomDataset',
-            data_root=data,
-            with_label=False,
-            pipeline=find_pipeline(cfg.test_dataloader.dataset),
-        )
+        loader.dataset = dict(images_of, pipeline=pipeline)
     else:
         raise ConfigError(
             f'Pruning templates on {data!r}: expected "train", "val" or "test" (a data loader of the '
@@ -66,10 +62,9 @@ def calibration_loader(
     if images is not None and images < len(dataset):
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
         dataset = Subset(dataset, sorted(chosen[:images].tolist()))
+    loader.update(drop_last=False, persistent_workers=False, dataset=dataset)
     loader.sampler = dict(type='DefaultSampler', shuffle=False, round_up=False)
-    loader.drop_last = False
-    loader.persistent_workers = False
-    return Runner.build_dataloader(dict(loader, dataset=dataset))
+    return Runner.build_dataloader(loader)
 
 
 @torch.no_grad()
@@ -78,11 +73,6 @@ def find_firing(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Which templates of a folded student's layers fire anywhere in a data set.
 
-    Args:
-        student: With :class:`FoldedKDLayer` layers.
-        preprocessor: Makes the network's input of a batch.
-        batches: Batches of a data loader.
-
     Returns:
         For each folded layer, a bool (K,) for each template; and the first images, as the network
         takes them, (at most SAMPLE, 3, H, W).
@@ -90,29 +80,26 @@ def find_firing(
     Raises:
         DataError: There are no images.
     """
-    layers = {k: v for k, v in student.kd_layers.items() if isinstance(v, FoldedKDLayer)}
-    firing = {
-        name: torch.zeros(layer.num_templates, dtype=torch.bool) for name, layer in layers.items()
-    }
+    firing: dict[str, Tensor] = {}
+    handles = []
 
     def watch(layer: FoldedKDLayer, args: tuple[Tensor], name: str) -> None:
         # not (... <= 0): a NaN counts as firing, so that it is noticed
-        firing[name] |= ~(layer.match(args[0]).amax(dim=(0, 2, 3)) <= 0).cpu()
+        fires = ~(layer.match(args[0]).amax(dim=(0, 2, 3)) <= 0).cpu()
+        firing[name] = firing.get(name, False) | fires
 
-    handles = [
-        layer.register_forward_pre_hook(partial(watch, name=name)) for name, layer in layers.items()
-    ]
+    for name, layer in student.kd_layers.items():
+        if isinstance(layer, FoldedKDLayer):
+            handles.append(layer.register_forward_pre_hook(partial(watch, name=name)))
     sample: list[Tensor] = []
-    try:
-        with evaluating(student):
-            for batch in batches:
-                inputs = preprocessor(batch, False)['inputs']
-                if sum(map(len, sample)) < SAMPLE:
-                    sample.append(inputs[:SAMPLE].cpu())
-                student(inputs, mode='tensor')
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(student):
+        for batch in batches:
+            inputs = preprocessor(batch, False)['inputs']
+            if sum(map(len, sample)) < SAMPLE:
+                sample.append(inputs[:SAMPLE].cpu())
+            student(inputs, mode='tensor')
+    for handle in handles:
+        handle.remove()
     if not sample:
         raise DataError('Pruning templates: expected at least one image, but found none.')
     return firing, torch.cat(sample)[:SAMPLE]

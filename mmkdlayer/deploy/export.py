@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from mmkdlayer.checkpoints import hash_file, read_student_weights
+from mmkdlayer.checkpoints import hash_file, load_weights, read_student_weights
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.version import __version__
 
@@ -25,8 +25,7 @@ from .exported_student import load_student
 from .folding import LayerChange, fold_student, prune_student
 from .formats import FILES, OPSET, write_format
 from .model_card import model_card
-from .student_config import find_input_size, student_config
-from .training_student import build_training_student
+from .student_config import find_input_size, student_config, without_teacher
 
 TOLERANCE = 1e-5
 #: Folding and other programs sum up in another order.
@@ -92,26 +91,32 @@ def export_student(
     options = options or ExportOptions()
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     state, meta = read_student_weights(checkpoint, options.ema)
-    trained = build_training_student(cfg, state, f'Checkpoint {checkpoint}')
+    trained = build_trained_student(cfg, state, f'Checkpoint {checkpoint}')
     student_cfg = student_config(cfg)
-    images, compared = noise(find_input_size(student_cfg)), 'images of noise'
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, *find_input_size(student_cfg), generator=generator)
+    compared, tolerance = 'images of noise', TOLERANCE
     changes: list[LayerChange] = []
-    tolerance = TOLERANCE
     if options.fold or options.prune_templates is not None:
         student = copy.deepcopy(trained)
-        changes, sample = make_small(student_cfg, student, cfg, options)
+        changes = fold_student(student_cfg.model, student)
+        if options.prune_templates is not None and len(getattr(student, 'kd_layers', ())):
+            pruned, images = prune_on_images(student_cfg, student, cfg, options)
+            changes, compared = changes + pruned, 'of the images that templates were pruned on'
         state, tolerance = student.state_dict(), LOOSE_TOLERANCE
-        if sample is not None:
-            images, compared = sample, 'of the images that templates were pruned on'
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix='.export-') as trial_name:
         trial = Path(trial_name)
-        torch.save(dict(state_dict=state, meta=_exported_meta(meta)), trial / 'student.pth')
+        kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
+        plain = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
+        torch.save(dict(state_dict=state, meta=plain), trial / 'student.pth')
         student_cfg.weights_sha256 = hash_file(trial / 'student.pth')
         (trial / 'student.py').write_text(student_cfg.pretty_text)
         exported = load_student(trial)
-        difference = largest_difference(trained, exported, images)
+        with torch.no_grad():
+            logits = trained(images, mode='tensor'), exported(images, mode='tensor')
+        difference = float((logits[0] - logits[1]).abs().max())
         _check(difference, tolerance, 'The exported student')
         checks = [
             f'On {len(images)} {compared}, the largest difference of its logits to those of the '
@@ -128,11 +133,13 @@ def export_student(
                 f'{format_differences[name]:.2g}, for batches of several sizes.'
             )
         files = [trial / name for name in CONTENT if (trial / name).is_file()]
-        page = model_card(
-            cfg, student_cfg, checkpoint, meta, files, checks, options.metrics, options.licence
-        )
+        page = model_card(cfg, student_cfg, checkpoint, meta, files, checks, options)
         (trial / 'model_card.md').write_text(page)
-        _replace_content(folder, trial)
+        for name in CONTENT:
+            if (trial / name).is_file():
+                os.replace(trial / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
     return dict(
         config=folder / 'student.py',
         weights=folder / 'student.pth',
@@ -144,41 +151,33 @@ def export_student(
     )
 
 
-def make_small(
-    student_cfg: Config, student: Any, cfg: Config, options: ExportOptions
-) -> tuple[list[LayerChange], Tensor | None]:
-    """Fold and prune a student and its config, in place.
+def build_trained_student(cfg: Config, state: Mapping[str, Tensor], origin: str) -> nn.Module:
+    """The student as the training model holds it, with its weights, in eval mode.
+
+    Raises:
+        CheckpointError: The weights do not fit; ``origin`` says where they come from.
+    """
+    model = MODELS.build(without_teacher(cfg).model)
+    student = model.student if 'architecture' in cfg.model else model
+    load_weights(student, state, origin)
+    return student.eval()
+
+
+def prune_on_images(
+    student_cfg: Config, student: nn.Module, cfg: Config, options: ExportOptions
+) -> tuple[list[LayerChange], Tensor]:
+    """Prune a folded student and its config, in place.
 
     Returns:
-        What became of its layers, and images to compare on (N, 3, H, W), where it was pruned on some.
+        What became of its layers, and images to compare on (N, 3, H, W).
     """
-    changes = fold_student(student_cfg.model, student)
-    if options.prune_templates is None or not len(getattr(student, 'kd_layers', ())):
-        return changes, None
-    loader = calibration_loader(cfg, options.prune_templates, options.prune_images)
+    name = str(options.prune_templates)
+    loader = calibration_loader(cfg, name, options.prune_images)
     preprocessor = MODELS.build(student_cfg.model.data_preprocessor)
     firing, sample = find_firing(student, preprocessor, loader)
-    name = options.prune_templates
     data = f'the {name} images' if name in ('train', 'val', 'test') else 'the images of a folder'
     watched = f'{data} ({len(cast(Sized, loader.dataset))} images)'
-    return changes + prune_student(student_cfg.model, student, firing, watched), sample
-
-
-def noise(size: tuple[int, int]) -> Tensor:
-    """Four images of noise (4, 3, H, W), the same each time."""
-    return torch.randn(4, 3, *size, generator=torch.Generator().manual_seed(0))
-
-
-def _exported_meta(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What an exported student keeps of its checkpoint's meta data, as plain Python values."""
-    kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
-    return dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
-
-
-@torch.no_grad()
-def largest_difference(first: nn.Module, second: nn.Module, images: Tensor) -> float:
-    """The largest difference of the two models' logits on images (N, 3, H, W)."""
-    return float((first(images, mode='tensor') - second(images, mode='tensor')).abs().max())
+    return prune_student(student_cfg.model, student, firing, watched), sample
 
 
 def _check(difference: float, tolerance: float, what: str) -> None:
@@ -188,12 +187,3 @@ def _check(difference: float, tolerance: float, what: str) -> None:
             f'{what} gives other logits than the training student: expected a difference of at most '
             f'{tolerance}, but found {difference:.3g}. Nothing was written.'
         )
-
-
-def _replace_content(folder: Path, trial: Path) -> None:
-    """Put the files of this export in the place of an earlier one's."""
-    for name in CONTENT:
-        if (trial / name).is_file():
-            os.replace(trial / name, folder / name)
-        else:
-            (folder / name).unlink(missing_ok=True)

@@ -105,25 +105,18 @@ class FoldedKDLayer(nn.Module):
         return values
 
     def keep(self, templates: Tensor) -> FoldedKDLayer:
-        """A copy with some of the templates.
+        """A copy with the templates that a bool (K,) chooses, at least one."""
+        weight, bias, meanings = self.state_dict().values()
+        return make_folded_layer(weight[templates], bias[templates], meanings[:, templates])
 
-        Args:
-            templates: Which ones, shape (K,), bool, at least one.
-        """
-        state = self.state_dict()
-        kept = FoldedKDLayer(self.in_channels, int(templates.sum())).to(self.templates.weight)
-        kept.load_weights(
-            state['templates.weight'][templates],
-            state['templates.bias'][templates],
-            state['semantics.weight'][:, templates],
-        )
-        return kept
 
-    def load_weights(self, weight: Tensor, bias: Tensor, meanings: Tensor) -> None:
-        """Set the weights: of ``templates`` (K, C, 1, 1) and (K,), of ``semantics`` (C, K, 1, 1)."""
-        self.load_state_dict(
-            {'templates.weight': weight, 'templates.bias': bias, 'semantics.weight': meanings}
-        )
+def make_folded_layer(weight: Tensor, bias: Tensor, meanings: Tensor) -> FoldedKDLayer:
+    """A layer of weights: of ``templates`` (K, C, 1, 1) and (K,), of ``semantics`` (C, K, 1, 1)."""
+    layer = FoldedKDLayer(weight.size(1), weight.size(0)).to(weight)
+    layer.load_state_dict(
+        {'templates.weight': weight, 'templates.bias': bias, 'semantics.weight': meanings}
+    )
+    return layer.eval()
 
 
 @torch.no_grad()
@@ -149,17 +142,14 @@ def fold_layer(layer: KDLayerConnector) -> FoldedKDLayer | None:
             'be folded, since it depends on the batch. Export it without --fold.'
         )
     slope = bn.weight.double() * (bn.running_var.double() + bn.eps).rsqrt()
-    kernel = F.normalize(layer.templates.weight.double().flatten(1), dim=1, eps=EPS)
-    templates = (slope * layer.templates.scale.double())[:, None] * kernel
+    kernel = F.normalize(layer.templates.weight.double(), dim=1, eps=EPS)
+    templates = (slope * layer.templates.scale.double())[:, None, None, None] * kernel
     bias = bn.bias.double() - bn.running_mean.double() * slope
-    meanings = F.normalize(layer.semantics.weight.double().flatten(1), dim=1, eps=EPS)
+    meanings = F.normalize(layer.semantics.weight.double(), dim=1, eps=EPS)
     semantics = layer.alpha * layer.semantics.scale.double() * meanings
-
-    reach = templates.norm(dim=1)
     # The margin covers rounding in float32; entries that are not finite stay, to be noticed.
-    never = reach * (1 + 1e-5) + bias < 0
+    never = templates.flatten(1).norm(dim=1) * (1 + 1e-5) + bias < 0
     if layer.alpha == 0 or bool(never.all()):
         return None
-    folded = FoldedKDLayer(layer.in_channels, layer.num_templates).to(layer.templates.weight)
-    folded.load_weights(templates[:, :, None, None], bias, semantics[:, :, None, None])
-    return folded.keep(~never).eval()
+    folded = make_folded_layer(templates[~never], bias[~never], semantics[:, ~never])
+    return folded.to(layer.templates.weight)

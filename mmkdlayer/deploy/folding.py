@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -13,16 +12,8 @@ from mmkdlayer.models.connectors import KDLayerConnector
 from .folded_kd_layer import FoldedKDLayer, fold_layer
 
 
-@dataclass(frozen=True)
-class LayerChange:
-    """What became of a KD layer.
-
-    Attributes:
-        name: Its name.
-        templates: How many it had.
-        kept: How many are left; 0 if the layer is gone, since it never adds anything.
-        reason: Why templates went.
-    """
+class LayerChange(NamedTuple):
+    """What became of a KD layer; it is gone where no template is kept, since it never adds anything."""
 
     name: str
     templates: int
@@ -36,11 +27,7 @@ class LayerChange:
 
 
 def fold_student(model_cfg: dict, student: Any) -> list[LayerChange]:
-    """Fold each KD layer of a student, in place; layers of other kinds stay.
-
-    Args:
-        model_cfg: The student's config, with ``kd_layers``.
-        student: The student with its weights.
+    """Fold each KD layer of a student and its config, in place; layers of other kinds stay.
 
     Returns:
         Which layers lost templates by it.

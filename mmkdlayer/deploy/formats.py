@@ -10,7 +10,6 @@ import copy
 import inspect
 import warnings
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +87,8 @@ def write_onnx(model: Logits, images: Tensor, path: Path) -> Runner:
         ConfigError: onnx or onnxruntime is not installed.
     """
     try:
-        import_module('onnx')
-        runtime = import_module('onnxruntime')  # for the check
+        import onnx  # noqa: F401  (torch writes by it)
+        import onnxruntime  # for the check
     except ImportError as error:
         raise ConfigError(
             f'--onnx needs the package {error.name}, which cannot be imported ({error}). Install it '
@@ -109,7 +108,7 @@ def write_onnx(model: Logits, images: Tensor, path: Path) -> Runner:
         opset_version=OPSET,
         **options,
     )
-    session = runtime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     return lambda x: torch.from_numpy(session.run(['output'], {'input': x.numpy()})[0])
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.config import Config
 
@@ -16,7 +16,10 @@ from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 from mmkdlayer.version import installed_versions
 
-from .training_student import decision_configs
+from .student_config import decision_configs
+
+if TYPE_CHECKING:
+    from .export import ExportOptions
 
 NOT_STATED = 'not stated'
 PAGE = """---
@@ -31,23 +34,46 @@ An image classifier with KD layers (letKD, BMVC 2023), exported without its teac
 It needs mmpretrain and mmkdlayer: `mmkdlayer.load_student(FOLDER)`.
 `student.py` is Python code; read it before you run it.
 
-{overview}
+| | |
+|---|---|
+| student | {student} |
+| checkpoint | {checkpoint} |
+| distilled from | {teacher} |
+| epoch | {epoch} |
+| iter | {iter} |
+| seed | {seed} |
+| trained on | {training_data} |
+| tested on | {test_data} |
+| classes | {classes} |
+
 ## KD layers
 
+| layer | after | channels | templates | alpha |
+|---|---|---|---|---|
 {layers}
+
 ## Decision files of the training
 
+| file | decision | fitted on (teacher layer, data, date) | SHA-256 |
+|---|---|---|---|
 {decisions}
+
 ## Metrics
 
+| metric | value |
+|---|---|
 {metrics}
+
 ## What was checked
 
 {checks}
 
 ## Files
 
+| file | bytes | SHA-256 |
+|---|---|---|
 {files}
+
 ## Versions
 
 {versions}
@@ -61,8 +87,7 @@ def model_card(
     meta: Mapping[str, Any],
     files: Sequence[Path],
     checks: Sequence[str],
-    metrics: Mapping[str, Any],
-    licence: str,
+    options: ExportOptions,
 ) -> str:
     """The page's text: a YAML header as model hubs read it, then tables.
 
@@ -73,48 +98,42 @@ def model_card(
         meta: Its meta data.
         files: The files of the export, as they are written.
         checks: Sentences about what was compared, and what was left out.
-        metrics: Measured figures, as they were given.
-        licence: Identifier of the licence of the weights.
+        options: Those of the export: measured figures, licence of the weights.
 
     Raises:
         DecisionFileError: A decision file of the training is damaged.
     """
     decisions = _read_decisions(cfg, checkpoint)
+    layers = student_cfg.model.get('kd_layers') or {}
+    classes = (meta.get('dataset_meta') or {}).get('classes') or ()
+    names = ', '.join(map(str, classes[:5])) + (', ...' if len(classes) > 5 else '')
+    counts = {key: meta.get(key) for key in ('epoch', 'iter', 'seed')}
     return PAGE.format(
-        licence=json.dumps(licence),
+        licence=json.dumps(options.licence),
         name=Path(str(cfg.filename)).stem if cfg.filename else 'student',
-        overview=_table(
-            ('', ''),
-            [
-                ('student', describe_network(student_cfg.model)),
-                ('checkpoint', _describe_checkpoint(checkpoint, meta)),
-                *_describe_teacher(cfg.model, [content for _, content in decisions]),
-                *((k, str(meta[k])) for k in ('epoch', 'iter', 'seed') if meta.get(k) is not None),
-                *_describe_data(cfg, (meta.get('dataset_meta') or {}).get('classes')),
-            ],
-        ),
-        layers=_table(
-            ('layer', 'after', 'channels', 'templates', 'alpha'), _kd_layer_rows(student_cfg.model)
-        ),
-        decisions=_table(
-            ('file', 'decision', 'fitted on (teacher layer, data, date)', 'SHA-256'),
-            [_describe_decision(path, content) for path, content in decisions],
-        ),
-        metrics=_table(('metric', 'value'), metrics.items(), 'None were given to the export.'),
+        student=describe_network(student_cfg.model),
+        checkpoint=_describe_checkpoint(checkpoint, meta),
+        teacher=_describe_teacher(cfg.model, decisions.values()),
+        training_data=_describe_data(cfg.get('train_dataloader')),
+        test_data=_describe_data(cfg.get('test_dataloader')),
+        classes=f'{len(classes)}: {names}' if classes else NOT_STATED,
+        layers=_rows(_kd_layer_row(name, layer) for name, layer in layers.items()),
+        decisions=_rows(_decision_row(path, content) for path, content in decisions.items()),
+        metrics=_rows(options.metrics.items(), otherwise='None were given to the export.'),
         checks='\n'.join(f'- {sentence}' for sentence in checks),
-        files=_table(
-            ('file', 'bytes', 'SHA-256'),
-            [(path.name, path.stat().st_size, f'`{hash_file(path)}`') for path in files],
-        ),
+        files=_rows((path.name, path.stat().st_size, f'`{hash_file(path)}`') for path in files),
         versions=', '.join(f'{key} {value}' for key, value in installed_versions().items()),
+        **{key: NOT_STATED if count is None else count for key, count in counts.items()},
     )
 
 
-def _table(header: Sequence[str], rows: Collection[Sequence[Any]], otherwise: str = 'None.') -> str:
-    """Lines of a markdown table, or what to say where there are no rows."""
-    lines = [f'| {" | ".join(header)} |', '|' + '---|' * len(header)]
-    lines += [f'| {" | ".join(str(cell) for cell in row)} |' for row in rows]
-    return '\n'.join(lines if rows else [otherwise]) + '\n'
+def _read_decisions(cfg: Config, checkpoint: str | os.PathLike) -> dict[Path, DecisionFile]:
+    """The decision files that the config names, and those that the training stored, where they are."""
+    decisions = decision_configs(cfg.model)
+    stored = Path(checkpoint).parent / 'decisions'
+    files = {path.stem: path for path in sorted(stored.glob('*.safetensors'))} if decisions else {}
+    files.update({name: Path(d['file']) for name, d in decisions.items() if d.get('file')})
+    return {p: read_decision_file(p, tables=False) for p in files.values() if p.is_file()}
 
 
 def describe_network(model: Any) -> str:
@@ -146,70 +165,47 @@ def _without_folders(path: Any) -> str:
     return str(path) if '://' in str(path) else Path(str(path)).name
 
 
-def _describe_teacher(
-    model_cfg: Mapping[str, Any], decisions: Iterable[DecisionFile]
-) -> Iterator[tuple[str, str]]:
-    """The row on the teacher, where there is one."""
+def _describe_teacher(model_cfg: Mapping[str, Any], decisions: Iterable[DecisionFile]) -> str:
+    """The teacher's network and weights."""
     if model_cfg.get('teacher') is None:
-        return
+        return NOT_STATED
     # The command line of the training may have named its weights: then the decisions know.
     known = [(content.provenance.get('teacher') or {}).get('checkpoint') for content in decisions]
     origins = [o for o in (model_cfg.get('teacher_ckpt'), *known) if o not in (None, 'None')]
     origin = _without_folders(origins[0]) if origins else f'weights {NOT_STATED}'
-    yield 'distilled from', f'{describe_network(model_cfg["teacher"])}, {origin}'
+    return f'{describe_network(model_cfg["teacher"])}, {origin}'
 
 
-def _describe_data(cfg: Config, classes: Sequence[str] | None) -> list[tuple[str, str]]:
-    """Data sets, their transforms and the classes."""
-    rows = []
-    for title, key in (('trained on', 'train_dataloader'), ('tested on', 'test_dataloader')):
-        dataset = (cfg.get(key) or {}).get('dataset') or {}
-        while isinstance(dataset.get('dataset'), Mapping):  # a wrapper such as RepeatDataset
-            dataset = dataset['dataset']
-        parts = [type_name(dataset.get('type')) or NOT_STATED]
-        parts += [_without_folders(dataset['data_root'])] if dataset.get('data_root') else []
-        parts += [f'split {dataset["split"]}'] if dataset.get('split') else []
-        steps = [type_name(step.get('type')) for step in find_pipeline(dataset) or []]
-        rows.append((title, ', '.join(parts) + (f': {" > ".join(steps)}' if steps else '')))
-    if classes:
-        names = ', '.join(map(str, classes[:5])) + (', ...' if len(classes) > 5 else '')
-        rows.append(('classes', f'{len(classes)}: {names}'))
-    return rows
+def _describe_data(loader: Mapping[str, Any] | None) -> str:
+    """The data set of a data loader, with its transforms."""
+    dataset = (loader or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), Mapping):  # a wrapper such as RepeatDataset
+        dataset = dataset['dataset']
+    parts = [type_name(dataset.get('type')) or NOT_STATED]
+    parts += [_without_folders(dataset['data_root'])] if dataset.get('data_root') else []
+    parts += [f'split {dataset["split"]}'] if dataset.get('split') else []
+    steps = [type_name(step.get('type')) for step in find_pipeline(dataset) or []]
+    return ', '.join(parts) + (f': {" > ".join(steps)}' if steps else '')
 
 
-def _kd_layer_rows(model_cfg: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Name, place, channels, templates and alpha of each KD layer of a student."""
-    return [
-        (
-            name,
-            f'`{layer["module"]}`',
-            layer['in_channels'],
-            layer['num_templates'],
-            'folded in' if 'FoldedKDLayer' in str(layer.get('layer')) else layer.get('alpha', 1.0),
-        )
-        for name, layer in (model_cfg.get('kd_layers') or {}).items()
-    ]
+def _kd_layer_row(name: str, layer: Mapping[str, Any]) -> Sequence[Any]:
+    """Name, place, channels, templates and alpha."""
+    folded = type_name((layer.get('layer') or {}).get('type')) == 'FoldedKDLayer'
+    alpha = 'folded in' if folded else layer.get('alpha', 1.0)
+    return name, f'`{layer["module"]}`', layer['in_channels'], layer['num_templates'], alpha
 
 
-def _read_decisions(cfg: Config, checkpoint: str | os.PathLike) -> list[tuple[Path, DecisionFile]]:
-    """The decision files that the config names, and those that the training stored, where they are."""
-    decisions = decision_configs(cfg.model)
-    stored = Path(checkpoint).parent / 'decisions'
-    files = {path.stem: path for path in sorted(stored.glob('*.safetensors'))} if decisions else {}
-    files.update({name: Path(d['file']) for name, d in decisions.items() if d.get('file')})
-    return [(p, read_decision_file(p, tables=False)) for p in files.values() if p.is_file()]
-
-
-def _describe_decision(path: Path, content: DecisionFile) -> list[str]:
-    """A row of the card: kind and sizes, what it was fitted on, its hash."""
+def _decision_row(path: Path, content: DecisionFile) -> Sequence[Any]:
+    """Name, kind and sizes, what it was fitted on, hash."""
     options = ', '.join(f'{key}={value}' for key, value in sorted(content.settings.items()))
     fitted = content.provenance
     layer = (fitted.get('layer') or {}).get('source', NOT_STATED)
     images = (fitted.get('data') or {}).get('images', NOT_STATED)
     date = str(fitted.get('date', NOT_STATED))[:10]
-    return [
-        path.name,
-        f'{content.kind} ({options})',
-        f'`{layer}`, {images} images, {date}',
-        f'`{hash_file(path)[:16]}`',
-    ]
+    place = f'`{layer}`, {images} images, {date}'
+    return path.name, f'{content.kind} ({options})', place, f'`{hash_file(path)[:16]}`'
+
+
+def _rows(rows: Iterable[Sequence[Any]], otherwise: str = 'None.') -> str:
+    """The body of a table, or what to say where there are no rows."""
+    return '\n'.join(f'| {" | ".join(map(str, row))} |' for row in rows) or f'| {otherwise} |'

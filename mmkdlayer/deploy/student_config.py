@@ -1,8 +1,9 @@
-"""The config of the standalone student, made from that of its training."""
+"""Configs of the student, made from that of its training: on its own, and as the training had it."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -40,7 +41,7 @@ def student_config(cfg: Config) -> Config:
         if cfg.get(key) is not None:
             student[key] = copy.deepcopy(cfg[key])
     student.setdefault('default_scope', 'mmpretrain')
-    pipeline = find_pipeline((cfg.get('test_dataloader') or {}).get('dataset'))
+    pipeline = find_pipeline(cfg.get('test_dataloader'))
     if pipeline is not None:
         student.test_pipeline = copy.deepcopy(pipeline)  # where mmdeploy looks for it
     return Config(student)
@@ -56,14 +57,23 @@ def student_model_config(cfg: Config) -> dict:
     Raises:
         ConfigError: The student is no ImageClassifier, or a KD layer is declared wrongly.
     """
-    model = cfg.model
-    preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    model = copy.deepcopy(cfg.model)
+    preprocessor = model.get('data_preprocessor') or copy.deepcopy(cfg.get('data_preprocessor'))
     if 'architecture' not in model:
-        model = copy.deepcopy(model)
         if preprocessor:
-            model['data_preprocessor'] = copy.deepcopy(preprocessor)
+            model['data_preprocessor'] = preprocessor
         return model
-    architecture = _architecture_config(model)
+    architecture = model['architecture']
+    if not isinstance(architecture, dict):
+        raise ConfigError(
+            'Expected a distillation config, whose model has an `architecture` (the student), but '
+            f'its model is of type {model.get("type")!r} with the keys {sorted(model)}.'
+        )
+    if 'cfg_path' in architecture:
+        stock = get_config(architecture.pop('cfg_path'))
+        architecture = ConfigDict(architecture, **stock.model)
+        if 'data_preprocessor' in stock:
+            architecture.data_preprocessor = stock.data_preprocessor
     if type_name(architecture.get('type')) not in CLASSIFIERS:
         raise ConfigError(
             f'The student is of type {architecture.get("type")!r}; a standalone student can be made '
@@ -86,45 +96,15 @@ def student_model_config(cfg: Config) -> dict:
     )
 
 
-def _architecture_config(model: dict) -> dict:
-    """The student's config inside a distillation model's, with ``cfg_path`` resolved.
-
-    Raises:
-        ConfigError: The model has no ``architecture``.
-    """
-    architecture = model.get('architecture')
-    if not isinstance(architecture, dict):
-        raise ConfigError(
-            'Expected a distillation config, whose model has an `architecture` (the student), but '
-            f'its model is of type {model.get("type")!r} with the keys {sorted(model)}.'
-        )
-    architecture = copy.deepcopy(dict(architecture))
-    if 'cfg_path' not in architecture:
-        return architecture
-    architecture.pop('pretrained', None)
-    stock = get_config(architecture.pop('cfg_path'))
-    resolved = dict(stock.model)
-    if 'data_preprocessor' in stock:
-        resolved['data_preprocessor'] = stock.data_preprocessor
-    for key, value in architecture.items():
-        resolved.setdefault(key, value)
-    return resolved
-
-
 def _plain(value: Any) -> Any:
-    """Leave out pretrained weights, and mmpretrain's scope, which is the default one there.
-
-    Classes (of pure-Python configs) become their names with the module, as a config file needs them.
-    """
+    """Without pretrained weights and mmpretrain's scope, the default one; classes by their names."""
     if isinstance(value, dict):
-        kept = {}
-        for key, item in value.items():
-            if key == '_scope_' and item in ('mmpretrain', 'mmcls'):
-                continue
-            if key == 'init_cfg' and 'Pretrained' in str(item):
-                continue
-            kept[key] = _plain(item)
-        return kept
+        return {
+            key: _plain(item)
+            for key, item in value.items()
+            if not (key == '_scope_' and item in ('mmpretrain', 'mmcls'))
+            and not (key == 'init_cfg' and 'Pretrained' in str(item))
+        }
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
     return f'{value.__module__}.{value.__name__}' if isinstance(value, type) else value
@@ -132,8 +112,7 @@ def _plain(value: Any) -> Any:
 
 def find_input_size(cfg: Config) -> tuple[int, int]:
     """Height and width of the images after the test pipeline: by its last crop or resize, else 64."""
-    loader = cfg.get('test_dataloader') or {}
-    for transform in reversed(find_pipeline(loader.get('dataset')) or []):
+    for transform in reversed(find_pipeline(cfg.get('test_dataloader')) or []):
         for key in ('crop_size', 'scale'):
             size = transform.get(key)
             if isinstance(size, int):
@@ -141,3 +120,27 @@ def find_input_size(cfg: Config) -> tuple[int, int]:
             if isinstance(size, (tuple, list)) and len(size) == 2:
                 return (size[0], size[1]) if key == 'crop_size' else (size[1], size[0])
     return 64, 64
+
+
+def without_teacher(cfg: Config) -> Config:
+    """A copy of the config without the files that only training needs: of teachers and decisions."""
+    cfg = Config(cfg.to_dict())
+    if 'teacher_ckpt' in cfg.model:
+        cfg.model.teacher_ckpt = None
+    for teacher in (cfg.model.get('teachers') or {}).values():
+        teacher.pop('ckpt_path', None)
+    (cfg.model.get('teacher') or {}).pop('checkpoints', None)
+    for decision in decision_configs(cfg.model).values():
+        decision.pop('file', None)
+    return cfg
+
+
+def decision_configs(model_cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The configs of a training model's decisions, by the name of the KD layer or loss."""
+    distiller = model_cfg.get('distiller') or {}
+    owners = {**(distiller.get('kd_layers') or {}), **(distiller.get('distill_losses') or {})}
+    return {
+        name: owner['decision']
+        for name, owner in owners.items()
+        if isinstance(owner, Mapping) and isinstance(owner.get('decision'), Mapping)
+    }

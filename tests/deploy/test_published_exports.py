@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 
 from mmkdlayer import load_student
 from mmkdlayer.deploy import ExportOptions, FoldedKDLayer, export, export_student
-from mmkdlayer.deploy.training_student import without_teacher
+from mmkdlayer.deploy.student_config import without_teacher
 from mmkdlayer.registry import MODELS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

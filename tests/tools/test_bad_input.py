@@ -151,7 +151,7 @@ def test_amp_with_another_optimizer_wrapper(main: Main, images: Path, work: Path
 def test_compile_without_a_compiler(
     main: Main, images: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('mmkdlayer.cli.checks.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
     monkeypatch.setattr('shutil.which', lambda name: None)
     monkeypatch.setenv('CXX', 'some-c++')
     line = arguments(CONFIG, '--work-dir', work, data=images, compile=True)

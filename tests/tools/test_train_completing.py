@@ -6,10 +6,12 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
+from command_line import load_tool
 from mmengine.config import Config
 
-from mmkdlayer import cli
 from mmkdlayer.errors import ConfigError
+
+train, fitting_hook = load_tool('train'), load_tool('fit_decisions').fitting_hook
 
 EPOCHS = dict(by_epoch=True, max_epochs=3)
 
@@ -19,8 +21,10 @@ def completed(options: dict | None = None, **entries: object) -> tuple[Config, l
     cfg = Config(dict(dict(train_cfg=dict(EPOCHS), model=dict(type='ImageClassifier')), **entries))
     given = cfg.to_dict()
     defaults = dict(launcher='none', work_dir=None, amp=False, auto_scale_lr=False, resume=None)
-    cli.complete_config(cfg, Namespace(config='folder/pair.py', **{**defaults, **(options or {})}))
-    return cfg, list(cli.describe_changes(given, cfg.to_dict()))
+    train.complete_config(
+        cfg, Namespace(config='folder/pair.py', **{**defaults, **(options or {})})
+    )
+    return cfg, list(train.describe_changes(given, cfg.to_dict()))
 
 
 def test_hooks_are_added_once() -> None:
@@ -37,8 +41,8 @@ def test_hooks_are_added_once() -> None:
     again, changes = completed(custom_hooks=cfg.custom_hooks, model=dict(distiller=dict()))
     assert [hook['type'] for hook in again.custom_hooks] == expected
     assert not [change for change in changes if 'hook' in change]
-    assert cli.fitting_hook(cfg).folder('work') == 'shared'
-    assert cli.fitting_hook(Config({})).folder('work') == str(Path('work') / 'decisions')
+    assert fitting_hook(cfg).folder('work') == 'shared'
+    assert fitting_hook(Config({})).folder('work') == str(Path('work') / 'decisions')
 
 
 def test_hooks_of_a_training_without_kd_layers() -> None:
