@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / 'mmkdlayer'
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'mmkdlayer'
 #: Each layer imports only from those above it; those of one line not from each other.
 LAYERS = [
     {'errors', 'version', 'registry', 'type_names'},
@@ -22,6 +23,7 @@ LAYERS = [
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts)
+TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
 LONGEST = 300
 
 
@@ -65,6 +67,6 @@ def test_imports_go_one_way(path: Path) -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize('path', FILES + TOOLS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.pipelines import find_pipeline, fitting_dataloader_cfg
 
 from .folded_kd_layer import FoldedKDLayer
@@ -25,17 +24,14 @@ from .folded_kd_layer import FoldedKDLayer
 SAMPLE = 32
 
 
-def calibration_loader(
-    cfg: Config, data: str, images: int | None = None, seed: int = 0
-) -> DataLoader:
+def calibration_loader(cfg: Config, data: str, images: int | None = None) -> DataLoader:
     """Images under the test-time transform, to see which templates fire.
 
     Args:
         cfg: The training config.
         data: 'train', 'val' or 'test' for the images of that data loader, or a folder of images, with or
             without sub-folders.
-        images: How many at most, drawn at random; None for all.
-        seed: Seed of the draw.
+        images: How many at most, drawn at random but the same each time; None for all.
 
     Raises:
         ConfigError: The config has no such data loader.
@@ -60,7 +56,7 @@ def calibration_loader(
     except RuntimeError as error:  # mmpretrain's word for an empty folder
         raise DataError(f'Pruning templates on {data!r}: {error}') from error
     if images is not None and images < len(dataset):
-        chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))
+        chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
         dataset = Subset(dataset, sorted(chosen[:images].tolist()))
     loader.update(drop_last=False, persistent_workers=False, dataset=dataset)
     loader.sampler = dict(type='DefaultSampler', shuffle=False, round_up=False)
@@ -81,25 +77,22 @@ def find_firing(
         DataError: There are no images.
     """
     firing: dict[str, Tensor] = {}
-    handles = []
 
     def watch(layer: FoldedKDLayer, args: tuple[Tensor], name: str) -> None:
         # not (... <= 0): a NaN counts as firing, so that it is noticed
         fires = ~(layer.match(args[0]).amax(dim=(0, 2, 3)) <= 0).cpu()
         firing[name] = firing.get(name, False) | fires
 
+    student = copy.deepcopy(student).eval()  # its hooks go with it
     for name, layer in student.kd_layers.items():
         if isinstance(layer, FoldedKDLayer):
-            handles.append(layer.register_forward_pre_hook(partial(watch, name=name)))
+            layer.register_forward_pre_hook(partial(watch, name=name))
     sample: list[Tensor] = []
-    with evaluating(student):
-        for batch in batches:
-            inputs = preprocessor(batch, False)['inputs']
-            if sum(map(len, sample)) < SAMPLE:
-                sample.append(inputs[:SAMPLE].cpu())
-            student(inputs, mode='tensor')
-    for handle in handles:
-        handle.remove()
+    for batch in batches:
+        inputs = preprocessor(batch, False)['inputs']
+        if sum(map(len, sample)) < SAMPLE:
+            sample.append(inputs[:SAMPLE].cpu())
+        student(inputs, mode='tensor')
     if not sample:
         raise DataError('Pruning templates: expected at least one image, but found none.')
     return firing, torch.cat(sample)[:SAMPLE]

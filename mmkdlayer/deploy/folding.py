@@ -51,16 +51,11 @@ def fold_student(model_cfg: dict, student: Any) -> list[LayerChange]:
 def prune_student(
     model_cfg: dict, student: Any, firing: dict[str, Tensor], images: str
 ) -> list[LayerChange]:
-    """Leave out the templates that do not fire, in place.
+    """Leave out the templates of a folded student that do not fire, in place.
 
     Where ``q_k`` is 0 at every position, neither the norm of q nor the sum over the templates has a part
-    of it: on images where nothing else fires, logits stay the same up to rounding.
-
-    Args:
-        model_cfg: The folded student's config.
-        student: The folded student.
-        firing: For each layer, which templates stay.
-        images: On which images they were watched, for the report.
+    of it: on images where nothing else fires, logits stay the same up to rounding. ``firing`` says for
+    each layer, by a bool (K,), which templates stay; ``images`` where they were watched, for the report.
 
     Raises:
         ConfigError: No template of a layer fires.
