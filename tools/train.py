@@ -85,6 +85,12 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
     Raises:
         ConfigError: The config can't do what an option asks for.
     """
+    if not cfg.get('train_cfg') or not cfg.get('train_dataloader') or not cfg.get('optim_wrapper'):
+        raise ConfigError(
+            f'Config {options.config}: expected a training config, with train_cfg, train_dataloader and '
+            f'optim_wrapper, but it has {[key for key in cfg if not key.startswith("_")]}. An exported '
+            "student's student.py can be tested, not trained."
+        )
     cfg.launcher = options.launcher
     cli.choose_work_dir(cfg, options)
     needed = TRAINING_HOOKS + (DISTILLATION_HOOKS if 'distiller' in cfg.get('model', {}) else ())
@@ -109,7 +115,7 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
 
 def _use_mixed_precision(cfg: Config) -> None:
     wrapper = type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
-    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper'):
+    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CpuAmpOptimWrapper'):
         raise ConfigError(
             f'--amp expects optim_wrapper.type OptimWrapper, but the config has {wrapper}.'
         )

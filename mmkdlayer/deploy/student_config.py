@@ -11,6 +11,7 @@ from mmengine.hub import get_config
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
+from mmkdlayer.models.old_form import refuse_old_form
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 
@@ -82,8 +83,10 @@ def student_model_config(cfg: Config) -> dict:
     preprocessor = dict(preprocessor or architecture.get('data_preprocessor') or {})
     preprocessor.pop('batch_augments', None)
     preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+    distiller = model.get('distiller') or {}
+    refuse_old_form(distiller.get('kd_layers') or {}, distiller)
     layers = dict(architecture.pop('kd_layers', None) or {})
-    layers.update(standalone_kd_layers((model.get('distiller') or {}).get('kd_layers') or {}))
+    layers.update(standalone_kd_layers(distiller.get('kd_layers') or {}))
     for key in ('type', 'pretrained', 'train_cfg', 'data_preprocessor'):
         architecture.pop(key, None)
     return _plain(
@@ -123,13 +126,23 @@ def find_input_size(cfg: Config) -> tuple[int, int]:
 
 
 def without_teacher(cfg: Config) -> Config:
-    """A copy of the config without the files that only training needs: of teachers and decisions."""
+    """A copy of the config without the weights that only training needs: of teachers and decisions."""
     cfg = Config(cfg.to_dict())
-    if 'teacher_ckpt' in cfg.model:
-        cfg.model.teacher_ckpt = None
-    for teacher in (cfg.model.get('teachers') or {}).values():
-        teacher.pop('ckpt_path', None)
-    (cfg.model.get('teacher') or {}).pop('checkpoints', None)
+    model = cfg.model
+    if 'teacher_ckpt' in model:
+        model.teacher_ckpt = None
+    teacher = model.get('teacher') or {}
+    teacher.pop('checkpoints', None)
+    several = list((model.get('teachers') or {}).values())
+    for entry in several:
+        entry.pop('ckpt_path', None)
+    members = [entry.get('build_cfg') or {} for entry in several]
+    for network in (teacher, *(teacher.get('teachers') or {}).values(), *members):
+        network.pop('pretrained', None)  # True by default where a cfg_path has weights
+        if 'cfg_path' in network:
+            network['pretrained'] = False
+    if 'cfg_path' in (model.get('architecture') or {}):
+        model.architecture.pretrained = False
     for decision in decision_configs(cfg.model).values():
         decision.pop('file', None)
     return cfg

@@ -16,12 +16,12 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import attach_kd_layers, find_module
 from mmkdlayer.models.kd_layer_options import KDLayerOptions, parse_kd_layers
 from mmkdlayer.models.labels import DataSampleRecorder
+from mmkdlayer.models.old_form import refuse_old_form
 from mmkdlayer.registry import MODELS
 from mmkdlayer.type_names import type_name
 
 from .early_exit import EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
-from .old_form import refuse_old_form
 from .records import release_records
 
 

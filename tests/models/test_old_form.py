@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.distillers.old_form import refuse_old_form
+from mmkdlayer.models.old_form import refuse_old_form
 
 OLD = dict(
     connectors=dict(
