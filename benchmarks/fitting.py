@@ -124,7 +124,7 @@ def mean_distance(maps: torch.Tensor, labels: torch.Tensor, result: dict[str, An
     """Sum over all points of the squared distance to the nearest center."""
     points = maps.flatten(2).transpose(1, 2).reshape(-1, CHANNELS).contiguous()
     centers = torch.from_numpy(result['centers'])
-    nearest = CenterSearch(centers).find(points).indices
+    nearest = CenterSearch(centers).find(points)[0]
     parts = zip(points.split(1 << 14), nearest.split(1 << 14))
     return sum(float((part - centers[own]).double().square().sum()) for part, own in parts)
 

@@ -22,12 +22,9 @@ def counts_for(size: int) -> DenseCounts | SparseCounts:
 
 
 class DenseCounts:
-    """Counts how often a position of sub-class a is nearest to prototype b.
+    """Counts how often a position of sub-class a is nearest to prototype b, of ``size`` = C*M each.
 
     The counts are int32, as large as the table they become: 256 MB for 8,000 sub-classes.
-
-    Args:
-        size: C*M.
     """
 
     def __init__(self, size: int) -> None:
@@ -39,12 +36,8 @@ class DenseCounts:
         ones = torch.ones(len(cells), dtype=torch.int32)
         self.counts.view(-1).scatter_add_(0, cells, ones)
 
-    def merge_ranks(self) -> None:
-        """Make the counts those of all ranks, on every rank."""
-        sum_over_ranks(self.counts)
-
     def to_decisions(self, nearest_of_empty: Tensor) -> Tensor:
-        """Turn the counts into the decision table S (docs/method.md, section 2b, step 4).
+        """Turn the counts of all ranks into the decision table S (docs/method.md, section 2b, step 4).
 
         Written over the counts, so that there are never two tables: this object is used up.
 
@@ -53,8 +46,9 @@ class DenseCounts:
                 for with certainty if no position belongs to it.
 
         Returns:
-            (C*M, C*M), float32; every row sums to 1.
+            (C*M, C*M), float32, on every rank; every row sums to 1.
         """
+        sum_over_ranks(self.counts)
         decisions = self.counts.view(torch.float32)
         for start in range(0, len(decisions), _ROWS):
             counts = self.counts[start : start + _ROWS].double()
@@ -70,56 +64,55 @@ class SparseCounts:
 
     12 bytes a cell between two merges, up to 80 in a merge and in :meth:`to_decisions`; there are no
     more cells than positions.
-
-    Args:
-        size: C*M.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._cells = torch.zeros(0, dtype=torch.int64)
-        self._counts = torch.zeros(0, dtype=torch.int32)
+        # By cell: one dimension of indices instead of two.
+        self._counts = self._by_cell(torch.zeros(0, dtype=torch.int64))
         self._waiting: list[Tensor] = []
 
+    def _by_cell(self, cells: Tensor, counts: Tensor | None = None) -> Tensor:
+        """The sum of the counts (1 each by default) of every cell, coalesced."""
+        counts = torch.ones(len(cells), dtype=torch.int32) if counts is None else counts
+        size = (self.size**2,)
+        return torch.sparse_coo_tensor(cells[None], counts, size, check_invariants=False).coalesce()
+
     def add(self, own: Tensor, nearest: Tensor) -> None:
-        """Count positions by their sub-class (n,) and the prototype nearest to them (n,), int64."""
+        """Count positions, as :meth:`DenseCounts.add`."""
         self._waiting.append((own * self.size + nearest).cpu())
         # Growing with the counts, so that merging costs a constant number of times each cell.
-        if sum(map(len, self._waiting)) >= max(_WAITING, len(self._cells) // 2):
+        if sum(map(len, self._waiting)) >= max(_WAITING, self._counts._nnz() // 2):
             self._merge()
 
     def _merge(self) -> None:
-        new = torch.cat([*self._waiting, self._cells[:0]])
-        self._waiting = []
-        cells, numbers = new.unique(return_counts=True)
-        self._cells, self._counts = _sum_by_cell(
-            torch.cat([self._cells, cells]), torch.cat([self._counts, numbers.int()])
-        )
+        if self._waiting:
+            new, self._waiting = torch.cat(self._waiting), []
+            self._counts = (self._counts + self._by_cell(new)).coalesce()
 
-    def merge_ranks(self) -> None:
-        """Make the counts those of all ranks, on every rank."""
+    def _merge_ranks(self) -> tuple[Tensor, Tensor]:
+        """Cells of all ranks, sorted, and their counts: some at a time."""
         self._merge()
-        step = -(-(self.size**2) // _PARTS)
+        own, counts = self._counts.indices()[0], self._counts.values()
+        ends = torch.arange(_PARTS + 1) * -(-(self.size**2) // _PARTS)
+        places = torch.searchsorted(own, ends).tolist()
         parts = []
-        for start in range(0, self.size**2, step):
-            ends = torch.tensor([start, start + step])
-            first, last = torch.searchsorted(self._cells, ends).tolist()
-            cells = concat_over_ranks(self._cells[first:last])
-            parts.append(_sum_by_cell(cells, concat_over_ranks(self._counts[first:last])))
-        self._cells, self._counts = (torch.cat(tensors) for tensors in zip(*parts))
+        for first, last in zip(places, places[1:]):
+            cells = concat_over_ranks(own[first:last])
+            part = self._by_cell(cells, concat_over_ranks(counts[first:last]))
+            parts.append((part.indices()[0], part.values()))
+        cells, counts = (torch.cat(tensors) for tensors in zip(*parts))
+        return cells, counts
 
     def to_decisions(self, nearest_of_empty: Tensor) -> Tensor:
-        """Turn the counts into the decision table, as :meth:`DenseCounts.to_decisions`.
-
-        Returns:
-            (C*M, C*M), float32, a coalesced sparse tensor; every row sums to 1.
-        """
-        rows = self._cells.div(self.size, rounding_mode='floor')
+        """As :meth:`DenseCounts.to_decisions`, but a coalesced sparse tensor."""
+        cells, counts = self._merge_ranks()
+        rows = cells.div(self.size, rounding_mode='floor')
         totals = torch.zeros(self.size, dtype=torch.float64)
-        totals.index_add_(0, rows, self._counts.double())
-        values = (self._counts.double() / totals[rows]).float()
+        totals.index_add_(0, rows, counts.double())
+        values = (counts.double() / totals[rows]).float()
         empty = (totals == 0).nonzero()[:, 0]
-        cells = torch.cat([self._cells, empty * self.size + nearest_of_empty[empty]])
+        cells = torch.cat([cells, empty * self.size + nearest_of_empty[empty]])
         values = torch.cat([values, torch.ones(len(empty))])
         cells, order = cells.sort()
         rows = cells.div(self.size, rounding_mode='floor')
@@ -130,11 +123,3 @@ class SparseCounts:
             is_coalesced=True,
             check_invariants=False,
         )
-
-
-def _sum_by_cell(cells: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorted distinct cells and the sum of the counts of each."""
-    cells, order = cells.sort()
-    distinct, place = torch.unique_consecutive(cells, return_inverse=True)
-    sums = torch.zeros(len(distinct), dtype=torch.int32)
-    return distinct, sums.index_add_(0, place, counts[order])

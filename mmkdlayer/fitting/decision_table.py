@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .count_table import counts_for
 from .distributed import errors_on_all_ranks, sum_over_ranks
-from .nearest import ExactCenterSearch, nearest_own_center
+from .nearest import DIRECT, ExactCenterSearch
 from .numerics import exact_float32
 from .progress import stage
 from .projected_features import STEP, ProjectedFeatures
@@ -22,10 +22,7 @@ def fit_prototypes(features: ProjectedFeatures, centers: Tensor) -> Tensor:
 
     Args:
         features: The positions that this rank has stored.
-        centers: (C*M, L), float32, where to calculate.
-
-    Returns:
-        (C*M, L), float32, the same on every rank.
+        centers: (C*M, L), float32, where to calculate; the result is like them, on every rank.
     """
     sums = torch.zeros_like(centers, dtype=torch.float64)
     counts = torch.zeros(len(sums), dtype=torch.int64, device=sums.device)
@@ -60,24 +57,21 @@ def fit_decisions(features: ProjectedFeatures, centers: Tensor, prototypes: Tens
         for _, points, subclasses in _blocks(features, centers, 'decision table'):
             counts.add(subclasses, search.find(points))
         nearest_of_empty = search.find(centers.double()).cpu()
-    counts.merge_ranks()
     return counts.to_decisions(nearest_of_empty)
 
 
 def _blocks(
     features: ProjectedFeatures, centers: Tensor, desc: str
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One block of n positions after the other.
+    """Of n positions at a time: stored offsets (n, L); z (n, L), float64; own sub-classes (n,).
 
-    Yields:
-        Offsets (n, L), int32, z less the mean of the class in steps of ``STEP``; z (n, L), float64;
-        the nearest center (n,), int64, in [0, C*M), among those of the own class.
+    A sub-class is the nearest center among those of the own class, by float64 distances.
     """
     own_centers = centers.double().unflatten(0, (len(features.means), -1))
     with stage(desc, len(features)) as bar:
         for offsets, labels in features.blocks():
             points = features.restore(offsets, labels)
-            nearest = nearest_own_center(points, own_centers[labels])
+            nearest = torch.cdist(points, own_centers[labels], compute_mode=DIRECT).argmin(2)
             subclasses = nearest + own_centers.shape[1] * labels[:, None]
             yield offsets.flatten(0, 1), points.flatten(0, 1), subclasses.flatten()
             bar.update(1)

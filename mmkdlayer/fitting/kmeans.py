@@ -12,7 +12,7 @@ from mmkdlayer.errors import DataError
 
 from .distributed import concat_over_ranks, first_rank_decides, sum_over_ranks
 from .grouped_kmeans import draw_uniforms, greedy_plus_plus
-from .nearest import CenterSearch, Nearest
+from .nearest import CenterSearch
 from .numerics import exact_float32, rows_per_chunk
 from .progress import stage
 from .sampling import vector_hashes
@@ -23,13 +23,7 @@ _PLUS_PLUS_CENTERS = 512
 _PLUS_PLUS_POINTS = 64
 
 
-def kmeans(
-    points: Tensor,
-    num_clusters: int,
-    *,
-    iterations: int = 25,
-    seed: int = 0,
-) -> Tensor:
+def kmeans(points: Tensor, num_clusters: int, *, iterations: int = 25, seed: int = 0) -> Tensor:
     """Lloyd's algorithm from seeded random distinct points, or k-means++ for some hundred centers.
 
     Distances are float32 products of vectors centred about their mean, sums are float64. An empty
@@ -55,31 +49,21 @@ def kmeans(
             f'the data gives {len(points)}. Use more images or set num_centroids lower.'
         )
     with exact_float32(points.device), stage('k-means', iterations) as bar:
-        mean = _mean(points)
+        step = rows_per_chunk(points.shape[1], points.device)
+        mean = sum(part.double().sum(0) for part in points.split(step)) / len(points)
         points -= mean.float()
-        squares = _squares(points)
+        squares = torch.cat([part.square().sum(1) for part in points.split(step)])
         centers = _first_centers(points, num_clusters, seed)
-        clusters = None
+        before = None
         for _ in range(iterations):
-            nearest = _search(points, centers)
-            distances = (squares - 2 * nearest.scores).clamp_(min=0)
-            settled = clusters is not None and torch.equal(clusters, nearest.indices)
-            clusters = nearest.indices
-            if settled:
+            clusters, scores = _search(points, centers)
+            if before is not None and torch.equal(clusters, before):
                 break
+            before = clusters
+            distances = (squares - 2 * scores).clamp_(min=0)
             centers = first_rank_decides(_move(points, centers, clusters, distances))
             bar.update(1)
         return (centers.double() + mean.float()).float()
-
-
-def _mean(points: Tensor) -> Tensor:
-    step = rows_per_chunk(points.shape[1], points.device)
-    return sum(part.double().sum(0) for part in points.split(step)) / len(points)
-
-
-def _squares(points: Tensor) -> Tensor:
-    step = rows_per_chunk(points.shape[1], points.device)
-    return torch.cat([part.square().sum(1) for part in points.split(step)])
 
 
 def _first_centers(points: Tensor, number: int, seed: int) -> Tensor:
@@ -107,15 +91,14 @@ def _first_centers(points: Tensor, number: int, seed: int) -> Tensor:
     return points[distinct[:number]]
 
 
-def _search(points: Tensor, centers: Tensor) -> Nearest:
-    """Nearest centers of all points, each rank searching for a part of them."""
+def _search(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest centers of all points and their scores, each rank searching for a part of them."""
     search = CenterSearch(centers)
     # Parts are whole chunks, for products of the same shape whatever the number of ranks.
     chunks, rank, world = -(-len(points) // search.rows), dist.get_rank(), dist.get_world_size()
     start, end = (chunks * number // world * search.rows for number in (rank, rank + 1))
-    part = search.find(points[start:end])
-    indices = concat_over_ranks(part.indices.int()).long()
-    return Nearest(indices, concat_over_ranks(part.scores))
+    indices, scores = search.find(points[start:end])
+    return concat_over_ranks(indices.int()).long(), concat_over_ranks(scores)
 
 
 def _move(points: Tensor, centers: Tensor, clusters: Tensor, distances: Tensor) -> Tensor:
@@ -158,7 +141,7 @@ class StreamedStep:
         """Add points (n, D), float32."""
         with exact_float32(points.device):
             for part in points.split(rows_per_chunk(points.shape[1], points.device)):
-                own = self._search.find(part - self._origin).indices
+                own, _ = self._search.find(part - self._origin)
                 self.sums.index_add_(0, own, part.double())
                 self.counts += torch.bincount(own, minlength=len(self.counts))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,14 +10,8 @@ from .numerics import affine, rows_per_chunk
 
 _GROUP = 64
 _UNIT_ROUNDOFF = 2.0**-24
-_DIRECT = 'donot_use_mm_for_euclid_dist'
-
-
-class Nearest(NamedTuple):
-    """Index (n,) of the best center of each point and its score <x, c> - |c|^2 / 2 (n,)."""
-
-    indices: Tensor
-    scores: Tensor
+#: How ``torch.cdist`` calculates distances from the differences.
+DIRECT = 'donot_use_mm_for_euclid_dist'
 
 
 class CenterSearch:
@@ -41,12 +33,10 @@ class CenterSearch:
         self._bias = F.pad(-half_squares, (0, padding), value=-torch.inf).float()
         self.rows = rows_per_chunk(len(self._centers), centers.device)
 
-    def find(self, points: Tensor, lead: bool = False) -> Nearest:
-        """Find the best center of each point.
+    def find(self, points: Tensor, lead: bool = False) -> tuple[Tensor, Tensor]:
+        """The index (n,) of the best center of each point (n, D), float32, and its score (n,).
 
-        Args:
-            points: (n, D), float32.
-            lead: Give, instead of the score, by how much it is larger than the second best one.
+        ``lead`` gives, instead of the score, by how much it is larger than the second best one.
         """
         indices = torch.empty(len(points), dtype=torch.int64, device=points.device)
         values = points.new_empty(len(points))
@@ -61,12 +51,11 @@ class CenterSearch:
             inside = own.argmax(1, keepdim=True)
             if lead:
                 other = tops.scatter_(1, group, -torch.inf).amax(1, keepdim=True)
-                best -= torch.maximum(
-                    other, own.scatter_(1, inside, -torch.inf).amax(1, keepdim=True)
-                )
+                own.scatter_(1, inside, -torch.inf)
+                best -= torch.maximum(other, own.amax(1, keepdim=True))
             indices[part] = (group * _GROUP + inside).squeeze(1)
             values[part] = best.squeeze(1)
-        return Nearest(indices, values)
+        return indices, values
 
 
 class ExactCenterSearch:
@@ -89,32 +78,12 @@ class ExactCenterSearch:
         self._unit = (centers.shape[1] + 8) * _UNIT_ROUNDOFF
 
     def find(self, points: Tensor) -> Tensor:
-        """Find the nearest center of each point.
-
-        Args:
-            points: (n, D), float64.
-
-        Returns:
-            (n,), int64.
-        """
+        """The index (n,), int64, of the nearest center of each point (n, D), float64."""
         centred = (points - self._origin).float()
         indices, leads = self._search.find(centred, lead=True)
         error = self._unit * self._reach * (centred.norm(dim=1) + self._reach / 2)
         unsure = (leads <= 2 * error).nonzero().squeeze(1)
         step = rows_per_chunk(2 * len(self._exact), points.device)
         for part in unsure.split(step):
-            indices[part] = torch.cdist(points[part], self._exact, compute_mode=_DIRECT).argmin(1)
+            indices[part] = torch.cdist(points[part], self._exact, compute_mode=DIRECT).argmin(1)
         return indices
-
-
-def nearest_own_center(points: Tensor, centers: Tensor) -> Tensor:
-    """Nearest of a few centers that each image has for itself, by float64 distances.
-
-    Args:
-        points: (B, P, D), float64.
-        centers: (B, M, D), float64.
-
-    Returns:
-        (B, P), int64, in [0, M); ties go to the lowest index.
-    """
-    return torch.cdist(points, centers, compute_mode=_DIRECT).argmin(2)

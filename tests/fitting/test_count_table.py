@@ -26,8 +26,6 @@ def test_sparse_counts_are_the_dense_ones(monkeypatch, waiting):
     for row in (expected.sum(1) == 0).nonzero().flatten():
         expected[row, fallback[row]] = 1
     expected = (expected.double() / expected.double().sum(1, keepdim=True)).float()
-    for counts in (dense, sparse):
-        counts.merge_ranks()
     found = sparse.to_decisions(fallback)
     assert found.is_sparse and found.is_coalesced()
     assert found._nnz() == (expected > 0).sum()
@@ -37,7 +35,6 @@ def test_sparse_counts_are_the_dense_ones(monkeypatch, waiting):
 
 def test_sparse_counts_of_nothing_decide_for_the_fallback():
     counts = SparseCounts(3)
-    counts.merge_ranks()
     assert counts.to_decisions(torch.tensor([2, 0, 1])).to_dense().argmax(1).tolist() == [2, 0, 1]
 
 
@@ -45,7 +42,6 @@ def test_a_cell_may_hold_any_number_of_positions():
     counts = SparseCounts(2)
     for own, nearest, times in ((0, 0, 300), (0, 1, 100), (1, 1, 70_000)):
         counts.add(torch.full((times,), own), torch.full((times,), nearest))
-    counts.merge_ranks()
     expected = [[0.75, 0.25], [0.0, 1.0]]
     assert counts.to_decisions(torch.zeros(2, dtype=torch.int64)).to_dense().tolist() == expected
 

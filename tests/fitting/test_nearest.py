@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmkdlayer.fitting.nearest import CenterSearch, ExactCenterSearch, nearest_own_center
+from mmkdlayer.fitting.nearest import CenterSearch, ExactCenterSearch
 
 
 def brute_force(points, centers):
@@ -22,19 +22,19 @@ def normal(*shape, seed=0):
 @pytest.mark.parametrize('number', [1, 5, 64, 65, 300])
 def test_search_finds_the_best_score(number):
     points, centers = normal(400, 6), normal(number, 6, seed=1)
-    found = CenterSearch(centers).find(points)
+    indices, found = CenterSearch(centers).find(points)
     scores = points.double() @ centers.double().t() - centers.double().square().sum(1) / 2
-    assert torch.equal(found.indices, scores.argmax(1))
-    assert torch.allclose(found.scores.double(), scores.amax(1), atol=1e-5)
+    assert torch.equal(indices, scores.argmax(1))
+    assert torch.allclose(found.double(), scores.amax(1), atol=1e-5)
 
 
 def test_search_in_chunks_equals_one_chunk():
     points, centers = normal(400, 6), normal(70, 6, seed=1)
     search = CenterSearch(centers)
-    whole = search.find(points)
+    whole, _ = search.find(points)
     search.rows = 33
-    parts = search.find(points)
-    assert torch.equal(whole.indices, parts.indices)
+    parts, _ = search.find(points)
+    assert torch.equal(whole, parts)
 
 
 @pytest.mark.parametrize('number', [1, 2, 64, 130])
@@ -51,7 +51,7 @@ def test_plain_float32_search_would_fail_the_near_ties():
     pairs = torch.randint(0, 130, (500, 2), generator=torch.Generator().manual_seed(2))
     middle = (centers[pairs[:, 0]].double() + centers[pairs[:, 1]].double()) / 2
     points = middle + 1e-9 * normal(500, 5, seed=3).double()
-    plain = CenterSearch(centers).find(points.float()).indices.numpy()
+    plain = CenterSearch(centers).find(points.float())[0].numpy()
     assert (plain != brute_force(points, centers)).any()
 
 
@@ -60,11 +60,4 @@ def test_ties_go_to_the_lowest_index():
     centers[[50, 69]] = centers[3].clone()
     points = centers[[3, 50, 69]].double()
     assert ExactCenterSearch(centers).find(points).tolist() == [3, 3, 3]
-    assert CenterSearch(torch.zeros(70, 5)).find(normal(9, 5)).indices.tolist() == [0] * 9
-
-
-def test_own_center_looks_at_the_centers_of_the_image_only():
-    points, centers = normal(4, 7, 3).double(), normal(4, 5, 3, seed=1).double()
-    found = nearest_own_center(points, centers)
-    for image in range(4):
-        assert (found[image].numpy() == brute_force(points[image], centers[image])).all()
+    assert CenterSearch(torch.zeros(70, 5)).find(normal(9, 5))[0].tolist() == [0] * 9
