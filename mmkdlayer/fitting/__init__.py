@@ -4,7 +4,8 @@ Works on tensors alone: of the models it knows the decisions that it makes (``mo
 """
 
 from .centroids import CentroidFitter, fit_centroids
-from .fitters import Fitter, run_fitters
+from .fitter import Fitter
+from .fitters import run_fitters
 from .subclasses import SubclassFitter, fit_subclasses
 
 __all__ = [

@@ -5,42 +5,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sized
 from contextlib import ExitStack
-from typing import Any, Callable, Optional, Protocol, Union
+from typing import Any, Callable, Optional, Union
 
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
 
 from .distributed import errors_on_all_ranks
+from .fitter import Fitter
 from .progress import Progress, shown_by, stage
-from .saved_state import Point, SavedState, State
+from .saved_state import Point, SavedState
 
 Batches = Iterable[tuple[Union[Tensor, Mapping[str, Tensor]], Optional[Tensor]]]
-
-
-class Fitter(Protocol):
-    """Learns a decision from some passes over a teacher's features."""
-
-    num_passes: int
-
-    def update(self, pass_index: int, features: Tensor, labels: Optional[Tensor]) -> None:
-        """Take in a batch: features (B, D, H, W) and labels (B,), where it needs them."""
-
-    def finish_pass(self, pass_index: int) -> Any:
-        """Work on what the pass has given; called on every rank.
-
-        Returns:
-            The decision after the last pass, else None.
-        """
-
-    def state(self) -> State:
-        """All that the batches so far have given: tensors by name, nested."""
-
-    def restore(self, state: State) -> None:
-        """Continue from what :meth:`state` gave; may empty it, to release memory."""
-
-    def close(self) -> None:
-        """Release memory and disk, finished or not."""
 
 
 def run_fitters(

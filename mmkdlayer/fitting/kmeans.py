@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Optional
 
 import torch
 from mmengine import dist
@@ -124,29 +125,34 @@ class StreamedStep:
 
     Args:
         centers: (K, D), float32.
-
-    Attributes:
-        sums: (K, D), float64, of the points of each cluster so far.
-        counts: (K,), int64.
+        sums: (K, D), float64, of the points of each cluster so far; None before the first.
+        counts: (K,), int64, likewise.
     """
 
-    def __init__(self, centers: Tensor) -> None:
+    def __init__(
+        self, centers: Tensor, sums: Optional[Tensor] = None, counts: Optional[Tensor] = None
+    ) -> None:
         self._centers = centers
         self._origin = centers.double().mean(0).float()
         self._search = CenterSearch(centers - self._origin)
-        self.sums = torch.zeros_like(centers, dtype=torch.float64)
-        self.counts = torch.zeros(len(centers), dtype=torch.int64, device=centers.device)
+        self._sums = torch.zeros_like(centers, dtype=torch.float64) if sums is None else sums
+        zeros = torch.zeros_like(centers[:, 0], dtype=torch.int64)
+        self._counts = zeros if counts is None else counts
 
     def update(self, points: Tensor) -> None:
         """Add points (n, D), float32."""
         with exact_float32(points.device):
             for part in points.split(rows_per_chunk(points.shape[1], points.device)):
                 own, _ = self._search.find(part - self._origin)
-                self.sums.index_add_(0, own, part.double())
-                self.counts += torch.bincount(own, minlength=len(self.counts))
+                self._sums.index_add_(0, own, part.double())
+                self._counts += torch.bincount(own, minlength=len(self._counts))
+
+    def state(self) -> dict[str, Tensor]:
+        """The arguments that continue here."""
+        return dict(centers=self._centers, sums=self._sums, counts=self._counts)
 
     def finish(self) -> Tensor:
         """The mean of every cluster (K, D); an empty one keeps its center."""
-        counts = sum_over_ranks(self.counts)[:, None]
-        means = (sum_over_ranks(self.sums) / counts.clamp(min=1)).float()
+        counts = sum_over_ranks(self._counts)[:, None]
+        means = (sum_over_ranks(self._sums) / counts.clamp(min=1)).float()
         return first_rank_decides(torch.where(counts > 0, means, self._centers))

@@ -156,32 +156,33 @@ class HashSample:
             hashes=self._hashes[: self._length],
             groups=self._groups[: self._length],
             thresholds=self._thresholds,
+            capacity=torch.tensor(self.capacity),
         )
 
-    def restore(self, state: dict[str, Any]) -> None:
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> HashSample:
         """Continue from what :meth:`state` gave; its pieces are released one after the other."""
-        self._length = len(state['hashes'])
-        self._hashes[: self._length] = state['hashes']
-        self._groups[: self._length] = state['groups']
-        self._thresholds.copy_(state['thresholds'])
+        rows, length = state['rows'], len(state['hashes'])
+        sample = cls(int(state['capacity']), rows['0'].shape[1], len(state['thresholds']))
+        sample._length = length
+        sample._hashes[:length] = state['hashes']
+        sample._groups[:length] = state['groups']
+        sample._thresholds.copy_(state['thresholds'])
         start = 0
-        for number in range(len(state['rows'])):
-            piece = state['rows'].pop(str(number))
-            self._rows[start : start + len(piece)] = piece
+        for number in range(len(rows)):
+            piece = rows.pop(str(number))
+            sample._rows[start : start + len(piece)] = piece
             start += len(piece)
+        return sample
 
 
-def sample_capacity(memory_budget: int, width: int, num_groups: int, least: int) -> int:
-    """How many vectors of D = ``width`` channels a sample may keep in each group.
-
-    Args:
-        memory_budget: Bytes for all of them.
-        width: D.
-        num_groups: G.
-        least: How many clusters are fitted in each group.
+def make_sample(
+    memory_budget: int, width: int, num_groups: int, least: int, most: int = _LARGEST
+) -> HashSample:
+    """A sample of vectors of D = ``width`` channels that takes ``memory_budget`` bytes.
 
     Raises:
-        ConfigError: Fewer than ``least``.
+        ConfigError: It holds fewer than ``least`` vectors (clusters to fit) in each of the groups.
     """
     capacity = memory_budget // (num_groups * (4 * width + _EXTRA_BYTES))
     if capacity < least:
@@ -190,7 +191,8 @@ def sample_capacity(memory_budget: int, width: int, num_groups: int, least: int)
             f'A memory_budget of {memory_budget} bytes holds {capacity} vectors of {width} '
             f'channels{classes}, fewer than the {least} clusters to fit. Raise memory_budget.'
         )
-    return capacity
+    # No more than there is, so that a large budget reserves nothing for small data.
+    return HashSample(min(capacity, most), width, num_groups)
 
 
 def position_hashes(features: Tensor, seed: int) -> Tensor:

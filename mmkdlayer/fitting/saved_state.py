@@ -8,7 +8,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -19,12 +19,7 @@ from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import DataError
 
 from .distributed import errors_on_all_ranks
-
-if TYPE_CHECKING:
-    from .fitters import Fitter
-
-#: Tensors by name, and dicts of them.
-State = dict[str, Any]
+from .fitter import Fitter, State
 
 
 class Point(NamedTuple):

@@ -15,21 +15,14 @@ from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models.decisions import SubclassDecision
 
 from .decision_table import fit_decisions, fit_prototypes
-from .distributed import (
-    errors_on_all_ranks,
-    first_rank_decides,
-    sum_over_ranks,
-    total_on_this_machine,
-)
-from .features import FeatureReader, check_labels, check_same_data
+from .distributed import errors_on_all_ranks, first_rank_decides, total_on_this_machine
+from .fitter import Fitter, State
 from .fitters import Batches, run_fitters
 from .grouped_kmeans import grouped_kmeans
 from .lda import ClassStatistics, fit_lda
-from .numerics import exact_float32
 from .progress import Progress
 from .projected_features import STEP, ProjectedFeatures, bytes_needed, make_folder
-from .sampling import HashSample, position_hashes, sample_capacity
-from .saved_state import State
+from .sampling import make_sample, position_hashes
 
 _NAMED = 5
 
@@ -43,20 +36,15 @@ def fit_subclasses(
     progress: Optional[Progress] = None,
     **options: Any,
 ) -> SubclassDecision:
-    """Fit a teacher's decisions over sub-classes at an intermediate layer (docs/method.md, section 2b).
+    """Fit a teacher's decisions over sub-classes with one :class:`SubclassFitter`.
 
     Args:
-        batches: Gives (features (B, D, H, W), labels (B,)); iterated twice, with the same data. In
-            a distributed run every rank gives its own share.
+        batches: Gives (features (B, D, H, W), labels (B,)); see :func:`run_fitters`.
         num_classes: C.
         num_subclasses: M.
         num_components: Upper limit of L; L = min(num_components, C - 1, rank of the features).
-        progress: Makes the bar of each stage, such as ``tqdm.tqdm``; None is silent.
-        **options: ``seed``, ``memory_budget``, ``size``, ``cache_dir`` and ``class_names`` as for
-            :class:`SubclassFitter`.
-
-    Returns:
-        The fitted decision, the same on every rank.
+        progress: As for :func:`run_fitters`.
+        **options: The other arguments of :class:`SubclassFitter`.
 
     Raises:
         DataError: A class without enough positions, a label out of range, or features that cannot
@@ -69,7 +57,7 @@ def fit_subclasses(
 
 
 @dataclass(eq=False)
-class SubclassFitter:
+class SubclassFitter(Fitter):
     """LDA, sub-classes and their decision table (docs/method.md, section 2b), in two teacher passes.
 
     The first pass gives the statistics for the projection, the second stores projected features on
@@ -115,64 +103,41 @@ class SubclassFitter:
             raise ConfigError(
                 f'class_names has {len(self.class_names)} names for num_classes={self.num_classes}.'
             )
-        self.num_passes = 2
-        self._reader = FeatureReader(self.size)
+        self._begin(2, self.num_classes)
         self._statistics: Optional[ClassStatistics] = None
-        # Positions of each class on all ranks, in the first pass and in the second.
-        self._counts = torch.zeros(self.num_classes, dtype=torch.int64)
-        self._second_counts = torch.zeros(self.num_classes, dtype=torch.int64)
-        self._own_positions = 0
         self._projected: Optional[ProjectedFeatures] = None
-        self._sample: Optional[HashSample] = None
+        # Of this rank, in the first pass.
+        self._own_positions = 0
         # Made now, so that a bad cache_dir does not fail after the first pass.
         self._folder = make_folder(self.cache_dir)
         folder = Path(self._folder.name)
         self._path = folder.parent / self.cache_name if self.cache_name else folder / 'features'
 
-    def update(self, pass_index: int, features: Tensor, labels: Optional[Tensor]) -> None:
-        """Take in a batch: features (B, D, H, W) and labels (B,), int64."""
-        labels = check_labels(labels, len(features), self.num_classes)
-        positions = self._reader.read(features)
+    def _add(self, pass_index: int, positions: Tensor, labels: Optional[Tensor]) -> None:
+        labels = _check_labels(labels, len(positions), self.num_classes)
         labels = labels.to(positions.device).long()
-        if pass_index == 0:
-            if self._statistics is None:
-                self._statistics = self._no_statistics()
+        groups = labels[:, None].expand(positions.shape[:2]).flatten()
+        self._counts[pass_index] += torch.bincount(groups, minlength=self.num_classes).cpu()
+        if self._projected is None:
+            self._statistics = self._statistics or self._no_statistics()
             self._statistics.update(positions, labels)
             return
-        assert self._projected is not None and self._sample is not None
+        assert self._sample is not None
         offsets = self._projected.write(positions, labels)
-        groups = labels[:, None].expand(positions.shape[:2]).flatten()
         hashes = position_hashes(positions, self.seed).flatten()
         self._sample.add((offsets * STEP).flatten(0, 1), hashes, groups)
-        self._second_counts += torch.bincount(groups, minlength=self.num_classes).cpu()
 
     def _no_statistics(self) -> ClassStatistics:
-        return ClassStatistics.zeros(self.num_classes, self._reader.channels, self._reader.device)
+        return ClassStatistics.zeros(self.num_classes, self._channels, self._device)
 
-    def finish_pass(self, pass_index: int) -> Optional[SubclassDecision]:
-        """Work on what the pass has given; all ranks must call it.
-
-        Returns:
-            The decision after the last pass, else None.
-
-        Raises:
-            DataError: A class without enough positions, features without discriminant direction, or
-                other data in the second pass than in the first.
-            ConfigError: The disk or ``memory_budget`` is too small.
-        """
-        with exact_float32(self._reader.device):
-            if pass_index == 0:
-                self._fit_projection()
-                return None
-            return self._fit_tables()
+    def _finish(self, pass_index: int) -> Optional[SubclassDecision]:
+        return self._fit_projection() if self._projected is None else self._fit_tables()
 
     def _fit_projection(self) -> None:
-        self._reader.merge_ranks()
+        self._check_counts()
         statistics, self._statistics = self._statistics or self._no_statistics(), None
         self._own_positions = int(statistics.counts.sum())
         statistics.merge_ranks()
-        self._counts = statistics.counts.cpu()
-        self._check_counts()
         projection, offset = (
             first_rank_decides(part.float()) for part in fit_lda(statistics, self.num_components)
         )
@@ -180,23 +145,24 @@ class SubclassFitter:
         first_rank_decides(means)
         needed = total_on_this_machine(bytes_needed(self._own_positions, len(offset)))
         with errors_on_all_ranks():
-            self._begin_second_pass(needed, dict(projection=projection, offset=offset, means=means))
+            self._sample = make_sample(
+                self.memory_budget,
+                len(offset),
+                self.num_classes,
+                self.num_subclasses,
+                most=int(self._counts[0].max()),
+            )
+            self._store_projected(needed, dict(projection=projection, offset=offset, means=means))
 
-    def _begin_second_pass(self, disk: int, projected: State) -> None:
-        """Make room for the sample and for the projected features: these are their arguments."""
-        length = len(projected['offset'])
-        capacity = sample_capacity(
-            self.memory_budget, length, self.num_classes, self.num_subclasses
-        )
-        # No more than there is, so that a large budget reserves nothing for small data.
-        capacity = min(capacity, int(self._counts.max()))
-        self._sample = HashSample(capacity, length, self.num_classes)
-        tensors = {name: tensor.to(self._reader.device) for name, tensor in projected.items()}
+    def _store_projected(self, disk: int, projected: State) -> None:
+        """Begin or continue to store features on the disk; ``projected`` are the arguments."""
+        tensors = {name: tensor.to(self._device) for name, tensor in projected.items()}
         self._projected = ProjectedFeatures(**tensors, path=self._path, expected_bytes=disk)
 
     def _check_counts(self) -> None:
-        few = (self._counts < self.num_subclasses).nonzero().squeeze(1).tolist()
-        empty = [index for index in few if self._counts[index] == 0]
+        counts = self._counts[0]
+        few = (counts < self.num_subclasses).nonzero().squeeze(1).tolist()
+        empty = [index for index in few if counts[index] == 0]
         if empty:
             raise DataError(
                 f'No image of class {self._names(empty)} in the data, but the sub-classes of every '
@@ -206,7 +172,7 @@ class SubclassFitter:
         if few:
             raise DataError(
                 f'Class {self._names(few)} has fewer positions than num_subclasses='
-                f'{self.num_subclasses} (the first has {int(self._counts[few[0]])}). Add images or '
+                f'{self.num_subclasses} (the first has {int(counts[few[0]])}). Add images or '
                 'set num_subclasses lower.'
             )
 
@@ -220,9 +186,8 @@ class SubclassFitter:
 
     def _fit_tables(self) -> SubclassDecision:
         assert self._projected is not None and self._sample is not None
-        check_same_data(self._counts, sum_over_ranks(self._second_counts))
         sample, self._sample = self._sample.collect(), None
-        device = self._reader.device
+        device = self._device
         offsets, equal = grouped_kmeans(*sample, self.num_subclasses, device=device, seed=self.seed)
         del sample
         if equal.any():
@@ -247,45 +212,46 @@ class SubclassFitter:
             self.num_components,
         )
 
-    def state(self) -> State:
-        """What the passes so far have given: tensors by name, nested; the file is on disk by then."""
-        state: State = dict(reader=self._reader.state())
+    def _state(self) -> State:
+        state: State = dict(own_positions=torch.tensor(self._own_positions))
         if self._statistics is not None:
             state['statistics'] = vars(self._statistics)
-        if self._projected is not None and self._sample is not None:
-            state.update(
-                counts=self._counts,
-                second_counts=self._second_counts,
-                own_positions=torch.tensor(self._own_positions),
-                projected=self._projected.state(),
-                sample=self._sample.state(),
-            )
+        if self._projected is not None:
+            state['projected'] = self._projected.state()
         return state
 
-    def restore(self, state: State) -> None:
-        """Continue from what :meth:`state` gave; needs the ``cache_name`` and ``cache_dir`` of then.
-
-        Raises:
-            DataError: The stored features are not there.
-        """
-        self._reader.restore(state['reader'])
+    def _restore(self, state: State) -> None:
+        self._own_positions = int(state['own_positions'])
         if 'statistics' in state:
-            device = self._reader.device
-            found = {name: tensor.to(device) for name, tensor in state['statistics'].items()}
+            found = {name: part.to(self._device) for name, part in state['statistics'].items()}
             self._statistics = ClassStatistics(**found)
         if 'projected' in state:
-            self._counts, self._second_counts = state['counts'], state['second_counts']
-            self._own_positions = int(state['own_positions'])
             # The other ranks of the machine have written parts of theirs too: each looks for its own.
             needed = bytes_needed(self._own_positions, len(state['projected']['offset']))
-            self._begin_second_pass(needed, state['projected'])
-            assert self._sample is not None
-            self._sample.restore(state['sample'])
+            self._store_projected(needed, state['projected'])
 
     def close(self) -> None:
-        """Release the collected vectors and remove the stored features."""
-        self._sample = None
+        """Release memory and remove the stored features."""
+        super().close()
         if self._projected is not None:
             self._projected.close()
             self._projected = None
         self._folder.cleanup()
+
+
+def _check_labels(labels: Optional[Tensor], num_images: int, num_classes: int) -> Tensor:
+    """The labels (B,) of one batch, or an error: integers in [0, C) are expected."""
+    if labels is None:
+        raise DataError('Sub-classes need the label of every image, but the data gives none.')
+    if labels.shape != (num_images,) or labels.is_floating_point() or labels.is_complex():
+        raise DataError(
+            f'Labels must be {num_images} class indices, one an image, but have shape '
+            f'{tuple(labels.shape)} and type {labels.dtype}. Fit without label mixing.'
+        )
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if len(wrong):
+        raise DataError(
+            f'Label {int(wrong[0])} is outside of the {num_classes} classes 0 to '
+            f'{num_classes - 1}. Set num_classes to what the data set holds, or fix its labels.'
+        )
+    return labels

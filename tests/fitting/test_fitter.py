@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from mmkdlayer.fitting.features import working_device
+from mmkdlayer.fitting.fitter import working_device
 
 
 def test_a_device_without_float64_is_left_for_the_cpu():
