@@ -16,7 +16,7 @@ from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.pipelines import find_pipeline
 
 from .partial_loading import without_first_batches
-from .supervision import SupervisedLayer
+from .supervision import SupervisedLayer, check_shapes
 
 Batch = tuple[dict[str, Tensor], Optional[Tensor]]
 
@@ -41,8 +41,8 @@ class FeatureStream:
         seed: int = 0,
     ) -> None:
         self.algorithm = algorithm
-        teachers = {layer.teacher.name: layer.teacher.model for layer in layers}
-        self.teachers = list(teachers.values())
+        self.teachers = {layer.teacher.name: layer.teacher for layer in layers}
+        self.models = [teacher.model for teacher in self.teachers.values()]
         self.layers = layers
         self.pipeline = find_pipeline(dataloader['dataset'])
         self.loader = Runner.build_dataloader(copy.deepcopy(dataloader), seed=seed)
@@ -66,7 +66,7 @@ class FeatureStream:
     def starting_at(self, number: int) -> Iterator[Batch]:
         """The stream without its first ``number`` batches, whose images are not even read."""
         rest = without_first_batches(self.loader, number)
-        with evaluating(*self.teachers), rest as batches:
+        with evaluating(*self.models), rest as batches:
             for batch in batches:
                 features, samples = self._run_teachers(batch)
                 labels = torch.cat([s.gt_label for s in samples]) if self.needs_labels else None
@@ -78,22 +78,22 @@ class FeatureStream:
         distiller = self.algorithm.distiller
         data = self.algorithm.data_preprocessor(batch, False)
         with distiller.teacher_recorders:
-            for teacher in self.teachers:
+            for teacher in self.models:
                 teacher(data['inputs'], mode='tensor')
         features = {layer.name: distiller.get_record(**layer.feature) for layer in self.layers}
         release_records(distiller)
         return features, data['data_samples']
 
     @torch.no_grad()
-    def shapes(self) -> Iterator[tuple[SupervisedLayer, tuple[int, ...], tuple[int, ...]]]:
-        """Each layer with the teacher's (D, H', W') and the student's scores (K, H, W) of one image."""
+    def check_shapes(self) -> None:
+        """Check the teacher's features and the student's scores of one image for each layer."""
         student, distiller = self.algorithm.student, self.algorithm.distiller
         batch = self.loader.collate_fn([self.dataset[0]])
-        with evaluating(student, *self.teachers):
+        with evaluating(student, *self.models):
             data = self.algorithm.data_preprocessor(batch, False)
             with distiller.student_recorders:
                 student(data['inputs'], mode='tensor')
             scores = [distiller.get_record(**layer.scores) for layer in self.layers]
             features, _ = self._run_teachers(batch)
         for layer, found in zip(self.layers, scores):
-            yield layer, tuple(features[layer.name].shape[1:]), tuple(found.shape[1:])
+            check_shapes(layer, tuple(features[layer.name].shape[1:]), tuple(found.shape[1:]))

@@ -11,8 +11,8 @@ from mmkdlayer.pipelines import fitting_dataloader_cfg
 from .feature_stream import FeatureStream
 from .fit_decisions import FitOptions, fit_decisions
 from .provenance import describe_provenance
-from .reuse_decisions import reuse_decisions
-from .supervision import assign_teachers, check_shapes, find_supervised_layers
+from .reuse_decisions import check_given, use_stored
+from .supervision import assign_teachers, find_supervised_layers
 
 
 def prepare_decisions(
@@ -41,11 +41,15 @@ def prepare_decisions(
         return {}
     assign_teachers(layers, algorithm, cfg.get('model') or {})
     stream = FeatureStream(algorithm, layers, fitting_dataloader_cfg(cfg), options.seed)
-    for layer, feature, scores in stream.shapes():
-        check_shapes(layer, feature, scores)
+    stream.check_shapes()
     describe_provenance(stream, options.compared())
-    unfitted = [layer.name for layer in layers if not layer.decision.is_fitted]
-    paths = {name: Path(out_dir, f'{name}.safetensors') for name in unfitted}
-    missing = reuse_decisions(layers, paths)
+    paths, missing = {}, []
+    for layer in layers:
+        if layer.decision.is_fitted:
+            check_given(layer)
+            continue
+        paths[layer.name] = Path(out_dir, f'{layer.name}.safetensors')
+        if not use_stored(layer, paths[layer.name]):
+            missing.append(layer)
     fit_decisions(stream, missing, paths, out_dir, options)
     return paths

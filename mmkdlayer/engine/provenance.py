@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from mmengine.dist import broadcast_object_list, is_main_process
 from torch import nn
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.fitting.distributed import from_first_rank
 
 from .feature_stream import FeatureStream
 from .supervision import SupervisedLayer
@@ -34,31 +33,29 @@ def describe_provenance(stream: FeatureStream, options: Mapping[str, Any]) -> No
     Raises:
         DataError: There are no images, or a label that is needed is missing or out of range.
     """
-    found: list[Any] = [None]
-    with errors_on_all_ranks():
-        if is_main_process():
-            teachers = {layer.teacher.name: layer.teacher for layer in stream.layers}
-            described = {name: describe_teacher(teacher) for name, teacher in teachers.items()}
-            data = describe_data(stream, teachers.values())
-            found[0] = [
-                dict(
-                    teacher=described[layer.teacher.name],
-                    layer=describe_layer(stream, layer),
-                    size=list(layer.size),
-                    data=data,
-                    fitting=dict(options),
-                )
-                for layer in stream.layers
-            ]
-    broadcast_object_list(found)
-    for layer, provenance in zip(stream.layers, found[0]):
+
+    def describe() -> list[dict[str, Any]]:
+        teachers = {name: describe_teacher(each) for name, each in stream.teachers.items()}
+        data = describe_data(stream)
+        return [
+            dict(
+                teacher=teachers[layer.teacher.name],
+                layer=describe_layer(stream, layer),
+                size=list(layer.size),
+                data=data,
+                fitting=dict(options),
+            )
+            for layer in stream.layers
+        ]
+
+    for layer, provenance in zip(stream.layers, from_first_rank(describe)):
         layer.provenance = provenance
 
 
-def describe_data(stream: FeatureStream, teachers: Iterable[Teacher]) -> dict[str, Any]:
+def describe_data(stream: FeatureStream) -> dict[str, Any]:
     """The images, and what is done to them."""
     algorithm = stream.algorithm
-    models = [algorithm.student, *(teacher.model for teacher in teachers)]
+    models = [algorithm.student, *stream.models]
     parts: list[Any] = [getattr(model, 'head', None) for model in models]
     parts += [layer.decision for layer in stream.layers]
     classes = [int(part.num_classes) for part in parts if getattr(part, 'num_classes', None)]

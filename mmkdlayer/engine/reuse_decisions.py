@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import MMLogger
 
 from mmkdlayer.errors import DecisionFileError
-from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.fitting.distributed import from_first_rank
 from mmkdlayer.models.decisions import read_decision_file
 
 from .provenance import differences
 from .supervision import SupervisedLayer
 
 
-def reuse_decisions(
-    layers: Sequence[SupervisedLayer], paths: Mapping[str, Path]
-) -> list[SupervisedLayer]:
-    """Check given decisions and load stored ones.
-
-    Args:
-        layers: All of them, with their provenance.
-        paths: By name, where the decisions that are not given are stored.
-
-    Returns:
-        The layers whose decisions must be fitted.
+def check_given(layer: SupervisedLayer) -> None:
+    """Check a decision whose file the config names.
 
     Raises:
-        DecisionFileError: A given decision was fitted on another teacher.
+        DecisionFileError: It was fitted on another teacher.
     """
-    for layer in layers:
-        if layer.name not in paths:
-            _check_given(layer)
-    unfitted = [layer for layer in layers if layer.name in paths]
-    return [layer for layer in unfitted if not _share_stored(layer, paths[layer.name])]
-
-
-def _check_given(layer: SupervisedLayer) -> None:
-    """A decision whose file the config names must have been fitted on this teacher."""
     decision, logger = layer.decision, MMLogger.get_current_instance()
     origin = f'Decision file {decision.file}' if decision.file else f'Decision "{layer.name}"'
     logger.info(f'{origin} is used for "{layer.name}".')
@@ -60,19 +39,15 @@ def _check_given(layer: SupervisedLayer) -> None:
         logger.warning(f'{origin} is used as it is, though {"; ".join(others)}.')
 
 
-def _share_stored(layer: SupervisedLayer, path: Path) -> bool:
-    """Use a stored decision on all ranks or on none: the main process looks, the others get it.
+def use_stored(layer: SupervisedLayer, path: Path) -> bool:
+    """Whether a decision that was stored before fits, and is used, on all ranks.
 
-    The folder may be on a disk that only the main process has.
+    The folder may be on a disk that only the main process has: the others get the decision from it.
     """
-    found: list[Any] = [None]
-    with errors_on_all_ranks():
-        if is_main_process() and _load_stored(layer, path):
-            found = [layer.decision]
-    broadcast_object_list(found)
-    if found[0] is not None and not is_main_process():
-        layer.decision.copy_from(found[0])
-    return found[0] is not None
+    found = from_first_rank(lambda: layer.decision if _load_stored(layer, path) else None)
+    if found is not None and found is not layer.decision:
+        layer.decision.copy_from(found)
+    return found is not None
 
 
 def _load_stored(layer: SupervisedLayer, path: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Callable, TypeVar
 
 import torch
 from mmengine import dist
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mmkdlayer.errors import DataError
 
+Made = TypeVar('Made')
 _PIECE_BYTES = 1 << 26
 
 
@@ -51,6 +53,16 @@ def total_on_this_machine(value: int) -> int:
     """The sum of ``value`` over the ranks that run on the same machine as this one."""
     pairs = dist.all_gather_object((socket.gethostname(), value))
     return sum(number for name, number in pairs if name == socket.gethostname())
+
+
+def from_first_rank(make: Callable[[], Made]) -> Made:
+    """What the first rank makes, or its error, on every rank."""
+    made: list[Any] = [None]
+    with errors_on_all_ranks():
+        if dist.is_main_process():
+            made[0] = make()
+    dist.broadcast_object_list(made)
+    return made[0]
 
 
 @contextmanager

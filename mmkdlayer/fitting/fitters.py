@@ -64,12 +64,11 @@ def run_fitters(
             _feed(batches, active, start, f'teacher pass {index + 1} of {num_passes}', saved)
             for name, fitter in active.items():
                 decision = fitter.finish_pass(index)
-                if decision is None:
-                    continue
-                results[name] = decision
-                if on_result is not None:
+                if decision is not None:
+                    results[name] = decision
                     with errors_on_all_ranks():
-                        on_result(name, decision)
+                        if on_result is not None:
+                            on_result(name, decision)
     return results
 
 
@@ -85,7 +84,9 @@ def _feed(
     total = len(batches) if isinstance(batches, Sized) else None
     with errors_on_all_ranks(), stage(desc, total) as bar:
         bar.update(done)
-        for features, labels in _starting_at(batches, done):
+        starting_at = getattr(batches, 'starting_at', None)
+        rest = starting_at(done) if starting_at else itertools.islice(batches, done, None)
+        for features, labels in rest:
             for name, fitter in fitters.items():
                 own = features if isinstance(features, Tensor) else features.get(name)
                 if own is None:
@@ -100,10 +101,3 @@ def _feed(
                 saved.save_if_due(Point(index, done), fitters)
         if saved is not None:
             saved.save(Point(index, done), fitters)
-
-
-def _starting_at(batches: Batches, number: int) -> Batches:
-    """The batches without the first ones."""
-    if number and hasattr(batches, 'starting_at'):
-        return batches.starting_at(number)
-    return itertools.islice(batches, number, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,14 +19,7 @@ _TOLERANCE = 1e-4
 _CONSTANT = 1e-7
 
 
-class Projection(NamedTuple):
-    """z = projection f + offset, float64: projection (L, D), offset (L,)."""
-
-    projection: Tensor
-    offset: Tensor
-
-
-def fit_lda(statistics: ClassStatistics, num_components: int) -> Projection:
+def fit_lda(statistics: ClassStatistics, num_components: int) -> tuple[Tensor, Tensor]:
     """Fit the discriminant directions (docs/method.md, section 2b, step 1).
 
     Whitens the within-class covariance, standardised by channel, and keeps the directions with the
@@ -40,7 +32,8 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> Projection:
         num_components: Upper limit of L.
 
     Returns:
-        L = min(num_components, C - 1, rank) directions, strongest first; z has zero mean.
+        A (L, D) and b (L,), float64, of z = A f + b, whose mean is zero: the
+        L = min(num_components, C - 1, rank) directions, strongest first.
 
     Raises:
         DataError: The features do not vary within the classes, or not between them.
@@ -75,7 +68,7 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> Projection:
     projection = (whitening @ directions[:length].t()).t()
     largest = projection.gather(1, projection.abs().argmax(1, keepdim=True))
     projection = (projection * largest.sign()).contiguous()
-    return Projection(projection, -projection @ mean)
+    return projection, -projection @ mean
 
 
 @dataclass

@@ -8,9 +8,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Optional
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,12 +26,6 @@ _LARGEST = 2.0**31 - 1
 _BLOCK_POSITIONS = 1 << 14
 # What a file system may need beside the data itself.
 _RESERVE = 1 << 26
-
-
-class _Block(NamedTuple):
-    images: int
-    positions: int
-    checksum: int
 
 
 class ProjectedFeatures:
@@ -71,8 +64,9 @@ class ProjectedFeatures:
     ) -> None:
         self.projection, self.offset, self.means = projection, offset, means
         self._path = path
-        self._blocks = [] if blocks is None else [_Block(*row) for row in blocks.tolist()]
-        written = sum(self._bytes(block) for block in self._blocks)
+        # Images, positions of each, checksum.
+        self._blocks: list[list[int]] = [] if blocks is None else blocks.tolist()
+        written = sum(self._bytes(*block[:2]) for block in self._blocks)
         _check_space(path.parent, max(0, expected_bytes - written))
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b')
         if os.fstat(self._file.fileno()).st_size < written:
@@ -85,8 +79,8 @@ class ProjectedFeatures:
         self._file.truncate(written)
         self._file.seek(written)
 
-    def _bytes(self, block: _Block) -> int:
-        return 4 * block.images * (1 + block.positions * len(self.offset))
+    def _bytes(self, images: int, positions: int) -> int:
+        return 4 * images * (1 + positions * len(self.offset))
 
     def write(self, features: Tensor, labels: Tensor) -> Tensor:
         """Project features (B, P, D) of classes (B,) and append them to the file.
@@ -101,7 +95,7 @@ class ProjectedFeatures:
             own = labels[start : start + step].cpu().int()
             data = own.numpy().tobytes() + part.numpy().tobytes()
             self._file.write(data)
-            self._blocks.append(_Block(part.shape[0], part.shape[1], zlib.crc32(data)))
+            self._blocks.append([*part.shape[:2], zlib.crc32(data)])
         return offsets
 
     def project(self, features: Tensor, labels: Tensor) -> Tensor:
@@ -130,19 +124,16 @@ class ProjectedFeatures:
             DataError: What is read is not what was written.
         """
         self._file.seek(0)
-        for block in self._blocks:
-            data = self._file.read(self._bytes(block))
-            if zlib.crc32(data) != block.checksum:
+        for images, positions, checksum in self._blocks:
+            data = self._file.read(self._bytes(images, positions))
+            if zlib.crc32(data) != checksum:
                 raise DataError(
                     f'The cache of projected features {self._path} was changed while fitting used '
                     'it, or its disk is damaged: a checksum differs. Remove its folder and fit '
                     'again, with cache_dir on another disk if it happens again.'
                 )
-            numbers = torch.from_numpy(np.frombuffer(bytearray(data), np.int32)).to(
-                self.means.device
-            )
-            labels, offsets = numbers.split([block.images, len(numbers) - block.images])
-            yield offsets.view(block.images, block.positions, -1), labels.long()
+            numbers = torch.frombuffer(bytearray(data), dtype=torch.int32).to(self.means.device)
+            yield numbers[images:].view(images, positions, -1), numbers[:images].long()
 
     def state(self) -> dict[str, Tensor]:
         """The arguments that continue here; what was written is surely on disk then."""

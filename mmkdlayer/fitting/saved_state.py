@@ -50,10 +50,10 @@ class SavedState:
         self.interval = interval
         self._saved_at = time.monotonic()
         self._run = ''
+        self._rank = f'rank{dist.get_rank()}of{dist.get_world_size()}'
 
     def _path(self, pass_index: int) -> Path:
-        name = f'pass{pass_index}-rank{dist.get_rank()}of{dist.get_world_size()}.npz'
-        return self.folder / name
+        return self.folder / f'pass{pass_index}-{self._rank}.npz'
 
     def resume(self, fitters: Mapping[str, Fitter]) -> Point:
         """Restore fitters from the latest pass that all ranks have a file of; all must call it.
@@ -64,9 +64,11 @@ class SavedState:
         Raises:
             DataError: What the state needs is not there; the next start is from the beginning.
         """
-        self._remove_partial_files()
-        runs = {index: self._run_of(index, fitters) for index in self._passes()}
-        usable = {(index, run) for index, run in runs.items() if run is not None}
+        for path in self.folder.glob(f'.pass*-{self._rank}.*'):
+            path.unlink(missing_ok=True)  # what this rank was writing when it was killed
+        passes = range(max((fitter.num_passes for fitter in fitters.values()), default=0))
+        runs = ((index, self._run_of(self._path(index), fitters)) for index in passes)
+        usable = {(index, run) for index, run in runs if run is not None}
         found = dist.all_gather_object((usable, uuid.uuid4().hex))
         common = set.intersection(*(those for those, _ in found))
         if not common:
@@ -88,29 +90,18 @@ class SavedState:
         )
         return Point(pass_index, batches)
 
-    def _remove_partial_files(self) -> None:
-        """Remove what this rank was writing when it was killed."""
-        for path in self.folder.glob(f'.pass*-rank{dist.get_rank()}of{dist.get_world_size()}.*'):
-            path.unlink(missing_ok=True)
-
-    def _passes(self) -> Iterator[int]:
-        for path in self.folder.glob('pass*-rank*.npz'):
-            number = path.name.partition('-')[0].removeprefix('pass')
-            if number.isdigit() and path == self._path(int(number)):
-                yield int(number)
-
-    def _run_of(self, pass_index: int, fitters: Mapping[str, Fitter]) -> Optional[str]:
+    def _run_of(self, path: Path, fitters: Mapping[str, Fitter]) -> Optional[str]:
         """The run that a usable file is of; None if it is not usable."""
-        path = self._path(pass_index)
+        if not path.exists():
+            return None
         try:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
             if damaged is None:
                 with np.load(path, allow_pickle=False) as arrays:
                     names = {name.partition('/')[0] for name in arrays.files}
-                    if str(arrays['identity']) != self.identity or not set(fitters) <= names:
-                        return None
-                    return str(arrays['run'])
+                    same = str(arrays['identity']) == self.identity and set(fitters) <= names
+                    return str(arrays['run']) if same else None
         except Exception as error:  # zipfile has many for damaged files; other ranks wait
             damaged = repr(error)
         warnings.warn(f'{path} is damaged ({damaged}) and not used.', stacklevel=2)
@@ -135,9 +126,8 @@ class SavedState:
         Raises:
             OSError: A fitter can't store what it needs itself, with or without a state.
         """
-        state = {name: fitter.state() for name, fitter in fitters.items()}
-        arrays: State = dict(identity=self.identity, run=self._run, batches=point.batches)
-        arrays.update(_flatten(state))
+        state = dict(_flatten({name: fitter.state() for name, fitter in fitters.items()}))
+        arrays: State = dict(state, identity=self.identity, run=self._run, batches=point.batches)
         try:
             with replacing(self._path(point.pass_index)) as path:
                 np.savez(path, **arrays)

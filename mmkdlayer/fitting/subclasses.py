@@ -131,7 +131,10 @@ class SubclassFitter(Fitter):
         return ClassStatistics.zeros(self.num_classes, self._channels, self._device)
 
     def _finish(self, pass_index: int) -> Optional[SubclassDecision]:
-        return self._fit_projection() if self._projected is None else self._fit_tables()
+        if self._projected is not None:
+            return self._fit_tables()
+        self._fit_projection()
+        return None
 
     def _fit_projection(self) -> None:
         self._check_counts()

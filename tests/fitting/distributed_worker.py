@@ -143,19 +143,19 @@ def points_after_saves_at_different_times(rank: int, folder: Path) -> list[Point
     """Where ranks continue when only the first one has saved the next pass before the end."""
     folder.mkdir(exist_ok=True)
     saved = SavedState(folder, 'points')
-    fitter = CentroidFitter(3)
+    fitter = CentroidFitter(3, streaming_passes=1)
     saved.save(Point(0, 5 + rank), {'penult': fitter})
     if rank == 0:
         saved.save(Point(1), {'penult': fitter})
-    first = saved.resume({'penult': CentroidFitter(3)})
+    first = saved.resume({'penult': fitter})
     saved.begin_pass(1, {'penult': fitter})
-    points = [first, saved.resume({'penult': CentroidFitter(3)})]
+    points = [first, saved.resume({'penult': fitter})]
     # A machine with a disk of its own comes back with what another beginning has left there.
     if rank == 1:
         other = SavedState(folder, 'points')
         other._run = 'another beginning'
         other.save(Point(1, 3), {'penult': fitter})
-    points.append(saved.resume({'penult': CentroidFitter(3)}))
+    points.append(saved.resume({'penult': fitter}))
     return points
 
 
