@@ -46,11 +46,7 @@ class FeatureStream:
         self.layers = layers
         self.pipeline = find_pipeline(dataloader['dataset'])
         self.loader = Runner.build_dataloader(copy.deepcopy(dataloader), seed=seed)
-
-    @property
-    def dataset(self) -> Any:
-        """The data set that is streamed."""
-        return self.loader.dataset
+        self.dataset: Any = self.loader.dataset
 
     @property
     def needs_labels(self) -> bool:

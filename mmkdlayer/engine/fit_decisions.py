@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_rank, is_main_process
+from mmengine.dist import get_rank, get_world_size, is_main_process
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
@@ -22,7 +22,8 @@ from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, Teach
 from mmkdlayer.version import installed_versions
 
 from .feature_stream import FeatureStream
-from .fitting_folder import fitting_folder, fitting_identity, remove_folders
+from .fitting_folder import fitting_folder, remove_folders
+from .provenance import hash_json
 from .supervision import SupervisedLayer
 
 
@@ -101,6 +102,18 @@ def fit_decisions(
             }
         saved = SavedState(folder, identity, options.checkpoint_interval)
         run_fitters(stream, fitters, progress_bar, store, saved)
+
+
+def fitting_identity(stream: FeatureStream) -> str:
+    """A hash of all that the state of a fitting of these layers, or of some of them, depends on."""
+    facts = dict(
+        expected={layer.name: layer.provenance for layer in stream.layers},
+        settings={layer.name: layer.decision.fit_options() for layer in stream.layers},
+        batch_size=stream.loader.batch_size,
+        ranks=get_world_size(),  # each rank's files hold its share
+        versions=installed_versions(),
+    )
+    return hash_json(facts)
 
 
 def make_fitter(

@@ -8,30 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mmengine.dist import barrier, get_world_size
+from mmengine.dist import barrier
 
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.fitting.projected_features import CACHE_PREFIX
-from mmkdlayer.version import installed_versions
 
-from .feature_stream import FeatureStream
 from .provenance import hash_json
-
-
-def fitting_identity(stream: FeatureStream) -> str:
-    """A hash of all that the state of a fitting depends on.
-
-    Args:
-        stream: The features of all layers, fitted already or not, in the batches that are counted.
-    """
-    facts = dict(
-        expected={layer.name: layer.provenance for layer in stream.layers},
-        settings={layer.name: layer.decision.fit_options() for layer in stream.layers},
-        batch_size=stream.loader.batch_size,
-        ranks=get_world_size(),  # each rank's files hold its share
-        versions=installed_versions(),
-    )
-    return hash_json(facts)
 
 
 @contextmanager
@@ -46,7 +28,7 @@ def fitting_folder(
     Args:
         parent: Made as needed; on one disk for all machines, or on each machine's own.
         out_dir: Where the decisions are stored.
-        identity: See :func:`fitting_identity`.
+        identity: A hash of all that the fitting depends on.
     """
     folder = Path(parent) / f'{_owner(out_dir)}{identity[:12]}'
     with errors_on_all_ranks():

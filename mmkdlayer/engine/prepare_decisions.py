@@ -6,13 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import MMLogger
+
+from mmkdlayer.errors import DecisionFileError
+from mmkdlayer.fitting.distributed import from_first_rank
+from mmkdlayer.models.decisions import read_decision_file
 from mmkdlayer.pipelines import fitting_dataloader_cfg
 
 from .feature_stream import FeatureStream
 from .fit_decisions import FitOptions, fit_decisions
-from .provenance import describe_provenance
-from .reuse_decisions import check_given, use_stored
-from .supervision import assign_teachers, find_supervised_layers
+from .provenance import describe_provenance, differences
+from .supervision import SupervisedLayer, assign_teachers, find_supervised_layers
 
 
 def prepare_decisions(
@@ -46,10 +50,58 @@ def prepare_decisions(
     paths, missing = {}, []
     for layer in layers:
         if layer.decision.is_fitted:
-            check_given(layer)
+            _check_given(layer)
             continue
         paths[layer.name] = Path(out_dir, f'{layer.name}.safetensors')
-        if not use_stored(layer, paths[layer.name]):
+        if not _use_stored(layer, paths[layer.name]):
             missing.append(layer)
     fit_decisions(stream, missing, paths, out_dir, options)
     return paths
+
+
+def _check_given(layer: SupervisedLayer) -> None:
+    """A decision whose file the config names must have been fitted on this teacher."""
+    decision, logger = layer.decision, MMLogger.get_current_instance()
+    origin = f'Decision file {decision.file}' if decision.file else f'Decision "{layer.name}"'
+    logger.info(f'{origin} is used for "{layer.name}".')
+    found = decision.provenance
+    fingerprint = (found.get('teacher') or {}).get('weights')
+    own = layer.provenance['teacher']['weights']
+    if fingerprint not in (None, own):
+        raise DecisionFileError(
+            f'{origin} was fitted on a teacher with the fingerprint {fingerprint}, but the teacher '
+            f'here has {own}. Use the file of this teacher, or fit again (leave the file out of the '
+            'config).'
+        )
+    others = differences(dict(layer.provenance, teacher=found.get('teacher')), found)
+    if found and others:
+        logger.warning(f'{origin} is used as it is, though {"; ".join(others)}.')
+
+
+def _use_stored(layer: SupervisedLayer, path: Path) -> bool:
+    """Whether a decision that was stored before fits, and is used, on all ranks.
+
+    The folder may be on a disk that only the main process has: the others get the decision from it.
+    """
+    found = from_first_rank(lambda: layer.decision if _load_stored(layer, path) else None)
+    if found is not None and found is not layer.decision:
+        layer.decision.copy_from(found)
+    return found is not None
+
+
+def _load_stored(layer: SupervisedLayer, path: Path) -> bool:
+    """Load a stored decision if it was fitted on the same things; say why where it was not."""
+    logger = MMLogger.get_current_instance()
+    if not path.exists():
+        return False
+    try:
+        found = read_decision_file(path, tables=False).provenance
+        reason = '; '.join(differences(layer.provenance, found))
+        if not reason:
+            layer.decision.load(path)
+            logger.info(f'Decision "{layer.name}": reused {path}.')
+            return True
+    except DecisionFileError as error:
+        reason = str(error)
+    logger.warning(f'Decision "{layer.name}": {path} is not used, it is fitted again: {reason}')
+    return False

@@ -171,16 +171,14 @@ def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     for key in IDENTITY:
         ours, theirs = expected.get(key), found.get(key)
         if key == 'teacher':
-            ours, theirs = teacher_fingerprint(ours), teacher_fingerprint(theirs)
+            # Weights and config in one: the same weights with other strides are another teacher.
+            ours, theirs = (
+                f'{teacher.get("weights")}-{hash_json(teacher.get("config"))}'
+                for teacher in (ours or {}, theirs or {})
+            )
         if ours != theirs:
             phrases.append(f'{key} is {theirs!r} in the file and {ours!r} now')
     return phrases
-
-
-def teacher_fingerprint(teacher: Mapping[str, Any] | None) -> str:
-    """Weights and config in one: the same weights with other strides are another teacher."""
-    teacher = teacher or {}
-    return f'{teacher.get("weights")}-{hash_json(teacher.get("config"))}'
 
 
 def hash_json(value: Any) -> str:

@@ -91,7 +91,6 @@ class _Block:
         self.mask = torch.arange(self.points.shape[1], device=device) < sizes[:, None]
         self.squares = self.points.square().sum(2)
         self.singles = self.points.float()
-        self.first = torch.arange(len(parts), device=device)[:, None]
 
     def fit(self, uniforms: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
         """Centers (G, M, D), and which groups ended with equal centers (G,)."""
@@ -111,19 +110,15 @@ class _Block:
         bias = -centers.square().sum(2).float() / 2
         return torch.baddbmm(bias[:, None], self.singles, singles.transpose(1, 2)).argmax(2)
 
-    def _flat(self, clusters: Tensor) -> Tensor:
-        return (clusters + self.num_clusters * self.first).view(-1)
-
     def _counts(self, clusters: Tensor) -> Tensor:
-        total = len(clusters) * self.num_clusters
-        flat = self._flat(clusters)[self.mask.view(-1)]
-        return torch.bincount(flat, minlength=total).view(-1, self.num_clusters)
+        counts = torch.zeros_like(clusters[:, :1]).repeat(1, self.num_clusters)
+        return counts.scatter_add_(1, clusters, self.mask.long())
 
     def _move(self, centers: Tensor, clusters: Tensor) -> Tensor:
-        sums = torch.zeros_like(centers)
-        flat = self.points.view(-1, self.points.shape[2])
-        sums.view(-1, self.points.shape[2]).index_add_(0, self._flat(clusters), flat)
-        counts = self._counts(clusters)
+        first = self.num_clusters * torch.arange(len(centers), device=centers.device)
+        sums = torch.zeros_like(centers.flatten(0, 1))
+        sums.index_add_(0, (clusters + first[:, None]).flatten(), self.points.flatten(0, 1))
+        sums, counts = sums.view_as(centers), self._counts(clusters)
         moved, empty = sums / counts.clamp(min=1)[:, :, None], counts == 0
         for group in empty.any(1).nonzero().squeeze(1).tolist():
             self._revive(group, moved, centers, clusters, empty[group].nonzero().squeeze(1))

@@ -45,7 +45,7 @@ class ProjectedFeatures:
         offset: b (L,), float32.
         means: (C, L), float64, mean z of each class.
         path: The file. It stays after :meth:`close`.
-        expected_bytes: What all the ranks of this machine will write, to check the disk beforehand.
+        positions: How many all the ranks of this machine will write, to check the disk beforehand.
         blocks: What :meth:`state` gave when this file was written: writing continues from there.
 
     Raises:
@@ -59,7 +59,7 @@ class ProjectedFeatures:
         offset: Tensor,
         means: Tensor,
         path: Path,
-        expected_bytes: int = 0,
+        positions: int = 0,
         blocks: Optional[Tensor] = None,
     ) -> None:
         self.projection, self.offset, self.means = projection, offset, means
@@ -67,7 +67,9 @@ class ProjectedFeatures:
         # Images, positions of each, checksum.
         self._blocks: list[list[int]] = [] if blocks is None else blocks.tolist()
         written = sum(self._bytes(*block[:2]) for block in self._blocks)
-        _check_space(path.parent, max(0, expected_bytes - written))
+        # Each image has a label, and one position at least.
+        expected = positions * (4 * len(offset) + 4)
+        _check_space(path.parent, max(0, expected - written))
         self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b')
         if os.fstat(self._file.fileno()).st_size < written:
             self._file.close()
@@ -147,16 +149,8 @@ class ProjectedFeatures:
         self._file.close()
 
 
-def bytes_needed(positions: int, width: int) -> int:
-    """Upper limit of the disk space that ``positions`` vectors of ``width`` components take."""
-    return positions * (4 * width + 4)
-
-
 def make_folder(directory: Optional[str]) -> tempfile.TemporaryDirectory:
-    """A directory of our own in ``directory`` that is removed with the object.
-
-    Args:
-        directory: None is the system's directory for temporary files.
+    """A directory of our own in ``directory`` (None: the system's) that is removed with the object.
 
     Raises:
         ConfigError: There is no such directory, or it cannot be written to.

@@ -21,7 +21,7 @@ from .fitters import Batches, run_fitters
 from .grouped_kmeans import grouped_kmeans
 from .lda import ClassStatistics, fit_lda
 from .progress import Progress
-from .projected_features import STEP, ProjectedFeatures, bytes_needed, make_folder
+from .projected_features import STEP, ProjectedFeatures, make_folder
 from .sampling import make_sample, position_hashes
 
 _NAMED = 5
@@ -146,7 +146,7 @@ class SubclassFitter(Fitter):
         )
         means = statistics.means().cpu() @ projection.double().t() + offset.double()
         first_rank_decides(means)
-        needed = total_on_this_machine(bytes_needed(self._own_positions, len(offset)))
+        positions = total_on_this_machine(self._own_positions)
         with errors_on_all_ranks():
             self._sample = make_sample(
                 self.memory_budget,
@@ -155,12 +155,13 @@ class SubclassFitter(Fitter):
                 self.num_subclasses,
                 most=int(self._counts[0].max()),
             )
-            self._store_projected(needed, dict(projection=projection, offset=offset, means=means))
+            found = dict(projection=projection, offset=offset, means=means)
+            self._store_projected(positions, found)
 
-    def _store_projected(self, disk: int, projected: State) -> None:
+    def _store_projected(self, positions: int, projected: State) -> None:
         """Begin or continue to store features on the disk; ``projected`` are the arguments."""
         tensors = {name: tensor.to(self._device) for name, tensor in projected.items()}
-        self._projected = ProjectedFeatures(**tensors, path=self._path, expected_bytes=disk)
+        self._projected = ProjectedFeatures(**tensors, path=self._path, positions=positions)
 
     def _check_counts(self) -> None:
         counts = self._counts[0]
@@ -230,8 +231,7 @@ class SubclassFitter(Fitter):
             self._statistics = ClassStatistics(**found)
         if 'projected' in state:
             # The other ranks of the machine have written parts of theirs too: each looks for its own.
-            needed = bytes_needed(self._own_positions, len(state['projected']['offset']))
-            self._store_projected(needed, state['projected'])
+            self._store_projected(self._own_positions, state['projected'])
 
     def close(self) -> None:
         """Release memory and remove the stored features."""

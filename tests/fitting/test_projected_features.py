@@ -42,10 +42,10 @@ def test_stored_offsets_do_not_depend_on_the_shape_of_the_batch(tmp_path):
     assert torch.equal(whole, (expected * 2.0**23).round().int())
 
 
-def make(path, expected_bytes=0):
+def make(path, positions=0):
     """Features of three channels that are stored as they are."""
     means = torch.zeros(9, 3, dtype=torch.float64)
-    return ProjectedFeatures(torch.eye(3), torch.zeros(3), means, path, expected_bytes)
+    return ProjectedFeatures(torch.eye(3), torch.zeros(3), means, path, positions)
 
 
 def write(path, shapes):
@@ -86,7 +86,7 @@ def test_a_disk_that_is_too_small_is_refused_before_writing(tmp_path, monkeypatc
     usage = namedtuple('usage', 'total used free')(1 << 40, 0, 3 << 30)
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
     with pytest.raises(ConfigError, match=r'4\.00 GiB.*but 3\.00 GiB'):
-        make(tmp_path / 'features', 4 << 30)
+        make(tmp_path / 'features', (4 << 30) // 16)
     assert list(tmp_path.iterdir()) == []
 
 
