@@ -29,8 +29,7 @@ class FeatureStream:
             mmrazor's) and ``data_preprocessor``.
         layers: The layers whose features are streamed, with their teachers; may be replaced by some of
             them. Labels are read where one of them needs them.
-        dataloader: Config of the data loader.
-        seed: Seed of the loader.
+        dataloader: Config of the data loader, which ``seed`` is for.
     """
 
     def __init__(

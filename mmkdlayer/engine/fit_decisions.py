@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.fitting.projected_features import CACHE_PREFIX
 from mmkdlayer.fitting.saved_state import SavedState
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, TeacherDecision
 from mmkdlayer.version import installed_versions
 
 from .feature_stream import FeatureStream
-from .fitting_folder import fitting_folder, remove_folders
 from .provenance import hash_json
 from .supervision import SupervisedLayer
 
@@ -33,7 +35,7 @@ class FitOptions:
 
     Attributes:
         seed: Seed of the samples and of k-means.
-        memory_budget: Bytes that sampled features may take on each rank. All are used where they fit.
+        memory_budget: Bytes that sampled features may take on each rank; all are used where they fit.
         iterations: Steps of the k-means of the centroids, at most.
         streaming_passes: More steps of it over all features, each with a pass of the teacher.
         cache_dir: Folder for projected features and for the state of an interrupted fitting, from
@@ -68,7 +70,7 @@ def fit_decisions(
         stream: The features of all layers; restricted to the missing ones.
         missing: The layers whose decisions are fitted.
         paths: Where each is stored.
-        out_dir: The folder of the decisions.
+        out_dir: Their folder.
         options: How to fit.
     """
     cache_dir = options.cache_dir or out_dir
@@ -116,14 +118,49 @@ def fitting_identity(stream: FeatureStream) -> str:
     return hash_json(facts)
 
 
+@contextmanager
+def fitting_folder(
+    parent: str | os.PathLike, out_dir: str | os.PathLike, identity: str
+) -> Iterator[Path]:
+    """The folder of one fitting in ``parent``; removed when the block succeeds, and kept if not.
+
+    Fittings for the same ``out_dir`` follow one another: what an earlier one with another identity
+    has left is removed. Those for other folders may share ``parent``, also at the same time.
+
+    Args:
+        parent: Made as needed; on one disk for all machines, or on each machine's own.
+        out_dir: Where the decisions are stored.
+        identity: A hash of all that the fitting depends on.
+    """
+    folder = Path(parent) / f'{_owner(out_dir)}{identity[:12]}'
+    with errors_on_all_ranks():
+        remove_folders(parent, out_dir, but=folder)
+        folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    barrier()
+    remove_folders(parent, out_dir)
+
+
+def remove_folders(
+    parent: str | os.PathLike, out_dir: str | os.PathLike, but: Path | None = None
+) -> None:
+    """Remove what fittings for ``out_dir`` have left in ``parent``, except for one folder."""
+    if os.environ.get('LOCAL_RANK', '0') != '0':
+        return  # one process on each machine
+    for left in Path(parent).glob(f'{_owner(out_dir)}*'):
+        if left != but:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _owner(out_dir: str | os.PathLike) -> str:
+    """What the names of all folders of fittings for ``out_dir`` begin with."""
+    return f'{CACHE_PREFIX}{hash_json(os.path.abspath(out_dir))[:12]}_'
+
+
 def make_fitter(
     layer: SupervisedLayer, options: FitOptions, folder: Path, class_names: Sequence[str] | None
 ) -> Fitter:
-    """The fitter of a layer's decision.
-
-    Raises:
-        ConfigError: The decision is of a kind that can't be fitted.
-    """
+    """The fitter of a layer's decision, or a ConfigError where its kind has none."""
     decision = layer.decision
     shared: dict[str, Any] = dict(
         size=layer.size, seed=options.seed, memory_budget=options.memory_budget

@@ -35,12 +35,12 @@ def describe_provenance(stream: FeatureStream, options: Mapping[str, Any]) -> No
     """
 
     def describe() -> list[dict[str, Any]]:
-        teachers = {name: describe_teacher(each) for name, each in stream.teachers.items()}
-        data = describe_data(stream)
+        teachers = {name: _describe_teacher(each) for name, each in stream.teachers.items()}
+        data = _describe_data(stream)
         return [
             dict(
                 teacher=teachers[layer.teacher.name],
-                layer=describe_layer(stream, layer),
+                layer=_describe_layer(stream, layer),
                 size=list(layer.size),
                 data=data,
                 fitting=dict(options),
@@ -52,7 +52,7 @@ def describe_provenance(stream: FeatureStream, options: Mapping[str, Any]) -> No
         layer.provenance = provenance
 
 
-def describe_data(stream: FeatureStream) -> dict[str, Any]:
+def _describe_data(stream: FeatureStream) -> dict[str, Any]:
     """The images, and what is done to them."""
     algorithm = stream.algorithm
     models = [algorithm.student, *stream.models]
@@ -132,7 +132,7 @@ def describe_preprocessor(preprocessor: nn.Module) -> dict[str, Any]:
     return dict(type=type(preprocessor).__name__, settings=settings, constants=constants)
 
 
-def describe_teacher(teacher: Teacher) -> dict[str, Any]:
+def _describe_teacher(teacher: Teacher) -> dict[str, Any]:
     """A teacher's weights (a hash), where they come from, and its config."""
     config: Any = teacher.config
     return dict(
@@ -156,7 +156,7 @@ def hash_model(model: nn.Module) -> str:
     return digest.hexdigest()[:DIGITS]
 
 
-def describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, Any]:
+def _describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, Any]:
     """Which output of its teacher the features are."""
     record = layer.feature
     recorder = stream.algorithm.distiller.teacher_recorders.get_recorder(record['recorder'])

@@ -71,12 +71,7 @@ def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
 def assign_teachers(
     layers: Sequence[SupervisedLayer], algorithm: Any, model_cfg: Mapping[str, Any]
 ) -> None:
-    """Find the teacher of each layer.
-
-    Args:
-        layers: The supervised layers of a distillation algorithm of mmrazor.
-        algorithm: The algorithm.
-        model_cfg: Its config.
+    """Find the teacher of each layer of a distillation algorithm of mmrazor, whose config is given.
 
     Raises:
         ConfigError: There is no teacher, or the training is data-free and a decision needs data.

@@ -34,12 +34,7 @@ class Teacher:
 
 
 def find_teachers(algorithm: Any, model_cfg: Mapping[str, Any]) -> list[Teacher]:
-    """The teachers of mmrazor's algorithms: ``teacher``, a group of them, or ``teachers``.
-
-    Args:
-        algorithm: The distillation algorithm; self-distillation has no teacher.
-        model_cfg: Its config.
-    """
+    """The teachers of an mmrazor algorithm: ``teacher``, a group of them, ``teachers``, or none."""
     own = model_cfg.get('teacher') or {}
     group = getattr(getattr(algorithm, 'teacher', None), 'members', None)
     if group is not None:

@@ -14,7 +14,7 @@ from .fitter import Fitter, State
 from .fitters import Batches, run_fitters
 from .kmeans import StreamedStep, kmeans
 from .progress import Progress
-from .sampling import HashSample, make_sample, position_hashes
+from .sampling import make_sample, position_hashes
 
 
 def fit_centroids(
@@ -72,17 +72,17 @@ class CentroidFitter(Fitter):
         self._begin(1 + self.streaming_passes)
         self._step: Optional[StreamedStep] = None
 
+    def _start(self) -> None:
+        self._sample = make_sample(self.memory_budget, self._channels, 1, self.num_centroids)
+
     def _add(self, pass_index: int, positions: Tensor, labels: Optional[Tensor]) -> None:
         vectors = positions.flatten(0, 1)
         self._counts[pass_index] += len(vectors)
         if self._step is not None:
             self._step.update(vectors)
             return
-        self._sample = self._sample or self._make_sample()
+        assert self._sample is not None
         self._sample.add(vectors, position_hashes(positions, self.seed).flatten())
-
-    def _make_sample(self) -> HashSample:
-        return make_sample(self.memory_budget, self._channels, 1, self.num_centroids)
 
     def _finish(self, pass_index: int) -> Optional[CentroidDecision]:
         centroids = self._cluster_sample() if self._step is None else self._step.finish()
@@ -92,12 +92,12 @@ class CentroidFitter(Fitter):
         return CentroidDecision.from_tables(centroids.cpu(), float(self.temperature))
 
     def _cluster_sample(self) -> Tensor:
-        if self._channels == 0:
+        if self._sample is None:
             raise DataError(
                 'Fitting centroids got no feature at all. Check that data is not empty.'
             )
-        sample, self._sample = self._sample or self._make_sample(), None
-        points = sample.collect()[0].to(self._device)
+        points = self._sample.collect()[0].to(self._device)
+        self._sample = None
         return kmeans(points, self.num_centroids, iterations=self.iterations, seed=self.seed)
 
     def _state(self) -> State:

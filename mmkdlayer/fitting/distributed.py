@@ -74,17 +74,12 @@ def errors_on_all_ranks() -> Iterator[None]:
     Raises:
         DataError: On the ranks that did not fail themselves, with the message of the one that did.
     """
-    if dist.get_world_size() == 1:
-        yield
-        return
-    failure = None
+    failure = message = None
     try:
         yield
     except Exception as error:
-        failure = error
-    messages = dist.all_gather_object(
-        None if failure is None else f'{type(failure).__name__}: {failure}'
-    )
+        failure, message = error, f'{type(error).__name__}: {error}'
+    messages = dist.all_gather_object(message)
     if failure is not None:
         raise failure
     for rank, message in enumerate(messages):

@@ -24,8 +24,8 @@ State = dict[str, Any]
 class Fitter(ABC):
     """Learns a decision from some passes over a teacher's features.
 
-    A subclass calls :meth:`_begin` and implements :meth:`_add` and :meth:`_finish`; what they keep
-    beside ``_sample`` is for :meth:`_state`, :meth:`_restore` and :meth:`close`.
+    A subclass calls :meth:`_begin` and implements :meth:`_start`, :meth:`_add` and :meth:`_finish`;
+    what they keep beside ``_sample`` is for :meth:`_state`, :meth:`_restore` and :meth:`close`.
 
     Attributes:
         num_passes: How often the data is gone through.
@@ -66,8 +66,8 @@ class Fitter(ABC):
                 f'shape {tuple(features.shape)} and type {features.dtype}. Read the teacher before '
                 'its global pooling.'
             )
-        self._check_channels(features.shape[1])
         self._device = working_device(features.device)
+        self._check_channels(features.shape[1])
         features = pool_to(features.detach().to(self._device).float(), self.size)
         # A sum shows NaN and infinity at a fraction of the cost of looking at every value.
         if not torch.isfinite(features.sum()) and not torch.isfinite(features).all():
@@ -76,6 +76,10 @@ class Fitter(ABC):
                 'checkpoint and the normalisation of the images, or run the teacher in float32.'
             )
         self._add(pass_index, features.flatten(2).transpose(1, 2).contiguous(), labels)
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Make room for the first pass: the channels are known."""
 
     @abstractmethod
     def _add(self, pass_index: int, positions: Tensor, labels: Optional[Tensor]) -> None:
@@ -114,7 +118,9 @@ class Fitter(ABC):
                 f'Teacher features have {channels} channels in a batch, but {self._channels} in the '
                 'batches before. Every batch must come from the same layer.'
             )
-        self._channels = channels
+        if self._channels != channels:
+            self._channels = channels
+            self._start()
 
     def state(self) -> State:
         """All that the batches so far have given: tensors by name, nested."""

@@ -93,21 +93,12 @@ class ClassStatistics:
     @classmethod
     def zeros(cls, num_classes: int, channels: int, device: torch.device) -> ClassStatistics:
         """Statistics of no positions."""
-        double = torch.zeros(0, dtype=torch.float64, device=device)
-        return cls(
-            torch.zeros(num_classes, dtype=torch.int64, device=device),
-            double.new_zeros(num_classes, channels),
-            double.new_zeros(channels),
-            double.new_zeros(channels, channels),
-        )
+        sizes = ((num_classes, channels), (channels,), (channels, channels))
+        tensors = (torch.zeros(size, dtype=torch.float64, device=device) for size in sizes)
+        return cls(torch.zeros(num_classes, dtype=torch.int64, device=device), *tensors)
 
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add the positions of a batch.
-
-        Args:
-            features: (B, P, D), float32.
-            labels: (B,), int64, in [0, C).
-        """
+        """Add positions (B, P, D), float32, of classes (B,), int64."""
         positions, channels = features.shape[1:]
         step = rows_per_chunk(positions * channels, features.device)
         number = int(self.counts.sum())

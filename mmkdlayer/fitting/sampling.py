@@ -51,13 +51,7 @@ class HashSample:
         self._length = 0
 
     def add(self, rows: Tensor, hashes: Tensor, groups: Optional[Tensor] = None) -> None:
-        """Offer vectors to the sample.
-
-        Args:
-            rows: (n, D).
-            hashes: (n,), int64.
-            groups: (n,), int64, in [0, G); None puts all into group 0.
-        """
+        """Offer rows (n, D), with hashes (n,), int64, and groups (n,), int64; None is group 0."""
         if groups is None:
             groups = torch.zeros_like(hashes)
         wanted = hashes <= self._thresholds.to(hashes.device)[groups]
@@ -201,12 +195,9 @@ def position_hashes(features: Tensor, seed: int) -> Tensor:
     A position is not hashed by its own vector alone, because then all the equal vectors of the
     data (such as the zeros of dead regions) would be in a sample together or not at all.
 
-    Args:
-        features: (B, P, D), float32.
-        seed: Chooses the hash function.
-
     Returns:
-        (B, P), int64; the same for an image in any batch, in any order and on any rank.
+        (B, P), int64, for features (B, P, D), float32; the same for an image in any batch, in any
+        order and on any rank.
     """
     own = vector_hashes(features, seed)
     place = _multipliers(features.shape[1], seed + 1, features.device)
@@ -217,12 +208,8 @@ def position_hashes(features: Tensor, seed: int) -> Tensor:
 def vector_hashes(vectors: Tensor, seed: int) -> Tensor:
     """Hash the float32 bits of each vector: a multilinear hash modulo 2^64, then mixed.
 
-    Args:
-        vectors: (..., D), float32.
-        seed: Chooses the hash function.
-
     Returns:
-        (...), int64; equal vectors (0 and -0 are equal) have equal hashes.
+        (...), int64, for vectors (..., D), float32; equal ones (0 and -0 are equal) have equal hashes.
     """
     rows = vectors.reshape(-1, vectors.shape[-1])
     multipliers = _multipliers(rows.shape[1], seed, rows.device)

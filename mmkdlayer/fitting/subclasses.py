@@ -113,22 +113,22 @@ class SubclassFitter(Fitter):
         folder = Path(self._folder.name)
         self._path = folder.parent / self.cache_name if self.cache_name else folder / 'features'
 
+    def _start(self) -> None:
+        self._statistics = ClassStatistics.zeros(self.num_classes, self._channels, self._device)
+
     def _add(self, pass_index: int, positions: Tensor, labels: Optional[Tensor]) -> None:
         labels = _check_labels(labels, len(positions), self.num_classes)
         labels = labels.to(positions.device).long()
         groups = labels[:, None].expand(positions.shape[:2]).flatten()
         self._counts[pass_index] += torch.bincount(groups, minlength=self.num_classes).cpu()
         if self._projected is None:
-            self._statistics = self._statistics or self._no_statistics()
+            assert self._statistics is not None
             self._statistics.update(positions, labels)
             return
         assert self._sample is not None
         offsets = self._projected.write(positions, labels)
         hashes = position_hashes(positions, self.seed).flatten()
         self._sample.add((offsets * STEP).flatten(0, 1), hashes, groups)
-
-    def _no_statistics(self) -> ClassStatistics:
-        return ClassStatistics.zeros(self.num_classes, self._channels, self._device)
 
     def _finish(self, pass_index: int) -> Optional[SubclassDecision]:
         if self._projected is not None:
@@ -138,7 +138,8 @@ class SubclassFitter(Fitter):
 
     def _fit_projection(self) -> None:
         self._check_counts()
-        statistics, self._statistics = self._statistics or self._no_statistics(), None
+        assert self._statistics is not None
+        statistics, self._statistics = self._statistics, None
         self._own_positions = int(statistics.counts.sum())
         statistics.merge_ranks()
         projection, offset = (

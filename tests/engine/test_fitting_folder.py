@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmkdlayer.engine import fit_decisions as module
-from mmkdlayer.engine.fit_decisions import fitting_identity
-from mmkdlayer.engine.fitting_folder import fitting_folder, remove_folders
+from mmkdlayer.engine.fit_decisions import fitting_folder, fitting_identity, remove_folders
 
 
 def identity(monkeypatch, expected=None, settings=None, batch_size=4, ranks=1) -> str:

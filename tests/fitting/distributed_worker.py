@@ -20,7 +20,7 @@ from mmengine import dist
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting import CentroidFitter, SubclassFitter, count_table, run_fitters
+from mmkdlayer.fitting import CentroidFitter, SubclassFitter, decision_table, run_fitters
 from mmkdlayer.fitting.decision_table import fit_decisions, fit_prototypes
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.fitting.projected_features import ProjectedFeatures
@@ -95,7 +95,7 @@ def run(folder: Path, rank: int, world: int) -> dict[str, Any]:
             )
         rows = features.flatten(2).transpose(1, 2)
         output[kind, 'counts'] = count(data['given'], rows, labels, folder)
-        with mock.patch.object(count_table, 'DENSE_BYTES', 0):
+        with mock.patch.object(decision_table, 'DENSE_BYTES', 0):
             output[kind, 'sparse counts'] = count(data['given'], rows, labels, folder)
     output['error'] = fail_on_last_rank(data, rank, world)
     output['again'] = fit_again(data, rank, world, folder / f'{world} ranks')

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmkdlayer.fitting import count_table, fit_subclasses
-from mmkdlayer.fitting.count_table import DenseCounts, SparseCounts, counts_for
+from mmkdlayer.fitting import decision_table, fit_subclasses
+from mmkdlayer.fitting.decision_table import DenseCounts, SparseCounts, counts_for
 from mmkdlayer.models.decisions import SubclassDecision
 
 SIZE = 13
@@ -12,7 +12,7 @@ SIZE = 13
 
 @pytest.mark.parametrize('waiting', [1, 50, 1 << 22])
 def test_sparse_counts_are_the_dense_ones(monkeypatch, waiting):
-    monkeypatch.setattr(count_table, '_WAITING', waiting)
+    monkeypatch.setattr(decision_table, '_WAITING', waiting)
     generator = torch.Generator().manual_seed(waiting)
     dense, sparse = DenseCounts(SIZE), SparseCounts(SIZE)
     expected = torch.zeros(SIZE, SIZE)
@@ -53,7 +53,7 @@ def test_large_tables_are_sparse():
 
 def test_a_sparse_fit_is_the_dense_one(maps, monkeypatch, tmp_path):
     dense = fit_subclasses(maps.batches(50), 6, 4)
-    monkeypatch.setattr(count_table, 'DENSE_BYTES', 0)
+    monkeypatch.setattr(decision_table, 'DENSE_BYTES', 0)
     sparse = fit_subclasses(maps.batches(50), 6, 4)
     sparse.save(tmp_path / 'sparse.safetensors')
     assert sparse.decisions.is_sparse and not dense.decisions.is_sparse

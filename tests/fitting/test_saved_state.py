@@ -95,14 +95,13 @@ def test_an_interruption_anywhere_changes_no_bit(maps, tmp_path, budget, streami
 
 
 def test_between_saves_the_last_one_counts(maps, tmp_path):
-    fitter = CentroidFitter(7)
     saved = SavedState(tmp_path, 'mine', interval=3600)
     with pytest.raises(Interrupted):
-        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, saved)
+        run_fitters(Stream(maps, ['penult'], 3), {'penult': CentroidFitter(7)}, None, None, saved)
     assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 0)
     saved.interval = 0
     with pytest.raises(Interrupted):
-        run_fitters(Stream(maps, ['penult'], 3), {'penult': fitter}, None, None, saved)
+        run_fitters(Stream(maps, ['penult'], 3), {'penult': CentroidFitter(7)}, None, None, saved)
     assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 3)
 
 
