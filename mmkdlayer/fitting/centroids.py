@@ -22,11 +22,8 @@ def fit_centroids(
 ) -> CentroidDecision:
     """Fit the centroids of a teacher's penultimate layer with one :class:`CentroidFitter`.
 
-    Args:
-        batches: Gives (features (B, D, H, W), labels, which are not read); see :func:`run_fitters`.
-        num_centroids: K.
-        progress: As for :func:`run_fitters`.
-        **options: The other arguments of :class:`CentroidFitter`.
+    ``batches`` of features (B, D, H, W) and labels, which are not read, and ``progress`` are as for
+    :func:`run_fitters`, the other arguments those of the fitter.
 
     Raises:
         DataError: Fewer vectors than centroids, or features that cannot be used.

@@ -76,7 +76,7 @@ def _blocks(
     own_centers = centers.double().unflatten(0, (len(features.means), -1))
     with stage(desc, len(features)) as bar:
         for offsets, labels in features.blocks():
-            points = features.restore(offsets, labels)
+            points = offsets.double() * STEP + features.means[labels][:, None]
             nearest = torch.cdist(points, own_centers[labels], compute_mode=DIRECT).argmin(2)
             subclasses = nearest + own_centers.shape[1] * labels[:, None]
             yield offsets.flatten(0, 1), points.flatten(0, 1), subclasses.flatten()

@@ -53,12 +53,12 @@ def grouped_kmeans(
     centers = torch.zeros(groups, num_clusters, channels, dtype=torch.float64)
     degenerate = torch.zeros(groups, dtype=torch.int32)
     uniforms = draw_uniforms(groups, num_clusters, seed)
-    starts = counts.cumsum(0) - counts
+    grouped = rows.split(counts.tolist())
     blocks = list(_blocks(counts, channels, device))
     own = blocks[dist.get_rank() :: dist.get_world_size()]
     with exact_float32(device), stage('sub-class k-means', len(own)) as bar:
         for block in own:
-            parts = [rows[starts[g] : starts[g] + counts[g]].to(device).double() for g in block]
+            parts = [grouped[group].to(device).double() for group in block]
             found, equal = _Block(parts, num_clusters).fit(uniforms[block].to(device), iterations)
             centers[block], degenerate[block] = found.cpu(), equal.cpu().int()
             bar.update(1)

@@ -111,10 +111,6 @@ class ProjectedFeatures:
             parts.append(offsets.div_(STEP).round_().clamp_(-_LARGEST, _LARGEST).int())
         return torch.cat(parts)
 
-    def restore(self, offsets: Tensor, labels: Tensor) -> Tensor:
-        """The stored z (B, P, L), float64, of offsets (B, P, L) of classes (B,)."""
-        return offsets.double() * STEP + self.means[labels][:, None]
-
     def __len__(self) -> int:
         """Number of blocks."""
         return len(self._blocks)

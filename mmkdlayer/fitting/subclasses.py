@@ -38,13 +38,8 @@ def fit_subclasses(
 ) -> SubclassDecision:
     """Fit a teacher's decisions over sub-classes with one :class:`SubclassFitter`.
 
-    Args:
-        batches: Gives (features (B, D, H, W), labels (B,)); see :func:`run_fitters`.
-        num_classes: C.
-        num_subclasses: M.
-        num_components: Upper limit of L; L = min(num_components, C - 1, rank of the features).
-        progress: As for :func:`run_fitters`.
-        **options: The other arguments of :class:`SubclassFitter`.
+    ``batches`` of features (B, D, H, W) and labels (B,), and ``progress``, are as for
+    :func:`run_fitters`, the other arguments those of the fitter.
 
     Raises:
         DataError: A class without enough positions, a label out of range, or features that cannot
@@ -67,7 +62,7 @@ class SubclassFitter(Fitter):
     Args:
         num_classes: C.
         num_subclasses: M.
-        num_components: Upper limit of L.
+        num_components: Upper limit of L; L = min(num_components, C - 1, rank of the features).
         seed: Chooses the sample for k-means and its first centers.
         memory_budget: Bytes of host memory that sampled vectors may take on each rank; all the
             vectors are used when they fit.
