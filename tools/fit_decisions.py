@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer import cli
+from mmkdlayer.engine import prepare_decisions
 from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.launch import end_launch, prepare_launch
@@ -48,7 +49,7 @@ def main() -> None:
         for teacher in find_teachers(model, cfg.model):
             if teacher.checkpoint:
                 check_teacher_checkpoint(teacher.model, teacher.checkpoint)
-        paths = hook.prepare(model, cfg, out)
+        paths = prepare_decisions(model, cfg, out, hook.options)
         for name, path in paths.items():
             print(f'{name}: {path}')
         end_launch()

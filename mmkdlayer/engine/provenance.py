@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from mmengine.config import ConfigDict
 from torch import nn
 
 from mmkdlayer.errors import DataError
@@ -16,7 +17,6 @@ from mmkdlayer.fitting.distributed import from_first_rank
 
 from .feature_stream import FeatureStream
 from .supervision import SupervisedLayer
-from .teachers import Teacher
 
 #: What must be the same for a stored decision to be used again.
 IDENTITY = ('teacher', 'layer', 'size', 'data', 'fitting')
@@ -35,7 +35,14 @@ def describe_provenance(stream: FeatureStream, options: Mapping[str, Any]) -> No
     """
 
     def describe() -> list[dict[str, Any]]:
-        teachers = {name: _describe_teacher(each) for name, each in stream.teachers.items()}
+        teachers = {
+            name: dict(
+                weights=hash_model(teacher.model),
+                checkpoint=str(teacher.checkpoint),
+                config=ConfigDict(teacher.config).to_dict(),
+            )
+            for name, teacher in stream.teachers.items()
+        }
         data = _describe_data(stream)
         return [
             dict(
@@ -130,16 +137,6 @@ def describe_preprocessor(preprocessor: nn.Module) -> dict[str, Any]:
     }
     constants = {name: buffer.tolist() for name, buffer in preprocessor.named_buffers()}
     return dict(type=type(preprocessor).__name__, settings=settings, constants=constants)
-
-
-def _describe_teacher(teacher: Teacher) -> dict[str, Any]:
-    """A teacher's weights (a hash), where they come from, and its config."""
-    config: Any = teacher.config
-    return dict(
-        weights=hash_model(teacher.model),
-        checkpoint=str(teacher.checkpoint),
-        config=config.to_dict() if hasattr(config, 'to_dict') else dict(config),
-    )
 
 
 def hash_model(model: nn.Module) -> str:

@@ -62,9 +62,8 @@ def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
         name = loss_name.removeprefix('loss_')
         declared = getattr(getattr(distiller, 'kd_layers', {}).get(name), 'decision', None)
         entry = f'distill_losses.{loss_name}' if declared is None else f'kd_layers.{name}'
-        key = f'model.distiller.{entry}'
-        feature, scores = mapping['teacher_feature'], mapping['scores']
-        found.append(SupervisedLayer(name, key, loss.decision, feature, scores))
+        inputs = mapping['teacher_feature'], mapping['scores']
+        found.append(SupervisedLayer(name, f'model.distiller.{entry}', loss.decision, *inputs))
     return found
 
 

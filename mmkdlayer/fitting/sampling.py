@@ -79,12 +79,10 @@ class HashSample:
         if dist.get_world_size() > 1:
             limits = self._limits_over_ranks()
             self._compact(self._hashes[: self._length] <= limits[self._groups[: self._length]])
-            length = self._length
-            self._hashes = concat_over_ranks(self._hashes[:length].clone())
-            self._groups = concat_over_ranks(self._groups[:length].clone())
-            # In two steps, so that the room of the whole sample is free before the merged one comes.
-            self._rows = self._rows[:length].clone()
-            self._rows = concat_over_ranks(self._rows)
+            for name in ('_hashes', '_groups', '_rows'):
+                # In two steps, so that the room of the sample is free before the merged one comes.
+                setattr(self, name, getattr(self, name)[: self._length].clone())
+                setattr(self, name, concat_over_ranks(getattr(self, name)))
             self._length = len(self._rows)
             self._prune()
         rows, order, counts = self._rows[: self._length], self._order(), self._counts()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -43,9 +42,5 @@ class FitDecisionsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Fit or load the decisions."""
-        model = unwrap_model(runner.model)
-        self.prepare(model, runner.cfg, self.folder(runner.work_dir))
-
-    def prepare(self, model: Any, cfg: Any, out_dir: str) -> dict[str, Path]:
-        """Fit or load the decisions of a distillation model; the files that are in ``out_dir``."""
-        return prepare_decisions(model, cfg, out_dir, self.options)
+        model, out_dir = unwrap_model(runner.model), self.folder(runner.work_dir)
+        prepare_decisions(model, runner.cfg, out_dir, self.options)
