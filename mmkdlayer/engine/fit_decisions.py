@@ -64,14 +64,10 @@ def fit_decisions(
     out_dir: str | os.PathLike,
     options: FitOptions,
 ) -> None:
-    """Fit decisions from the same passes over the teacher; each is stored as soon as it is ready.
+    """Fit missing decisions from the same passes over the teacher.
 
-    Args:
-        stream: The features of all layers; restricted to the missing ones.
-        missing: The layers whose decisions are fitted.
-        paths: Where each is stored.
-        out_dir: Their folder.
-        options: How to fit.
+    Each is stored in ``out_dir`` as soon as it is ready. The stream, which has the features of all
+    layers, is restricted to the missing ones.
     """
     cache_dir = options.cache_dir or out_dir
     if not missing:
@@ -125,12 +121,8 @@ def fitting_folder(
     """The folder of one fitting in ``parent``; removed when the block succeeds, and kept if not.
 
     Fittings for the same ``out_dir`` follow one another: what an earlier one with another identity
-    has left is removed. Those for other folders may share ``parent``, also at the same time.
-
-    Args:
-        parent: Made as needed; on one disk for all machines, or on each machine's own.
-        out_dir: Where the decisions are stored.
-        identity: A hash of all that the fitting depends on.
+    has left is removed. Those for other folders may share ``parent``, also at the same time. It is
+    made as needed, on one disk for all machines or on each machine's own.
     """
     folder = Path(parent) / f'{_owner(out_dir)}{identity[:12]}'
     with errors_on_all_ranks():

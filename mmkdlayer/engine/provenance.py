@@ -26,9 +26,7 @@ DIGITS = 16
 def describe_provenance(stream: FeatureStream, options: Mapping[str, Any]) -> None:
     """Say of each layer what its decision is fitted on, the same on all ranks.
 
-    Args:
-        stream: The features; labels are checked on the way.
-        options: How to fit, as far as the result depends on it.
+    ``options`` are those that the result depends on. Labels are checked on the way.
 
     Raises:
         DataError: There are no images, or a label that is needed is missing or out of range.
@@ -74,13 +72,10 @@ def _describe_data(stream: FeatureStream) -> dict[str, Any]:
 def describe_dataset(
     dataset: Any, num_classes: int | None, needs_labels: bool = True
 ) -> dict[str, Any]:
-    """What identifies the images of a data set, from its annotations alone.
+    """What identifies the images of an mm-style data set, from its annotations alone.
 
-    Args:
-        dataset: An mm-style data set: ``len`` and ``get_data_info``.
-        num_classes: C, to check the labels against; None for no check.
-        needs_labels: Whether each image must have one label. Without, images may have none or
-            several, and only single ones are checked.
+    Labels are checked against ``num_classes``, C, if it is given. Where no labels are needed, images
+    may have none or several, and only single ones are checked.
 
     Returns:
         Number of images and a hash of their paths (below the data root) or pixels, and labels.

@@ -103,12 +103,9 @@ def assign_teachers(
 
 
 def check_shapes(layer: SupervisedLayer, feature: tuple[int, ...], scores: tuple[int, ...]) -> None:
-    """Check one image's shapes before anything is fitted or trained; sets the layer's ``size``.
+    """Check one image's shapes: the teacher's feature (D, H', W'), the student's scores (K, H, W).
 
-    Args:
-        layer: The layer that they are for.
-        feature: The teacher's (D, H', W').
-        scores: The student's (K, H, W).
+    Before anything is fitted or trained; sets the layer's ``size``.
 
     Raises:
         ConfigError: These are no maps, the templates differ from the decision's, or the teacher's map

@@ -82,20 +82,20 @@ class CentroidFitter(Fitter):
         self._sample.add(vectors, position_hashes(positions, self.seed).flatten())
 
     def _finish(self, pass_index: int) -> Optional[CentroidDecision]:
-        centroids = self._cluster_sample() if self._step is None else self._step.finish()
+        if self._step is not None:
+            centroids = self._step.finish()
+        elif self._sample is not None:
+            points, self._sample = self._sample.collect()[0].to(self._device), None
+            iterations, seed = self.iterations, self.seed
+            centroids = kmeans(points, self.num_centroids, iterations=iterations, seed=seed)
+        else:
+            raise DataError(
+                'Fitting centroids got no feature at all. Check that data is not empty.'
+            )
         if pass_index < self.num_passes - 1:
             self._step = StreamedStep(centroids)
             return None
         return CentroidDecision.from_tables(centroids.cpu(), float(self.temperature))
-
-    def _cluster_sample(self) -> Tensor:
-        if self._sample is None:
-            raise DataError(
-                'Fitting centroids got no feature at all. Check that data is not empty.'
-            )
-        points = self._sample.collect()[0].to(self._device)
-        self._sample = None
-        return kmeans(points, self.num_centroids, iterations=self.iterations, seed=self.seed)
 
     def _state(self) -> State:
         return {} if self._step is None else dict(step=self._step.state())

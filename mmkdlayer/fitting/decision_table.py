@@ -23,13 +23,10 @@ _PARTS = 16
 
 
 def fit_prototypes(features: ProjectedFeatures, centers: Tensor) -> Tensor:
-    """Mean z of each sub-class (docs/method.md, section 2b, step 3).
+    """Mean z (C*M, L), float32, of each sub-class on all ranks (docs/method.md, section 2b, step 3).
 
-    The sums are exact, see :class:`ProjectedFeatures`. A sub-class without positions gets its center.
-
-    Args:
-        features: The positions that this rank has stored.
-        centers: (C*M, L), float32, where to calculate; the result is like them, on every rank.
+    ``features`` are those of this rank, ``centers`` (C*M, L), float32, where to calculate. The sums
+    are exact, see :class:`ProjectedFeatures`. A sub-class without positions gets its center.
     """
     sums = torch.zeros_like(centers, dtype=torch.float64)
     counts = torch.zeros(len(sums), dtype=torch.int64, device=sums.device)
@@ -47,12 +44,8 @@ def fit_prototypes(features: ProjectedFeatures, centers: Tensor) -> Tensor:
 def fit_decisions(features: ProjectedFeatures, centers: Tensor, prototypes: Tensor) -> Tensor:
     """Share of sub-class a that is nearest to prototype b (docs/method.md, section 2b, step 4).
 
-    The counts are exactly those of float64 distances.
-
-    Args:
-        features: The positions that this rank has stored.
-        centers: (C*M, L), float32, where to calculate.
-        prototypes: (C*M, L), float32.
+    The counts are exactly those of float64 distances. ``features`` are those of this rank, ``centers``
+    and ``prototypes`` (C*M, L), float32, where to calculate.
 
     Returns:
         As :meth:`DenseCounts.to_decisions`; sparse where that would be too large.
@@ -106,11 +99,8 @@ class DenseCounts:
     def to_decisions(self, nearest_of_empty: Tensor) -> Tensor:
         """Turn the counts of all ranks into the decision table S (docs/method.md, section 2b, step 4).
 
-        Written over the counts, so that there are never two tables: this object is used up.
-
-        Args:
-            nearest_of_empty: (C*M,), int64, for every sub-class the prototype that its row decides
-                for with certainty if no position belongs to it.
+        Written over the counts, so that there are never two tables: this object is used up. The row
+        of a sub-class without positions decides with certainty for its ``nearest_of_empty``, (C*M,).
 
         Returns:
             (C*M, C*M), float32, on every rank; every row sums to 1.

@@ -89,7 +89,6 @@ class _Block:
         centred = [part - mean for part, mean in zip(parts, self.means)]
         self.points = pad_sequence(centred, batch_first=True)
         self.mask = torch.arange(self.points.shape[1], device=device) < sizes[:, None]
-        self.squares = self.points.square().sum(2)
         self.singles = self.points.float()
 
     def fit(self, uniforms: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
@@ -131,7 +130,7 @@ class _Block:
         own = centers[group, clusters[group]]
         distances = (self.points[group] - own).square().sum(1) * self.mask[group]
         values, places = distances.topk(min(len(empty), len(distances)))
-        useful = int((values > 1e-12 * self.squares[group].max()).sum())
+        useful = int((values > 1e-12 * self.points[group].square().sum(1).max()).sum())
         moved[group, empty] = centers[group, empty]
         moved[group, empty[:useful]] = self.points[group, places[:useful]]
 
