@@ -19,7 +19,6 @@ LAYERS = [
     {'fitting'},
     {'engine'},
     {'deploy'},
-    {'cli'},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cli import report_errors
 from mmkdlayer.checkpoints import read_checkpoint
-from mmkdlayer.cli import report_errors
 from mmkdlayer.errors import CheckpointError, ConfigError, DecisionFileError
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, TeacherDecision
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from cli import report_errors
 from conversion import convert_teacher
-from mmkdlayer.cli import report_errors
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

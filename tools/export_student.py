@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer import cli
 from mmkdlayer.deploy import ExportOptions, export_student
 from mmkdlayer.deploy.formats import FILES, OPSET
 from mmkdlayer.errors import ConfigError

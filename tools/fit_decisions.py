@@ -8,8 +8,8 @@ import argparse
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer import cli
 from mmkdlayer.engine import prepare_decisions
 from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
@@ -52,6 +52,10 @@ def main() -> None:
         paths = prepare_decisions(model, cfg, out, hook.options)
         for name, path in paths.items():
             print(f'{name}: {path}')
+        if not paths:
+            print(
+                'Nothing to fit: the config has no KD layer whose decision is not given by a file.'
+            )
         end_launch()
 
 

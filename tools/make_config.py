@@ -10,9 +10,9 @@ import argparse
 
 from mmengine.registry import init_default_scope
 
+import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from configuring import PairOptions, make_config
-from mmkdlayer import cli
 
 
 def positive(text: str) -> int:

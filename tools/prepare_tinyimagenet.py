@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmkdlayer.cli import report_errors
+from cli import report_errors
 from mmkdlayer.errors import DataError
 
 ANNOTATIONS = 'val_annotations.txt'

@@ -11,8 +11,8 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer import cli
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.deploy import student_model_config
 from mmkdlayer.deploy.exported_student import check_weights_file

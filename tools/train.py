@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
+import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer import cli
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.errors import ConfigError
@@ -88,7 +88,8 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
     if not cfg.get('train_cfg'):
         raise ConfigError(
             f'Config {options.config}: expected a training config, with train_cfg, train_dataloader and '
-            f'optim_wrapper, but it has {sorted(cfg)}. An exported student.py can be tested, not trained.'
+            f'optim_wrapper, but it has {sorted(cfg)}. An exported student.py can be tested, not '
+            'trained.'
         )
     cfg.launcher = options.launcher
     cli.choose_work_dir(cfg, options)

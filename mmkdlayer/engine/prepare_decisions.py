@@ -40,7 +40,7 @@ def prepare_decisions(
         OSError: ``out_dir`` can't be written.
     """
     options = options or FitOptions()
-    layers = find_supervised_layers(algorithm.distiller)
+    layers = find_supervised_layers(getattr(algorithm, 'distiller', None))
     if not layers:
         return {}
     assign_teachers(layers, algorithm, cfg.get('model') or {})

@@ -111,6 +111,11 @@ def _check_label(index: int, info: dict, num_classes: int | None, needed: bool) 
             'of every training image; a CentroidDecision needs none.'
         )
     labels = np.atleast_1d(np.asarray(label))
+    if needed and labels.size != 1:
+        raise DataError(
+            f'{name} of the training set has {labels.size} labels ({label}), but a SubclassDecision is '
+            'fitted on images of one class each. Use a CentroidDecision, which needs no labels.'
+        )
     if num_classes is None or not needed and (labels.size != 1 or labels.dtype.kind not in 'iu'):
         return
     if labels.size != 1 or not 0 <= int(labels[0]) < num_classes:

@@ -48,7 +48,7 @@ def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
     Raises:
         ConfigError: A TeacherDecisionLoss lacks its scores or its teacher feature.
     """
-    found = []
+    found: list[SupervisedLayer] = []
     for loss_name, loss in getattr(distiller, 'distill_losses', {}).items():
         if not isinstance(loss, TeacherDecisionLoss):
             continue
@@ -60,6 +60,11 @@ def find_supervised_layers(distiller: Any) -> list[SupervisedLayer]:
                 "needs the student's scores and the teacher's feature, each with its recorder."
             )
         name = loss_name.removeprefix('loss_')
+        if name in (layer.name for layer in found):
+            raise ConfigError(
+                f'distill_losses has "{name}" and "loss_{name}", whose decisions would be one file. '
+                'Rename one of them.'
+            )
         declared = getattr(getattr(distiller, 'kd_layers', {}).get(name), 'decision', None)
         entry = f'distill_losses.{loss_name}' if declared is None else f'kd_layers.{name}'
         inputs = mapping['teacher_feature'], mapping['scores']
@@ -81,8 +86,8 @@ def assign_teachers(
         raise ConfigError(
             f'{kind} has no teacher, so nothing can decide what the KD layers of '
             f"{[layer.name for layer in layers]} should match: the student's own features change "
-            'while it learns. Take the TeacherDecisionLoss out (the KD layers learn from the other '
-            'losses), or train with SingleTeacherDistill.'
+            'while it learns. Take their decisions out (the KD layers learn from the other losses), '
+            'or train with SingleTeacherDistill.'
         )
     data_free = hasattr(algorithm, 'generator')
     for layer in layers:

@@ -117,7 +117,7 @@ class _KDLayerHook:
     def _run_layer(self, x: Any) -> Tensor:
         if not isinstance(x, Tensor):
             advice = (
-                f'Choose one with output_index=0 to {len(x) - 1}.'
+                f'Choose one with output_index, 0 to {len(x) - 1}.'
                 if isinstance(x, (tuple, list)) and self.output_index is None
                 else 'Name a module that returns a feature map.'
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from inspect import signature
+from keyword import iskeyword
 from numbers import Integral, Real
 from typing import Any
 
@@ -82,7 +83,7 @@ _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = dict(
     teacher=(str, 'the name of a teacher module, such as "backbone.layer4"'),
     teacher_index=(Integral, 'an integer'),
     decision=((Mapping, TeacherDecision), 'a dict such as dict(type="mmkdlayer.CentroidDecision")'),
-    loss_weight=(Real, 'a number'),
+    loss_weight=(Real, 'a number of at least 0'),
 )
 
 
@@ -112,7 +113,12 @@ def parse_kd_layers(
 
 def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOptions:
     key = f'{owner}: kd_layers.{name}'
-    if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict, name):
+    if (
+        not isinstance(name, str)
+        or not name.isidentifier()
+        or iskeyword(name)
+        or hasattr(nn.ModuleDict, name)
+    ):
         raise ConfigError(
             f'{key}: a layer must have an identifier as its name, such as "inter", and none that torch '
             'uses, such as "keys" or "train".'
@@ -161,8 +167,9 @@ def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOpti
 
 def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None:
     if option not in KEYS:
-        near = get_close_matches(str(option), KEYS, n=1)
-        hint = f'Did you mean "{near[0]}"?' if near else f'The keys are {", ".join(KEYS)}.'
+        keys = [known for known in KEYS if with_teacher or known not in TEACHER_KEYS]
+        near = get_close_matches(str(option), keys, n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else f'The keys are {", ".join(keys)}.'
         if option == 'type' or option in signature(KDLayerConnector).parameters:
             hint = f'It is an argument of the layer: write layer=dict({option}={value!r}).'
         raise ConfigError(f'{key} has the unknown key "{option}". {hint}')
@@ -175,7 +182,8 @@ def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None
     fits = isinstance(value, kind) and not isinstance(value, bool)
     if isinstance(value, Real):
         fits = fits and math.isfinite(value)
-    if not fits or (option in ('in_channels', 'num_templates') and value < 1):
+    least = {'in_channels': 1, 'num_templates': 1, 'loss_weight': 0}.get(option)
+    if not fits or (least is not None and value < least):
         raise ConfigError(f'{key}.{option} must be {expected}, but got {value!r}.')
 
 
@@ -190,6 +198,11 @@ def standalone_kd_layers(kd_layers: Mapping[str, Mapping[str, Any]]) -> dict[str
     """
     standalone = {}
     for name, given in kd_layers.items():
+        if not isinstance(given, Mapping):
+            raise ConfigError(
+                f'kd_layers.{name} must be a dict such as dict(module=..., in_channels=..., ...), but '
+                f'got {given!r}.'
+            )
         own = {key: value for key, value in given.items() if key not in TEACHER_KEYS}
         if given.get('decision') is not None:
             unfitted = {key: value for key, value in given['decision'].items() if key != 'file'}

@@ -12,7 +12,11 @@ from mmkdlayer.models import attach_kd_layers
 @pytest.mark.parametrize(
     ('returns', 'place', 'message'),
     [
-        (lambda x, y: (x, y), 'wrapper', 'returns a tuple of 2, not a tensor.*output_index=0 to 1'),
+        (
+            lambda x, y: (x, y),
+            'wrapper',
+            'returns a tuple of 2, not a tensor.*output_index, 0 to 1',
+        ),
         (lambda x, y: [x, y], 'wrapper', 'returns a list of 2, not a tensor'),
         (lambda x, y: dict(x=y), 'wrapper', 'returns a dict, .* returns a feature map'),
         (lambda x, y: (x, y), ('wrapper', 2), 'output_index is 2, but .* returns a tuple of 2'),

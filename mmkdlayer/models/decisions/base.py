@@ -28,6 +28,8 @@ def build_decision(given: TeacherDecision | Mapping[str, Any], key: str) -> Teac
         decision = MODELS.build(dict(given)) if isinstance(given, Mapping) else given
     except (KeyError, TypeError) as error:
         raise ConfigError(f'{key}: {dict(given)} builds no decision ({error}).') from error
+    except ConfigError as error:
+        raise ConfigError(f'{key}: {error}') from error
     if not isinstance(decision, TeacherDecision):
         raise ConfigError(
             f'{key} must be a TeacherDecision or its config, such as '

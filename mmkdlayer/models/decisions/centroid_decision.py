@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -46,9 +47,9 @@ class CentroidDecision(TeacherDecision):
             raise ConfigError(
                 f'CentroidDecision: num_centroids must be a positive integer, but got {num_centroids!r}.'
             )
-        if not temperature > 0:
+        if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
             raise ConfigError(
-                f'CentroidDecision: temperature must be above 0, but got {temperature}.'
+                f'CentroidDecision: temperature must be above 0 and finite, but got {temperature!r}.'
             )
         self.num_centroids = num_centroids
         self.temperature = float(temperature)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 import torch
@@ -80,6 +82,7 @@ class KDLayerDistiller(ConfigurableDistiller):
     ) -> None:
         refuse_old_form(kd_layers or {}, kwargs)
         options = parse_kd_layers(kd_layers, type(self).__name__)
+        _check_arguments(kwargs)
         for key in ('student_recorders', 'teacher_recorders'):
             kwargs[key] = _mmrazor_recorders(kwargs.get(key) or {})
         super().__init__(**_with_supervision(kwargs, options))
@@ -177,6 +180,26 @@ class KDLayerDistiller(ConfigurableDistiller):
         release_records(self)
 
 
+def _check_arguments(kwargs: Mapping[str, Any]) -> None:
+    """Refuse arguments that neither this distiller nor mmrazor's has, and layers in a wrong place."""
+    known = {
+        name
+        for kind in (KDLayerDistiller, ConfigurableDistiller, *ConfigurableDistiller.__mro__[1:3])
+        for name in signature(kind.__init__).parameters
+    }
+    for name in kwargs:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f'Did you mean "{near[0]}"?' if near else f'It has {", ".join(sorted(known))}.'
+            raise ConfigError(f'KDLayerDistiller has no argument "{name}". {hint}')
+    for name, cfg in (kwargs.get('connectors') or {}).items():
+        if isinstance(cfg, Mapping) and type_name(cfg.get('type')) == 'KDLayerConnector':
+            raise ConfigError(
+                f'KDLayerDistiller: connectors has the KD layer "{name}", which would not run in the '
+                f'student. Declare it in kd_layers: {name}=dict(module=..., in_channels=..., ...).'
+            )
+
+
 def _with_supervision(
     kwargs: dict[str, Any], kd_layers: Mapping[str, KDLayerOptions]
 ) -> dict[str, Any]:
@@ -218,7 +241,7 @@ def _with_supervision(
             if entry in parts[key]:
                 raise ConfigError(
                     f'KDLayerDistiller: {key} has "{entry}", which kd_layers.{name} makes by '
-                    'itself. Rename it, or take it out.'
+                    f'itself. Rename it, or set kd_layers.{name}.decision and .loss_weight instead.'
                 )
             parts[key][entry] = value
     return {**kwargs, **parts}
@@ -228,6 +251,11 @@ def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     """Make recorders' types that are mmrazor's be found whatever the scope is, given as classes too."""
     found = {}
     for name, cfg in recorders.items():
+        if 'type' not in cfg:
+            raise ConfigError(
+                f'KDLayerDistiller: recorder "{name}" lacks "type", such as "ModuleOutputs", but has '
+                f'{sorted(cfg)}.'
+            )
         kind = type_name(cfg['type']).removesuffix('Recorder')
         known = f'{kind}Recorder' in TASK_UTILS.module_dict
         found[name] = dict(cfg, type=f'mmrazor.{kind}' if known else cfg['type'])

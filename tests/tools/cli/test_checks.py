@@ -8,10 +8,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmkdlayer import cli
+import cli
 from mmkdlayer.errors import DataError
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 
 
 def test_data_that_can_download_itself_needs_no_folder(

@@ -1,5 +1,7 @@
 """What the commands share: options, checks before anything is built, how errors are shown."""
 
+import mmkdlayer  # noqa: F401  (before all others: makes the host libraries work)
+
 from .checks import check_checkpoints, check_data_roots, check_writable
 from .options import add_common_options, choose_work_dir, find_hook, load_config
 from .reporting import report_errors
