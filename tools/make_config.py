@@ -7,12 +7,15 @@ Finds out where the KD layers go and where the teacher is read; where it can't t
 from __future__ import annotations
 
 import argparse
+import math
+from pathlib import Path
 
 from mmengine.registry import init_default_scope
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from configuring import PairOptions, make_config
+from configuring import Pair, PairOptions, make_config
+from configuring.recipes import num_epochs
 
 
 def positive(text: str) -> int:
@@ -20,6 +23,17 @@ def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'expected a whole number above 0, but got {text!r}')
     return int(text)
+
+
+def learning_rate(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not (math.isfinite(rate) and rate > 0):
+        raise argparse.ArgumentTypeError(f'expected a finite number above 0, but got {text!r}')
+    return rate
 
 
 def parse_args() -> argparse.Namespace:
@@ -61,7 +75,9 @@ def parse_args() -> argparse.Namespace:
     sizes.add_argument('--num-centroids', type=positive, help='default: 4096, fewer for few images')
     sizes.add_argument('--epochs', type=positive, help='default: 240 for small images, else 100')
     sizes.add_argument('--batch-size', type=positive, help='default: 64 for small images, else 32')
-    sizes.add_argument('--lr', dest='rate', type=float, help='default: published, for this batch')
+    sizes.add_argument(
+        '--lr', dest='rate', type=learning_rate, help='default: published, for this batch'
+    )
     parser.add_argument('--force', action='store_true', help='replace files that are there')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
     return parser.parse_args()
@@ -72,18 +88,34 @@ def main() -> None:
     given = vars(parse_args())
     with cli.report_errors(given.pop('debug')):
         init_default_scope('mmpretrain')
-        options = PairOptions(**given)
-        pair = make_config(options)
-        for layer, places in pair.places.items():
-            print(f'{layer}: {places}')
-        print(f'\nWrote {options.out}.')
-        if pair.checkpoint is None:
-            print('The teacher has no weights for these classes: train it on them first, and')
-            print('give them with --teacher-ckpt or --cfg-options model.teacher_ckpt=FILE.')
-        if options.teacher_out:
-            print(f'Train the teacher: python tools/train.py {options.teacher_out}')
-        option = '' if pair.checkpoint else ' --cfg-options model.teacher_ckpt=FILE'
-        print(f'Train the student: python tools/train.py {options.out}{option}')
+        print(report(make_config(PairOptions(**given))))
+
+
+def report(pair: Pair) -> str:
+    """What was found and written, and the commands that come next."""
+    options = pair.options
+    lines = [f'{layer}: {places}' for layer, places in pair.places.items()]
+    lines += [f'Hint: {hint}' for hint in pair.hints]
+    lines += ['', f'Wrote {" and ".join(filter(None, [options.out, options.teacher_out]))}.']
+    checkpoint = 'FILE'
+    if options.teacher_out:
+        epochs = num_epochs(pair.image_size, options.epochs)
+        checkpoint = f'work_dirs/{Path(options.teacher_out).stem}/epoch_{epochs}.pth'
+        lines += [f'Train the teacher: python tools/train.py {options.teacher_out}']
+    elif pair.checkpoint is None:
+        lines += [
+            'The teacher has no weights for these classes, and an untrained one has nothing to teach.',
+            'Give weights that you have as FILE below, or write a config that trains it, with',
+            '--teacher-out TEACHER_FILE --force.',
+        ]
+    option = '' if pair.checkpoint else f' --cfg-options model.teacher_ckpt={checkpoint}'
+    lines += [f'Train the student: python tools/train.py {options.out}{option}']
+    if option:
+        lines += [
+            f'This option is for one command; --teacher-ckpt {checkpoint} --force writes the config',
+            'again, with the checkpoint in it.',
+        ]
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

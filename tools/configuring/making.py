@@ -57,6 +57,7 @@ class Pair:
     checkpoint: str | None  #: the teacher's weights
     places: dict[str, str]  #: by layer: where both networks have it, for people
     kd_layers: dict[str, dict[str, Any]]  #: as in the config
+    hints: list[str]  #: what may be better otherwise, for people
 
 
 def make_config(options: PairOptions) -> Pair:
@@ -97,6 +98,13 @@ def make_config(options: PairOptions) -> Pair:
 
 def plan(options: PairOptions) -> Pair:
     """Find out everything about a pair; raises what ``make_config`` raises."""
+    if options.letkd1:
+        for name in ('inter', 'teacher_inter'):
+            if getattr(options, name) is not None:
+                raise ConfigError(
+                    f'--{name.replace("_", "-")} {getattr(options, name)}: --letkd1 leaves the '
+                    'intermediate layer out. Give one of the two options.'
+                )
     data = read_data_folder(options.data)
     teacher = load_network(options.teacher, 'teacher', len(data.classes))
     student = load_network(options.student, 'student', len(data.classes))
@@ -115,7 +123,13 @@ def plan(options: PairOptions) -> Pair:
     pairs = {layer: (found[0][layer], found[1][layer]) for layer in layers}
     places = {layer: f'student {one}, teacher {other}' for layer, (one, other) in pairs.items()}
     kd_layers = {layer: _kd_layer(layer, *pair, data, options) for layer, pair in pairs.items()}
-    return Pair(options, image_size, data, teacher, student, checkpoint, places, kd_layers)
+    hints = [
+        f'{layer}: the map is only {one.shape[1]}x{one.shape[2]}, and a KD layer compares its regions. '
+        f'A larger --image-size than {image_size} or another network gives more of them.'
+        for layer, (one, _) in pairs.items()
+        if max(one.shape[1:]) <= 2
+    ]
+    return Pair(options, image_size, data, teacher, student, checkpoint, places, kd_layers, hints)
 
 
 def _kd_layer(

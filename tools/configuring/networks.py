@@ -36,6 +36,7 @@ class Network:
     weights: str | None  #: published weights, where they are for as many classes
     optimizer: str | None  #: type of the optimiser of its own recipe
     imports: list[str]  #: modules that its config imports
+    augments: dict[str, Any] | None = None  #: batch augments of its own recipe (Mixup, CutMix)
 
 
 def load_network(spec: str, role: str, num_classes: int) -> Network:
@@ -60,6 +61,12 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
             f'{"no model" if model is None else f"type {kind!r}"}. Name a classifier of its own, not '
             'a distillation of two.'
         )
+    if role == 'student' and model.get('kd_layers'):
+        raise ConfigError(
+            f'The student {spec} is a KDLayerClassifier, which has KD layers already: '
+            f'{", ".join(model["kd_layers"])}. This command places new ones, so give the network '
+            'without them: an ImageClassifier, or the same config without kd_layers.'
+        )
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     normalisation = {
         key: preprocessor.get(key, default) for key, default in IMAGENET_NORMALISATION.items()
@@ -71,6 +78,10 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         # files of the new config are read as BGR.
         normalisation['to_rgb'] = True
     optimizer = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    train_cfg = model.get('train_cfg') or {}
+    augments = preprocessor.get('batch_augments') or (
+        train_cfg if 'augments' in train_cfg else None
+    )
     counts = [(model.get(part) or {}).get('num_classes') for part in ('head', 'backbone')]
     for key in ('train_cfg', 'data_preprocessor', 'pretrained'):
         model.pop(key, None)
@@ -82,6 +93,7 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         weights=weights if num_classes in counts else None,
         optimizer=type_name(optimizer) or None,
         imports=list((cfg.get('custom_imports') or {}).get('imports') or []),
+        augments=augments,
     )
 
 

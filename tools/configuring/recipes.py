@@ -20,6 +20,11 @@ def num_centroids(positions: int, most: int = 4096, share: int = 16) -> int:
     return max(2, min(most, 2 ** max(1, (positions // share).bit_length() - 1)))
 
 
+def num_epochs(size: int, epochs: int | None) -> int:
+    """Length of a training on images of this side: as asked for, else as published."""
+    return epochs or (240 if size <= SMALL else 100)
+
+
 def schedule_config(
     size: int, batch_size: int | None, epochs: int | None, rate: float | None, student: str
 ) -> dict[str, Any]:
@@ -34,14 +39,14 @@ def schedule_config(
         student: Type of the student's backbone.
     """
     if size <= SMALL:
-        batch_size, published, decay = batch_size or 64, 240, 5e-4
+        batch_size, decay = batch_size or 64, 5e-4
         shares = (150 / 240, 180 / 240, 210 / 240)
         slow = student.rsplit('.', 1)[-1].lower().replace('cifar', '').startswith(SLOW_STUDENTS)
         base = (0.01 if slow else 0.05) / 64
     else:
-        batch_size, published, decay, shares = batch_size or 32, 100, 1e-4, (0.3, 0.6, 0.9)
+        batch_size, decay, shares = batch_size or 32, 1e-4, (0.3, 0.6, 0.9)
         base = 0.1 / 256
-    epochs = epochs or published
+    epochs = num_epochs(size, epochs)
     rate = float(f'{base * batch_size:.6g}') if rate is None else rate
     sgd = dict(type='SGD', lr=rate, momentum=0.9, nesterov=True, weight_decay=decay)
     steps = sorted({round(share * epochs) for share in shares} - {0, epochs})

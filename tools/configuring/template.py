@@ -43,6 +43,12 @@ def config_text(pair: Pair) -> str:
         f'{layer}: {places}; {kd_layers[layer]["num_templates"]} templates'
         for layer, places in pair.places.items()
     )
+    left_out = ''
+    if student.augments:
+        left_out = (
+            "\n# The student's own recipe mixes images, which is left out. To have it, add to this dict\n"
+            f'# batch_augments={_python(student.augments)}'
+        )
     imports = list(dict.fromkeys(['mmkdlayer', *student.imports, *teacher.imports]))
     text = f"""\
 # letKD-{len(pair.kd_layers)}: {teacher.name} teaches {student.name},
@@ -71,7 +77,7 @@ model = dict(
     teacher_ckpt={pair.checkpoint!r},
     distiller=dict(type='mmkdlayer.KDLayerDistiller', kd_layers={_python(pair.kd_layers)}))
 
-# The images, normalised as the teacher expects it.
+# The images, normalised as the teacher expects it.{left_out}
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',
     num_classes={len(data.classes)}, {_arguments(teacher.normalisation)})

@@ -22,6 +22,7 @@ from configuring.networks import adapt, load_network
 from configuring.recipes import num_centroids, num_components, schedule_config
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.errors import CheckpointError, ConfigError, DataError
+from mmkdlayer.registry import MODELS
 
 RESNET = 'resnet18_8xb16_cifar10'
 FAST = [
@@ -184,6 +185,8 @@ def test_overrides(folder: Path, tmp_path: Path) -> None:
         (dict(inter='backbone.layer1'), ('64 x 32x32', '512 x 4x4', '--teacher-inter', '--letkd1')),
         (dict(num_centroids=10000), ('--num-centroids', '384 positions')),
         (dict(num_subclasses=1000), ('1000 sub-classes', '--num-subclasses')),
+        (dict(letkd1=True, inter='backbone.layer4.0'), ('--inter backbone.layer4.0', '--letkd1')),
+        (dict(letkd1=True, teacher_inter='backbone'), ('--teacher-inter backbone', '--letkd1')),
     ],
     ids=lambda value: '-'.join(value) if isinstance(value, dict) else '',
 )
@@ -208,6 +211,37 @@ def test_pure_python_config_of_a_student(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'pair.py'
     make_config(pair_options(folder, out, student=str(source), image_size=32))
     assert Config.fromfile(out).model.architecture.backbone.type.endswith('ResNet_CIFAR')
+
+
+def test_student_that_has_kd_layers_already(folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / 'student.py'
+    layer = dict(module='backbone.layer4', in_channels=512, num_templates=8)
+    source.write_text(
+        "_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n"
+        f"model = dict(type='mmkdlayer.KDLayerClassifier', kd_layers=dict(penult={layer}))\n"
+    )
+    with pytest.raises(ConfigError, match='has KD layers already: penult'):
+        make_config(pair_options(folder, tmp_path / 'pair.py', student=str(source)))
+    make_config(pair_options(folder, tmp_path / 'pair.py', teacher=str(source)))  # as a teacher
+
+
+def test_mixup_of_a_recipe_is_left_out_and_said_where_to_put(folder: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / 'student.py', tmp_path / 'pair.py'
+    augments = [dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]
+    source.write_text(
+        "_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'\n"
+        f'model = dict(train_cfg=dict(augments={augments}))\n'
+    )
+    make_config(pair_options(folder, out, student=str(source)))
+    text = out.read_text()
+    assert 'batch_augments' not in Config.fromfile(out).data_preprocessor
+    advice = re.search(r'^# (batch_augments=.*)$', text, re.MULTILINE)[1]
+    assert 'left out' in text
+    # What the advice says works.
+    start = 'data_preprocessor = dict('
+    out.write_text(text.replace(start, f'{start}{advice}, '))
+    preprocessor = MODELS.build(Config.fromfile(out).data_preprocessor)
+    assert [augment.alpha for augment in preprocessor.batch_augments.augments] == [0.8, 1.0]
 
 
 def test_student_that_builds_but_does_not_train(folder: Path, tmp_path: Path) -> None:
@@ -271,6 +305,56 @@ def test_command_offers_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     del options.debug
     assert PairOptions(**vars(options)) == PairOptions('a', 'b', 'c', 'd', rate=0.5)
     assert set(vars(options)) == set(PairOptions.__dataclass_fields__)
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> None:
+    line = [RESNET, RESNET, '--data', str(folder), *options]
+    monkeypatch.setattr(sys, 'argv', ['make_config.py', *line])
+    runpy.run_path(str(ROOT / 'tools' / 'make_config.py'), run_name='__main__')
+
+
+@pytest.mark.parametrize('rate', ['-1', '0', 'nan', 'inf', 'fast'])
+def test_learning_rates_that_are_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, rate: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run_command(monkeypatch, folder, '--out', 'pair.py', f'--lr={rate}')
+    assert stop.value.code == 2
+    assert f"argument --lr: expected a finite number above 0, but got '{rate}'" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize('size, epochs', [(None, 240), (128, 100)])
+def test_command_says_what_comes_next(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    size: int | None,
+    epochs: int,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = [] if size is None else ['--image-size', str(size)]
+    run_command(monkeypatch, folder, '--out', 'a.py', '--teacher-out', 't.py', *more)
+    assert Config.fromfile('t.py').train_cfg.max_epochs == epochs
+    output = capsys.readouterr().out
+    checkpoint = f'work_dirs/t/epoch_{epochs}.pth'
+    assert 'Train the teacher: python tools/train.py t.py\n' in output
+    assert f'tools/train.py a.py --cfg-options model.teacher_ckpt={checkpoint}\n' in output
+    assert f'--teacher-ckpt {checkpoint} --force' in output
+    assert 'Hint' not in output
+    run_command(monkeypatch, folder, '--out', 'b.py', *more)
+    assert '--teacher-out TEACHER_FILE --force' in capsys.readouterr().out
+
+
+def test_command_hints_at_maps_of_few_positions(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    run_command(monkeypatch, folder, '--out', str(tmp_path / 'a.py'), '--image-size', '16')
+    output = capsys.readouterr().out
+    assert 'Hint: penult: the map is only 2x2' in output
+    assert '--image-size than 16' in output
 
 
 class TestDataFolder:
