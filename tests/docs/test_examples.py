@@ -21,9 +21,9 @@ pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
 PYTHON = code_blocks('python')
 CONFIGS = [block for block in PYTHON if '_base_ = ' in block.code]
-MODELS_ALONE = [block for block in PYTHON if block.code.startswith('model = dict(')]
+PREPROCESSORS = [b for b in PYTHON if b.code.startswith('data_preprocessor = dict(')]
 DISTILLERS = [block for block in PYTHON if block.code.startswith('distiller = dict(')]
-SCRIPTS = [b for b in PYTHON if b not in [*CONFIGS, *MODELS_ALONE, *DISTILLERS]]
+SCRIPTS = [b for b in PYTHON if b not in [*CONFIGS, *PREPROCESSORS, *DISTILLERS]]
 COMMANDS = re.compile(r'^(?:\w+=\S+ )*python (tools/\w+\.py) (.*)$', re.MULTILINE)
 
 
@@ -47,11 +47,12 @@ def test_config_builds(block: Block, tmp_path: Path) -> None:
     assert build(Config.fromfile(file).model).distiller.distill_losses
 
 
-@pytest.mark.parametrize('block', MODELS_ALONE, ids=name_of)
-def test_model_builds(block: Block) -> None:
+@pytest.mark.parametrize('block', PREPROCESSORS, ids=name_of)
+def test_batch_augments_build(block: Block) -> None:
     found: dict = {}
     exec(block.code, found)
-    assert set(build(found['model']).student.kd_layers) == {'inter', 'penult'}
+    preprocessor = MODELS.build(found['data_preprocessor'])
+    assert [type(a).__name__ for a in preprocessor.batch_augments.augments] == ['Mixup', 'CutMix']
 
 
 @pytest.mark.parametrize('block', DISTILLERS, ids=name_of)
