@@ -46,7 +46,7 @@ def config_text(pair: Pair) -> str:
     left_out = ''
     if student.augments:
         left_out = (
-            "\n# The student's own recipe mixes images, which is left out. To have it, add to this dict\n"
+            "\n# The student's own recipe mixes images, which is left out. To have it, add to this:\n"
             f'# batch_augments={_python(student.augments)}'
         )
     imports = list(dict.fromkeys(['mmkdlayer', *student.imports, *teacher.imports]))

@@ -70,7 +70,7 @@ def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
     if feature.size(2) < size[0] or feature.size(3) < size[1]:
         raise ConfigError(
             f"Teacher decision: the teacher's map is {tuple(feature.shape[2:])}, smaller than the "
-            f"student's {tuple(size)}; it must be at least as large. Record an earlier module of the "
+            f"student's {tuple(size)}; it must be at least as large. Read an earlier module of the "
             'teacher, or place the KD layer after a later module of the student.'
         )
     feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
@@ -218,7 +218,7 @@ class TeacherDecision(nn.Module):
             raise ConfigError(
                 f'{type(self).__name__}: it was fitted on teacher features with '
                 f'{self.feature_channels} channels, but the recorded features have '
-                f'{feature.size(1)} (shape {tuple(feature.shape)}). Record the module that it was '
+                f'{feature.size(1)} (shape {tuple(feature.shape)}). Read the module that it was '
                 'fitted on, or fit it again.'
             )
 

@@ -1,4 +1,4 @@
-"""The lean implementation gives the numbers of the plain formula."""
+"""The memory-efficient implementation gives the numbers of the plain formula."""
 
 from __future__ import annotations
 
