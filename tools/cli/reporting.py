@@ -25,7 +25,7 @@ def report_errors(debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (KDLayerError, OSError, RuntimeError) as error:
+    except (KDLayerError, KeyError, OSError, RuntimeError) as error:
         text = _explain(error)
         if text is None:
             raise
@@ -45,6 +45,13 @@ def _explain(error: Exception) -> str | None:
             f'a download failed ({text}). The config takes its teacher from the model zoo, or a '
             'data set that downloads itself: fetch it on a machine with a network, then add '
             '--cfg-options model.teacher_ckpt=FILE, or --data-root ROOT.'
+        )
+    if isinstance(error, KeyError):
+        if 'mmrazor.' not in text or 'mmrazor' in sys.modules and sys.modules['mmrazor']:
+            return None  # a name that no package has, or a fault of ours
+        return (
+            f'the config names a part of mmrazor, which can not be imported here ({text[:80]}...). '
+            'Install it: pip install "mmkdlayer[distill]". An exported student needs none.'
         )
     if isinstance(error, OSError):
         return f'{type(error).__name__}: {text}'

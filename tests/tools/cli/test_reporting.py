@@ -1,0 +1,48 @@
+"""Errors as the commands show them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from urllib.error import URLError
+
+import pytest
+
+from cli import report_errors
+from mmkdlayer.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (ConfigError('class `A` in b/c.py: what is wrong'), 'error: what is wrong'),
+        (URLError('no network'), 'a download failed.*teacher_ckpt=FILE'),
+        (FileNotFoundError(2, 'No such file', 'x'), 'FileNotFoundError: .*No such file'),
+    ],
+)
+def test_what_a_user_can_fix(error, words, capsys):
+    with pytest.raises(SystemExit) as ended, report_errors():
+        raise error
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert 'Traceback' not in printed
+    assert re.search(words, printed)
+
+
+def test_a_config_that_needs_mmrazor_where_there_is_none(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'mmrazor', None)
+    with pytest.raises(SystemExit), report_errors():
+        raise KeyError('mmrazor.SingleTeacherDistill is not in the mmengine::model registry')
+    assert 'pip install "mmkdlayer[distill]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('error', [KeyError('key'), RuntimeError('shapes differ'), TypeError('x')])
+def test_what_a_user_can_not_fix_keeps_its_traceback(error):
+    with pytest.raises(type(error)), report_errors():
+        raise error
+
+
+def test_debug_shows_the_traceback_too(capsys):
+    with pytest.raises(SystemExit), report_errors(debug=True):
+        raise ConfigError('what is wrong')
+    assert 'Traceback' in capsys.readouterr().err
