@@ -111,7 +111,7 @@ def layer_cases(shape: Shape, device: str) -> dict[str, Callable[[], Any]]:
     return {
         'straightforward': run_straightforward,
         'reference': lambda: run('reference'),
-        'memory_efficient': lambda: run('memory_efficient'),
+        'memory-efficient': lambda: run('memory_efficient'),
         'floor': matrix_products(shape, device),
     }
 
@@ -166,17 +166,15 @@ def build_model(pair: str, kind: str, decisions: dict[str, TeacherDecision], dev
             ),
         )
     elif kind.endswith('reference'):
-        for part in (
-            *config.distiller.connectors.values(),
-            *config.distiller.distill_losses.values(),
-        ):
-            part['implementation'] = 'reference'
+        for layer in config.distiller.kd_layers.values():
+            layer['layer'] = dict(implementation='reference')
     torch.manual_seed(0)
     model = MODELS.build(config).to(device)
     model.train()
     for name, loss in getattr(getattr(model, 'distiller', None), 'distill_losses', {}).items():
         if name.removeprefix('loss_') in decisions:
             loss.decision.copy_from(decisions[name.removeprefix('loss_')])
+            loss.implementation = 'reference' if kind.endswith('reference') else loss.implementation
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return model, OptimWrapper(torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True))
 
