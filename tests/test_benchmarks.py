@@ -1,0 +1,38 @@
+"""Each benchmark runs, in its smallest form: what it measures is no test's affair."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('command', 'rows'),
+    [
+        (
+            'step.py --only layers --shapes a --repeats 1 --allocator default',
+            ['| memory-efficient'],
+        ),
+        ('step.py --only steps --pairs cifar --repeats 1 --allocator default', ['| letKD-2 |']),
+        ('inference.py --networks rn20 --batches 1 --repeats 1 --no-onnx', ['folded']),
+        ('mixing.py --losses L2Loss --batch 2 --repeats 1', ['L2Loss']),
+    ],
+)
+def test_a_benchmark_prints_its_table(command: str, rows: list[str]) -> None:
+    script, *options = command.split()
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', str(ROOT / 'benchmarks' / script), *options],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row for row in rows if row not in done.stdout] == []
