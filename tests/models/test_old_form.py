@@ -68,9 +68,10 @@ def test_what_is_not_known_stands_as_dots():
 
 
 def test_the_new_form_is_none_of_its_business():
-    refuse_old_form(NEW, dict(connectors=dict(factor=OLD['connectors']['factor'])))
-    refuse_old_form({}, OLD)
-    refuse_old_form(NEW, OLD)  # a connector of mmrazor may have the name of a layer
+    # Also where a connector of mmrazor has the name of a layer.
+    factor = dict(connectors=dict(factor=OLD['connectors']['factor']))
+    for kd_layers, others in ((NEW, factor), (NEW, OLD), ({}, OLD)):
+        assert refuse_old_form(kd_layers, others) is None
 
 
 def test_a_distiller_refuses_the_old_form(distillation_config):
