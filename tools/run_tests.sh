@@ -9,7 +9,7 @@ python=$(bash "$root/tools/setup_env.sh" distill deploy tests)
 cd "$root"
 # One process a core, and one thread a process: small tests gain from nothing else.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-workers=(-n auto --maxprocesses 4)
+workers=(-n auto --maxprocesses 4 --dist worksteal)
 for argument in "$@"; do
   case $argument in
     -n* | --numprocesses* | --pdb | --dist* | -p) workers=() ;;
