@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from mmkdlayer.atomic import replacing
+import mmkdlayer.atomic
+from mmkdlayer.atomic import MARK, remove_leftovers, replacing
 
 
 def test_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -32,3 +36,77 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
         raise KeyError
     assert target.read_text() == 'old'
     assert list(tmp_path.iterdir()) == [target]
+
+
+# The module alone, which needs nothing of this package: importing that takes seconds.
+KILLED = """
+import os, runpy, signal, sys
+replacing = runpy.run_path(sys.argv[1])['replacing']
+with replacing(sys.argv[2]) as partial:
+    partial.write_text('half')
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    program = [sys.executable, '-c', KILLED, mmkdlayer.atomic.__file__]
+    subprocess.run([*program, str(tmp_path / 'penult.safetensors')], check=False)
+    left = list(tmp_path.iterdir())
+    assert len(left) == 1
+    assert left[0].name.startswith('.penult.partial-') and left[0].suffix == '.safetensors'
+    for name in ('.hidden.pth', 'epoch_1.pth', 'part.partial-1.pth'):
+        (tmp_path / name).touch()
+    with replacing(tmp_path / 'interrupted.pth') as partial:
+        assert remove_leftovers(tmp_path) == left
+        assert partial.exists()
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        '.hidden.pth',
+        'epoch_1.pth',
+        'interrupted.pth',
+        'part.partial-1.pth',
+    ]
+    assert remove_leftovers(tmp_path / 'nowhere') == []
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / 'victim.txt'
+    victim.write_text('text')
+    (tmp_path / f'.file{MARK}1.txt').symlink_to(victim)
+    assert remove_leftovers(tmp_path) == []
+    assert victim.read_text() == 'text'
+
+
+def test_a_file_that_is_taken_for_a_leftover_is_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, removed = mmkdlayer.atomic._lock, []
+
+    def remove_before(handle: int) -> bool:
+        if not removed:
+            monkeypatch.setattr(mmkdlayer.atomic, '_lock', lock)
+            removed.extend(remove_leftovers(tmp_path))
+        return lock(handle)
+
+    monkeypatch.setattr(mmkdlayer.atomic, '_lock', remove_before)
+    with replacing(tmp_path / 'file.txt') as partial:
+        assert removed and partial not in removed
+        partial.write_text('whole')
+    assert (tmp_path / 'file.txt').read_text() == 'whole'
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    target = tmp_path / 'file.txt'
+    with pytest.raises(OSError, match=r'No space left on device.*file\.txt'), replacing(target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_disks_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(mmkdlayer.atomic.fcntl, 'flock', fail)
+    with replacing(tmp_path / 'file.txt') as partial:
+        partial.write_text('whole')
+        assert remove_leftovers(tmp_path) == []
+    assert (tmp_path / 'file.txt').read_text() == 'whole'
