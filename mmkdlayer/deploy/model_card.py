@@ -133,7 +133,7 @@ def _read_decisions(cfg: Config, checkpoint: str | os.PathLike) -> dict[Path, De
     stored = Path(checkpoint).parent / 'decisions'
     files = {path.stem: path for path in sorted(stored.glob('*.safetensors'))} if decisions else {}
     files.update({name: Path(d['file']) for name, d in decisions.items() if d.get('file')})
-    return {p: read_decision_file(p, tables=False) for p in files.values() if p.is_file()}
+    return {p: read_decision_file(p) for p in files.values() if p.is_file()}
 
 
 def describe_network(model: Any) -> str:

@@ -95,10 +95,10 @@ def _load_stored(layer: SupervisedLayer, path: Path) -> bool:
     if not path.exists():
         return False
     try:
-        found = read_decision_file(path, tables=False).provenance
-        reason = '; '.join(differences(layer.provenance, found))
+        found = read_decision_file(path)
+        reason = '; '.join(differences(layer.provenance, found.provenance))
         if not reason:
-            layer.decision.load(path)
+            layer.decision.load(found)
             logger.info(f'Decision "{layer.name}": reused {path}.')
             return True
     except DecisionFileError as error:

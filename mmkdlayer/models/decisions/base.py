@@ -199,6 +199,11 @@ class TeacherDecision(nn.Module):
         """
         kept = {name: table.detach() for name, table in tables.items() if table is not None}
         for name, table in kept.items():
+            if table.is_complex() or table.is_meta or table.is_quantized:
+                raise ConfigError(
+                    f'{type(self).__name__}: expected the table "{name}" in real numbers, but got '
+                    f'{"a tensor without values" if table.is_meta else table.dtype}.'
+                )
             if table.dtype not in (torch.float32, torch.float64):
                 table = table.float()
             if table.layout not in (torch.strided, torch.sparse_coo):

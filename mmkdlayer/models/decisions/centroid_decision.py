@@ -16,6 +16,9 @@ from mmkdlayer.registry import MODELS
 from .base import TeacherDecision
 from .row_targets import RowTargets
 
+#: Of a feature as far from the mean as the farthest centroid; a hundred times that is still finite.
+LARGEST_LOGIT = 1e36
+
 
 @MODELS.register_module()
 class CentroidDecision(TeacherDecision):
@@ -89,7 +92,7 @@ class CentroidDecision(TeacherDecision):
         return dict(self.fit_options(), temperature=self.temperature)
 
     def check_tables(self, tables: dict[str, Tensor]) -> None:
-        """Expect ``centroids`` (K, D), finite."""
+        """Expect ``centroids`` (K, D), finite and small enough for logits in float32."""
         table = tables.get('centroids')
         if set(tables) != {'centroids'} or table is None:
             raise ConfigError(
@@ -102,6 +105,15 @@ class CentroidDecision(TeacherDecision):
             )
         if not bool(torch.isfinite(table).all()):
             raise ConfigError('CentroidDecision: the centroids hold values that are not finite.')
+        centroids = table.double()
+        reach = self.temperature * float((centroids - centroids.mean(0)).square().sum(1).max())
+        if reach > LARGEST_LOGIT:
+            raise ConfigError(
+                f'CentroidDecision: temperature {self.temperature:g} times the squared distance of a '
+                f'centroid to their mean must be at most {LARGEST_LOGIT:g}, since float32 holds no '
+                f"larger logits, but it is up to {reach:.3g}. The table is damaged, or the teacher's "
+                'features are not normalised.'
+            )
 
     def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> SoftmaxTargets:
         """Targets of pooled features (N, D, H, W); the label is not used.

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import ConfigError, DecisionFileError
+from mmkdlayer.plain_json import parse_json
 
 FORMAT = 'mmkdlayer.decision'
 FORMAT_VERSION = 1
@@ -31,12 +32,14 @@ class DecisionFile:
         settings: Its arguments (sizes).
         provenance: What it was fitted on: teacher, layer, pooled size, data, seed, versions, date.
         tables: Tensors by name.
+        path: Where it was read.
     """
 
     kind: str
     settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Tensor] = field(default_factory=dict)
+    path: str = ''
 
 
 def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
@@ -71,16 +74,16 @@ def _checksum(header: str, tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(header.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f'{name} {tensor.dtype} {tuple(tensor.shape)}'.encode())
-        digest.update(tensor.contiguous().numpy().data)
+        # As bytes, since numpy has no bfloat16.
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def read_decision_file(path: str | os.PathLike, tables: bool = True) -> DecisionFile:
-    """Read a decision file.
+def read_decision_file(path: str | os.PathLike) -> DecisionFile:
+    """Read a decision file once, and check what was read.
 
-    Args:
-        path: The file.
-        tables: Whether to read the tensors too, or only what the header says.
+    The tables are memory of their own, which stays as it is when the file is changed or removed. Reading
+    takes twice their size for a moment, the file's bytes and the tables; the tables stay.
 
     Raises:
         DecisionFileError: There is no such file, it is damaged, or it is not a decision file.
@@ -92,10 +95,7 @@ def read_decision_file(path: str | os.PathLike, tables: bool = True) -> Decision
     if not Path(path).is_file():
         raise DecisionFileError(f'Decision file {path}: there is no such file. {advice}')
     try:
-        with safe_open(path, framework='pt') as opened:
-            metadata = opened.metadata() or {}
-            names = list(opened.keys())
-            tensors = {name: opened.get_tensor(name) for name in names} if tables else {}
+        metadata, tensors = _read_safetensors(Path(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise DecisionFileError(
             f'Decision file {path}: expected a whole safetensors file, but it can not be read '
@@ -113,21 +113,61 @@ def read_decision_file(path: str | os.PathLike, tables: bool = True) -> Decision
             f'{advice}'
         )
     written = metadata.get('sha256')  # a file made by other means may have none
-    if tables and written and written != _checksum(metadata.get('header', ''), tensors):
+    if written and written != _checksum(metadata.get('header', ''), tensors):
         raise DecisionFileError(
             f'Decision file {path}: its content is not what was written (the SHA-256 in its header '
             f'is of something else); it was changed or damaged. {advice}'
         )
     try:
-        header = json.loads(metadata['header'])
-        for name in ('settings', 'provenance'):
-            if not isinstance(header[name], dict):
-                raise TypeError(f'{name} is no object')
-        return DecisionFile(header['kind'], header['settings'], header['provenance'], tensors)
+        header = _parse_header(metadata['header'])
+        return DecisionFile(**header, tables=tensors, path=os.fspath(path))
     except (KeyError, TypeError, ValueError) as error:
         raise DecisionFileError(
             f'Decision file {path}: its header is damaged ({error!r}). {advice}'
         ) from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a file, from one reading of it.
+
+    ``safe_open`` would map the file, and who writes into it later would change the tensors.
+
+    Raises:
+        SafetensorError: It is not of this format, or its size is not what its header says.
+        OSError: It can't be read.
+        ValueError: There is not enough memory, or the header is too long or nested too deep.
+    """
+    with path.open('rb') as file:
+        size, start = os.fstat(file.fileno()).st_size, file.read(8)
+        header_end = 8 + int.from_bytes(start, 'little')
+        if not 8 < header_end <= size:
+            raise ValueError(f'its header ends at byte {header_end} of {size}')
+        try:
+            data = start + file.read()
+            tensors = load(data)
+        except MemoryError:
+            raise ValueError(f'its {size} bytes do not fit into memory') from None
+    header = parse_json(data[8:header_end].decode())
+    return header.get('__metadata__') or {}, tensors
+
+
+def _parse_header(text: str) -> dict[str, Any]:
+    """Kind, settings and provenance, of the types that others rely on."""
+    header = parse_json(text)
+    if not isinstance(header['kind'], str):
+        raise TypeError('kind is no string')
+    objects = {name: header[name] for name in ('settings', 'provenance')}
+    objects.update(
+        {
+            f'provenance.{name}': header['provenance'].get(name) or {}
+            for name in ('teacher', 'layer', 'data', 'fitting')
+            if isinstance(header['provenance'], dict)
+        }
+    )
+    for name, value in objects.items():
+        if not isinstance(value, dict):
+            raise TypeError(f'{name} is no object')
+    return {name: header[name] for name in ('kind', 'settings', 'provenance')}
 
 
 def _split_sparse(tables: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -154,14 +194,15 @@ def _join_sparse(tables: dict[str, Tensor], side: int) -> dict[str, Tensor]:
     return joined
 
 
-def load_decision(kind: Any, decision: Any, path: str | os.PathLike) -> Any:
-    """Load a decision file: on the class, make a decision; on an instance, fill it.
+def load_decision(kind: Any, decision: Any, source: str | os.PathLike | DecisionFile) -> Any:
+    """Load a decision file, or what was read of it: make a decision (on the class) or fill one.
 
     Raises:
         DecisionFileError: The file is missing, damaged, foreign, or was fitted with other
             settings (both values are named).
     """
-    content = read_decision_file(path)
+    content = source if isinstance(source, DecisionFile) else read_decision_file(source)
+    path = content.path
     if content.kind != kind.__name__:
         raise DecisionFileError(
             f'Decision file {path}: expected a {kind.__name__}, but it holds a {content.kind}. '

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
 
+#: Of a value in a table: products of two tables and a feature stay below 3.4e38, float32's largest.
+LARGEST = 1e12
+
 
 def check_subclass_tables(
     tables: dict[str, Tensor], num_classes: int, num_subclasses: int, num_components: int
@@ -53,6 +56,13 @@ def check_subclass_tables(
         if not bool(torch.isfinite(values).all()):
             raise ConfigError(
                 f'SubclassDecision: the table "{name}" holds values that are not finite.'
+            )
+        largest = float(values.abs().max()) if values.numel() else 0.0
+        if largest > LARGEST:
+            raise ConfigError(
+                f'SubclassDecision: the table "{name}" holds values up to {largest:.3g}, whose products '
+                f'float32 does not hold; expected at most {LARGEST:g}. The table is damaged, or the '
+                "teacher's features are not normalised."
             )
         if name == 'decisions' and bool((values < 0).any()):
             raise ConfigError(

@@ -77,6 +77,16 @@ def test_very_distant_features_stay_finite():
     assert float(found.sum()) == pytest.approx(1)
 
 
+def test_logits_of_the_largest_tables_are_finite():
+    largest = torch.tensor([[1e18], [-1e18]])
+    feature = torch.tensor([[1e18, -3e18]]).view(2, 1, 1, 1)
+    found = CentroidDecision.from_tables(largest).decide(feature)
+    assert found.flatten(1).tolist() == [[1, 0], [0, 1]]
+    for changed in (dict(centroids=2 * largest), dict(temperature=4.0)):
+        with pytest.raises(ConfigError, match='since float32 holds no larger logits'):
+            CentroidDecision.from_tables(**{'centroids': largest, **changed})
+
+
 def test_the_label_does_not_matter():
     decision = CentroidDecision.from_tables(torch.randn(5, 3))
     feature = torch.randn(2, 3, 2, 2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,7 +95,6 @@ def test_what_is_in_a_file(sparse, tmp_path):
     make_centroid().save(path)
     with safe_open(path, framework='pt') as opened:
         assert set(opened.keys()) == {'centroids'}
-    assert read_decision_file(path, tables=False).tables == {}
 
 
 def test_tables_that_are_one_tensor_are_saved(tmp_path):
@@ -253,6 +254,105 @@ def test_sparse_indices_that_are_out_of_range(tmp_path):
         SubclassDecision.load(path)
 
 
+@pytest.mark.parametrize('change', ['truncate', 'copy over', 'remove'])
+def test_tables_stay_when_their_file_is_changed(change, tmp_path):
+    path, other = tmp_path / 'file', tmp_path / 'other'
+    decision = CentroidDecision.from_tables(torch.randn(512, 64))
+    decision.save(path)
+    CentroidDecision.from_tables(torch.zeros(512, 64)).save(other)
+    loaded = CentroidDecision(512, file=path)
+    content = read_decision_file(path)
+    if change == 'truncate':
+        os.truncate(path, 0)
+    elif change == 'copy over':
+        shutil.copyfile(other, path)  # into the same file, as cp does
+    else:
+        path.unlink()
+    assert torch.equal(loaded.centroids, decision.centroids)
+    assert torch.equal(CentroidDecision.load(content).centroids, decision.centroids)
+
+
+def test_a_header_of_hostile_depth_is_refused(run_script, tmp_path):
+    """In a process of its own, which it used to end: mmrazor raises the recursion limit."""
+    for name, text in (('header', '[' * 100000 + ']' * 100000), ('key', '{"a":' * 100000)):
+        metadata = dict(format=files.FORMAT, format_version='1', header=text)
+        save_file(dict(centroids=torch.zeros(5, 3)), tmp_path / name, metadata=metadata)
+    raw = b'[' * 100000 + b']' * 100000
+    (tmp_path / 'raw').write_bytes(len(raw).to_bytes(8, 'little') + raw)
+    code = """
+import sys
+sys.setrecursionlimit(2**20)
+from mmkdlayer.errors import DecisionFileError
+from mmkdlayer.models import CentroidDecision
+for path in sys.argv[1:]:
+    try:
+        CentroidDecision.load(path)
+    except DecisionFileError as error:
+        print(error)
+"""
+    paths = [str(tmp_path / name) for name in ('header', 'key', 'raw')]
+    header, key, raw = run_script(code, *paths).splitlines()
+    assert 'header is damaged' in header and 'nested more than' in header
+    assert 'nested more than' in key and 'expected a whole safetensors file' in raw
+
+
+@pytest.mark.parametrize('size', [2**62, 10**10, 100])
+def test_a_header_that_is_longer_than_the_file(size, tmp_path):
+    (tmp_path / 'file').write_bytes(size.to_bytes(8, 'little') + b'{}' * 9)
+    with pytest.raises(DecisionFileError, match=f'its header ends at byte {size + 8} of 26'):
+        CentroidDecision.load(tmp_path / 'file')
+
+
+def write_raw(path: Path, tables: dict, provenance: object = ()) -> None:
+    """A file that somebody else made: no checksum."""
+    header = json.dumps(dict(HEADER, provenance=provenance or {}))
+    metadata = dict(format=files.FORMAT, format_version='1', header=header)
+    save_file(tables, path, metadata=metadata)
+
+
+@pytest.mark.parametrize('name', ['teacher', 'layer', 'data', 'fitting'])
+@pytest.mark.parametrize('value', ['resnet50.pth', ['a'], 3])
+def test_provenance_of_another_type(name, value, tmp_path):
+    write_raw(tmp_path / 'file', dict(centroids=torch.zeros(5, 3)), {name: value})
+    message = rf'header is damaged .*provenance\.{name} is no object'
+    with pytest.raises(DecisionFileError, match=message):
+        read_decision_file(tmp_path / 'file')
+
+
+def test_tables_of_other_types(tmp_path):
+    path, table = tmp_path / 'file', torch.arange(15.0).view(5, 3)
+    for dtype in (torch.bfloat16, torch.float16, torch.int32, torch.float64):
+        write_raw(path, dict(centroids=table.to(dtype)))
+        assert torch.equal(CentroidDecision.load(path).centroids.float(), table)
+    write_raw(path, dict(centroids=table.to(torch.complex64)))
+    with pytest.raises(
+        DecisionFileError, match='"centroids" in real numbers, but got torch.complex64'
+    ):
+        CentroidDecision.load(path)
+
+
+def test_the_checksum_of_tables_that_numpy_has_no_type_for(tmp_path):
+    path, table = tmp_path / 'file', torch.randn(5, 3).bfloat16()
+    content = files.DecisionFile('CentroidDecision', HEADER['settings'], {}, dict(centroids=table))
+    files.write_decision_file(path, content)
+    assert torch.equal(read_decision_file(path).tables['centroids'], table)
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(bytes(whole))
+    with pytest.raises(DecisionFileError, match='not what was written'):
+        read_decision_file(path)
+
+
+@pytest.mark.parametrize('value', [3e38, -3e38, 1e30, float('nan'), float('inf')])
+def test_magnitudes_that_overflow_are_refused(value, tmp_path):
+    centroids = torch.randn(5, 3)
+    centroids[1, 2] = value
+    write_raw(tmp_path / 'file', dict(centroids=centroids))
+    words = 'not finite' if not abs(value) < 1e39 else 'at most 1e\\+36.*but it is up to'
+    with pytest.raises(DecisionFileError, match=f'file: its tables do not fit.*{words}'):
+        CentroidDecision.load(tmp_path / 'file')
+
+
 def test_a_failed_load_leaves_a_decision_as_it_was(tmp_path):
     decision = make_centroid()
     decision.provenance = dict(seed=1)
@@ -274,9 +374,7 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(failing, tmp_path, m
             Path(args[1]).write_bytes(b'half')
         raise OSError('No space left on device')
 
-    monkeypatch.setattr(
-        *((files, failing) if failing == 'save_file' else (files.os, failing)), fail
-    )
+    monkeypatch.setattr(*((files, failing) if failing == 'save_file' else (Path, failing)), fail)
     with pytest.raises(OSError, match='No space left'):
         make_centroid().save(path)
     monkeypatch.undo()

@@ -197,6 +197,13 @@ def test_without_labels_the_error_says_how_to_give_them():
         (dict(decisions=torch.full((6, 6), 0.2)), 'sum to 1, but row 0 sums to 1.2'),
         (dict(decisions=torch.full((6, 6), 0.2).to_sparse()), 'sum to 1, but row 0 sums to 1.2'),
         (dict(offset=torch.tensor([0, float('inf')])), '"offset" holds values that are not finite'),
+        (dict(offset=torch.tensor([0, -3e38])), '"offset" holds values up to 3e.38'),
+        (dict(centers=torch.full((6, 2), 3e38)), '"centers" holds values up to 3e.38'),
+        (
+            dict(projection=torch.full((2, 5), 1j)),
+            '"projection" in real numbers, but got .*complex',
+        ),
+        (dict(offset=torch.zeros(2, device='meta')), '"offset" .* a tensor without values'),
     ],
 )
 def test_tables_that_do_not_fit_each_other(changes, message):
