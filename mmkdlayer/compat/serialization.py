@@ -72,7 +72,7 @@ def set_history(history: HistoryBuffer, state: dict[str, Any]) -> None:
     """
     own = {name: value for name, value in state.items() if not hasattr(type(history), name)}
     own.pop('statistics_methods', None)
-    arrays = [own.get(name) for name in ('_log_history', '_count_history')]
+    arrays: list[Any] = [own.get(name) for name in ('_log_history', '_count_history')]
     numeric = all(isinstance(array, np.ndarray) and array.dtype.kind in 'biuf' for array in arrays)
     if not numeric or arrays[0].shape != arrays[1].shape or arrays[0].ndim != 1:
         raise UnpicklingError('it holds a log history without its values and their counts')
