@@ -77,10 +77,13 @@ def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
 
 
 def find_datasets(value: Any, path: str) -> Iterator[tuple[str, dict]]:
-    """The configs of data sets with a data root inside a data loader's, each with its dotted name."""
+    """The configs of the data sets in a data loader's, without wrappers, each with its dotted name."""
     if isinstance(value, dict):
-        if value.get('data_root') is not None and 'type' in value:
+        if 'type' in value and any(
+            key in value for key in ('data_root', 'data_prefix', 'ann_file')
+        ):
             yield path, value
+            return
         for key, item in value.items():
             yield from find_datasets(item, f'{path}.{key}')
     elif isinstance(value, (list, tuple)):

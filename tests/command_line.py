@@ -17,6 +17,7 @@ CONFIG = ROOT / 'configs' / 'kdlayer' / 'folder_example.py'
 
 # Networks, data and schedule of folder_example.py made as small as they get.
 TINY = {
+    'image_size': 16,
     'train_dataloader.batch_size': 8,
     'train_dataloader.num_workers': 0,
     'train_dataloader.persistent_workers': False,
@@ -102,7 +103,6 @@ def environment() -> dict[str, str]:
     return dict(
         os.environ,
         OMP_NUM_THREADS='1',
-        IMAGE_SIZE='16',
         PYTHONWARNINGS='ignore',
         PYTHONPATH=os.pathsep.join(filter(None, folders)),
         PYTHON=sys.executable,

@@ -66,7 +66,7 @@ def main() -> None:
             )
         cfg = cli.load_config(args)
         if args.prune_templates and not os.path.isdir(args.prune_templates):
-            cli.check_data_roots(cfg, (f'{args.prune_templates}_dataloader',))
+            cli.check_data(cfg, (f'{args.prune_templates}_dataloader',))
         cli.check_writable(args.out)
         options = ExportOptions(
             ema=args.ema,

@@ -38,7 +38,7 @@ def main() -> None:
         cli.choose_work_dir(cfg, args)
         hook = fitting_hook(cfg)
         out = args.out or hook.folder(cfg.work_dir)
-        cli.check_data_roots(cfg, ('train_dataloader',))
+        cli.check_data(cfg, ('train_dataloader',))
         cli.check_writable(out)
         cli.check_checkpoints(cfg)
         cfg.custom_hooks = []

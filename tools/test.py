@@ -38,11 +38,11 @@ def main() -> None:
         cfg = cli.load_config(args)
         cfg.launcher = args.launcher
         cli.choose_work_dir(cfg, args)
-        cli.check_data_roots(cfg, ('test_dataloader',))
         cli.check_writable(cfg.work_dir)
         if os.path.isfile(args.checkpoint):
             check_weights_file(cfg, args.checkpoint)
-        state, _ = read_student_weights(args.checkpoint)
+        state, meta = read_student_weights(args.checkpoint)
+        cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta)
         # Only the student is tested, so only the student is built.
         cfg.model = student_model_config(cfg)
         cfg.custom_hooks, cfg.load_from, cfg.resume = [], None, False

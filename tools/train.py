@@ -62,7 +62,7 @@ def main() -> None:
         complete_config(cfg, args)
         watch_signals(cfg)
         check_compile(cfg)
-        cli.check_data_roots(cfg, ('train_dataloader', 'val_dataloader'))
+        cli.check_data(cfg, ('train_dataloader', 'val_dataloader'))
         cli.check_writable(cfg.work_dir)
         cli.check_checkpoints(cfg)
         prepare_launch(cfg, args.dist_timeout)

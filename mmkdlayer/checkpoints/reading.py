@@ -14,7 +14,6 @@ import torch
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from mmkdlayer.compat.serialization import allow_mmengine_checkpoints
 from mmkdlayer.errors import CheckpointError
 
 from .restricted_pickle import load_restricted, refuse_programs
@@ -49,7 +48,6 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
             return CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
         if hasattr(torch.serialization, 'add_safe_globals'):
             refuse_programs(path)
-            allow_mmengine_checkpoints()
             return torch.load(path, map_location='cpu', weights_only=True)
         return load_restricted(path)
     except URLError:

@@ -11,8 +11,7 @@ from .mmcls_alias import MMClsAlias
 from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in
 from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy
 from .mmrazor_recovery import recover_mmrazor
-from .mmrazor_recursion_limit import RECURSIVE, lower_raised_limit, run_with_limit_kept
-from .serialization import allow_mmengine_checkpoints, keep_history_statistics
+from .serialization import allow_mmengine_checkpoints
 
 __all__ = ['enable']
 
@@ -30,9 +29,5 @@ def enable() -> None:
     install_finder(MMClsAlias())
     install_finder(RunOnImport(BACKEND_CONFIG, run_or_stand_in))
     install_finder(RunOnImport(CRD_DATASET, run_with_ragged_numpy))
-    for name in RECURSIVE:
-        install_finder(RunOnImport(name, run_with_limit_kept))
-    lower_raised_limit()
     recover_mmrazor()
-    keep_history_statistics()
     allow_mmengine_checkpoints()

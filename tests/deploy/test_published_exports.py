@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from marks import slow_but
-from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmkdlayer import load_student
+from mmkdlayer.config_variables import read_config
 from mmkdlayer.deploy import ExportOptions, FoldedKDLayer, export, export_student
 from mmkdlayer.deploy.student_config import without_teacher
 from mmkdlayer.registry import MODELS
@@ -42,12 +42,12 @@ def small_images(monkeypatch):
 
 
 @pytest.fixture
-def folders(tmp_path, monkeypatch):
+def folders(tmp_path):
     """Two classes, for configs that take their classes from the folders of the data."""
     for split in ('train', 'test'):
         for name in ('ant', 'bee'):
             (tmp_path / 'data' / split / name).mkdir(parents=True)
-    monkeypatch.setenv('DATA_ROOT', str(tmp_path / 'data'))
+    return str(tmp_path / 'data')
 
 
 def test_the_sample_is_of_these_configs():
@@ -56,7 +56,7 @@ def test_the_sample_is_of_these_configs():
 
 @pytest.mark.parametrize('name', slow_but(SAMPLE, ALL))
 def test_it_is_exported_and_folded(name, tmp_path, small_images, folders):
-    cfg = Config.fromfile(CONFIGS / name)
+    cfg = read_config(CONFIGS / name, data_root=folders)
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     model = MODELS.build(without_teacher(cfg).model)

@@ -259,6 +259,16 @@ class TestStoredThings:
         line = arguments(CONFIG, '--work-dir', work, '--resume', data=images)
         refused(main, work, line, str(file), 'truncated, an incomplete download')
 
+    def test_checkpoint_of_other_classes(
+        self, main: Main, earlier: Path, work: Path, tmp_path: Path
+    ) -> None:
+        data = write_images(tmp_path / 'data')
+        for split in ('train', 'test'):
+            (data / split / 'class_0').rename(data / split / 'class_9')
+        line = arguments(CONFIG, earlier / 'epoch_1.pth', '--work-dir', work, data=data)
+        words = ('the checkpoint', 'epoch_1.pth', 'missing: class_0; unknown: class_9')
+        refused(main, work, line, *words, tool='test.py')
+
     @pytest.mark.parametrize('tool', ['test.py', 'export_student.py'])
     def test_checkpoint_of_another_network(
         self, main: Main, images: Path, earlier: Path, work: Path, tool: str

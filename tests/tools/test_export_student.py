@@ -8,25 +8,20 @@ from typing import Callable
 
 import pytest
 import torch
-from command_line import CONFIG, arguments, environment
-from mmengine.config import Config
+from command_line import CONFIG, TINY, arguments
 from mmengine.registry import MODELS, init_default_scope
 
 from mmkdlayer import load_student
+from mmkdlayer.config_variables import read_config
 from mmkdlayer.deploy import FoldedKDLayer
 
 Main = Callable[[str, list[str]], tuple[int, str]]
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def checkpoint(tmp_path: Path, images: Path) -> Path:
     """An untrained student's."""
-    for name, value in dict(environment(), DATA_ROOT=str(images)).items():
-        monkeypatch.setenv(name, value)
-    cfg = Config.fromfile(CONFIG)
-    line = arguments(CONFIG)
-    changes = dict(item.split('=', 1) for item in line[line.index('--cfg-options') + 1 :])
-    cfg.merge_from_dict({key: eval(value) for key, value in changes.items()})
+    cfg = read_config(CONFIG, TINY, data_root=str(images))
     init_default_scope('mmpretrain')
     state = MODELS.build(cfg.model).student.state_dict()
     path = tmp_path / 'epoch_1.pth'

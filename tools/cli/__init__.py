@@ -2,14 +2,14 @@
 
 import mmkdlayer  # noqa: F401  (before all others: makes the host libraries work)
 
-from .checks import check_checkpoints, check_data_roots, check_writable
+from .checks import check_checkpoints, check_data, check_writable
 from .options import add_common_options, choose_work_dir, find_hook, load_config
 from .reporting import report_errors
 
 __all__ = [
     'add_common_options',
     'check_checkpoints',
-    'check_data_roots',
+    'check_data',
     'check_writable',
     'choose_work_dir',
     'find_hook',

@@ -2,68 +2,39 @@
 
 from __future__ import annotations
 
-import inspect
-import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmpretrain.registry import DATASETS
 
 from mmkdlayer.checkpoints import read_checkpoint
-from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.pipelines import find_datasets
-from mmkdlayer.type_names import type_name
+from mmkdlayer.errors import ConfigError
+
+from .data_sets import as_names, check_classes, open_data_sets
 
 
-def check_data_roots(cfg: Config, loaders: tuple[str, ...]) -> None:
-    """Raise a DataError where a data root is not there (and the data set can't download it).
-
-    Also where a data set of class folders has others than its classes.
+def check_data(
+    cfg: Config,
+    loaders: tuple[str, ...],
+    checkpoint: str = '',
+    meta: Mapping[str, Any] | None = None,
+) -> None:
+    """Check the data sets of some loaders: folders, lists, and the names of the classes.
 
     Args:
         cfg: The config.
-        loaders: Names of the data loaders to check.
+        loaders: Names of the data loaders.
+        checkpoint: A trained checkpoint, for messages.
+        meta: Its meta data, whose classes must be those of the data.
+
+    Raises:
+        DataError: Something is not there, or the data sets (or the checkpoint) have other classes.
     """
-    for loader in loaders:
-        for path, dataset in find_datasets(cfg.get(loader), loader):
-            root = str(dataset['data_root'])
-            prefix = dataset.get('data_prefix')
-            folder = os.path.join(root, prefix) if isinstance(prefix, str) else root
-            if '://' in root:
-                continue
-            if os.path.isdir(folder):
-                _check_class_folders(path, dataset, folder)
-                continue
-            kind = dataset['type']
-            dataset_class = kind if inspect.isclass(kind) else DATASETS.get(kind)
-            if dataset_class and 'download' in inspect.signature(dataset_class).parameters:
-                continue
-            raise DataError(
-                f'{path} ({type_name(kind)}): there is no folder {folder}. Put the data there, or give '
-                'the place of all data with --data-root ROOT (of one data set: --cfg-options '
-                f'{path}.data_root=ROOT).'
-            )
-
-
-def _check_class_folders(path: str, dataset: Any, folder: str) -> None:
-    """A CustomDataset without a list of files has a folder for each of its classes."""
-    classes = dataset.get('classes')
-    listed = dataset.get('ann_file') or not dataset.get('with_label', True)
-    if classes is None or listed or type_name(dataset['type']) != 'CustomDataset':
-        return
-    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-    found = [name for name in found if not name.startswith('.')]
-    if found and len(found) == len(classes):
-        return
-    missing, others = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
-    raise DataError(
-        f'{path}: expected a folder for each of the {len(classes)} classes in {folder}, but found '
-        f'{len(found)} (missing: {", ".join(missing[:5]) or "none"}; unknown: '
-        f'{", ".join(others[:5]) or "none"}). Put the images of each class into a folder of its own, '
-        'in the same way for training and testing.'
-    )
+    stored = (meta or {}).get('dataset_meta')
+    names = stored.get('classes') if isinstance(stored, dict) else None
+    check_classes(open_data_sets(cfg, loaders), as_names(names), checkpoint)
 
 
 def check_checkpoints(cfg: Config) -> None:

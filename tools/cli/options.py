@@ -9,10 +9,12 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
+from mmkdlayer.config_variables import read_with_variables
 from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.pipelines import find_datasets
 from mmkdlayer.type_names import type_name
+
+from .overrides import check_overrides, move_data
 
 
 def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
@@ -43,24 +45,23 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config`` and apply ``args.data_root`` and ``args.cfg_options``.
 
     Raises:
-        ConfigError: There is no such file.
+        ConfigError: There is no such file, or an option has no effect on it.
         DataError: The config takes its classes from the data, which is not there.
     """
     if not Path(args.config).is_file():
         raise ConfigError(f'Config {args.config}: there is no such file.')
-    if args.data_root:
-        os.environ['DATA_ROOT'] = args.data_root
-    cfg = Config.fromfile(args.config)
-    if args.data_root:
-        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-            for _, dataset in find_datasets(cfg.get(loader), loader):
-                dataset['data_root'] = args.data_root
+    root = os.path.expanduser(args.data_root) if args.data_root else None
+    changes = args.cfg_options or {}
+    given = dict(data_root=root) if root else {}
+    cfg, variables = read_with_variables(args.config, changes, **given)
+    check_overrides(changes, variables)
+    if root:
+        move_data(cfg, root, changes)
     elif cfg.get('needs_data_root') and not os.path.isdir(cfg.data_root):
         raise DataError(
             f'Config {args.config} takes its classes from the folders of the data, but there is no '
             f'folder {cfg.data_root}. Give the place of the data with --data-root ROOT.'
         )
-    cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     return cfg
 

@@ -1,17 +1,22 @@
-# Any folder of classes: ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg (or png).
-# ROOT comes from --data-root (or the environment variable DATA_ROOT). The classes are the folders.
-# Images are resized to squares of IMAGE_SIZE (environment variable) pixels, 32 unless it is set.
+# Any folder of classes: ROOT/train/<class>/*.jpg and ROOT/test/<class>/*.jpg. The classes are the
+# folders of train; images are resized to squares. The commands take both variables from the command line
+# (--data-root ROOT --cfg-options image_size=64) or from a config based on this one; code takes them with
+# mmkdlayer.config_variables.read_config.
 _base_ = []  # says to mmengine that this is a plain config, in which imports are allowed
 import os  # noqa: E402
 
-data_root = os.environ.get('DATA_ROOT', 'data/folder')
+from mmkdlayer.config_variables import config_variable  # noqa: E402
+
+data_root = config_variable('data_root', 'data/folder')
+image_size = config_variable('image_size', 32)
+
 _train = os.path.join(data_root, 'train')
 needs_data_root = True  # the commands stop where it is not there; the classes below stand in
 classes = ['class 0', 'class 1']
 if os.path.isdir(_train):
     classes = sorted(entry.name for entry in os.scandir(_train) if entry.is_dir())
-    classes = [name for name in classes if not name.startswith('.')]
-image_size = int(os.environ.get('IMAGE_SIZE', 32))
+# What mmpretrain reads by itself, and what its loader can read as well.
+extensions = ['.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp']
 
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',
@@ -40,7 +45,7 @@ train_dataloader = dict(
         type='CustomDataset',
         data_root=data_root,
         data_prefix='train',
-        classes=classes,
+        extensions=extensions,
         pipeline=train_pipeline,
     ),
     sampler=dict(type='DefaultSampler', shuffle=True),
@@ -53,7 +58,7 @@ val_dataloader = dict(
         type='CustomDataset',
         data_root=data_root,
         data_prefix='test',
-        classes=classes,
+        extensions=extensions,
         pipeline=test_pipeline,
     ),
     sampler=dict(type='DefaultSampler', shuffle=False),

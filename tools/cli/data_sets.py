@@ -1,0 +1,209 @@
+"""The data sets of a config, opened as the host library opens them, and the names of their classes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from mmengine.config import Config
+from mmpretrain.datasets import CustomDataset
+from mmpretrain.datasets.custom import find_folders
+from mmpretrain.registry import DATASETS
+
+from mmkdlayer.errors import DataError, KDLayerError
+from mmkdlayer.pipelines import find_datasets
+from mmkdlayer.type_names import type_name
+
+
+@dataclass
+class DataSet:
+    """One data set of a data loader, wrappers left out."""
+
+    path: str  #: its dotted name in the config
+    config: dict  #: its part of the config
+    opened: (
+        CustomDataset | None
+    )  #: the host's data set, whose list is not read yet; None for other kinds
+    place: str = ''  #: folder of the images, or the list, as messages name it
+    folders: list[str] | None = None  #: its class folders, in the order of their labels
+    names: list[str] | None = None  #: names of its classes, in the order of their labels
+
+
+def open_data_sets(cfg: Config, loaders: tuple[str, ...]) -> list[DataSet]:
+    """Open the data sets of some loaders; the lists of images are not read.
+
+    Raises:
+        DataError: A folder or list is not there, or class folders can't be classes.
+    """
+    return [
+        _open(path, dataset)
+        for loader in loaders
+        for path, dataset in find_datasets(cfg.get(loader), loader)
+    ]
+
+
+def _open(path: str, config: dict) -> DataSet:
+    kind = config['type']
+    dataset_class = kind if inspect.isclass(kind) else DATASETS.get(kind)
+    if dataset_class is None or not issubclass(dataset_class, CustomDataset):
+        _check_root(path, config, dataset_class)
+        names = config.get('classes') or (config.get('metainfo') or {}).get('classes')
+        names = names or getattr(dataset_class, 'METAINFO', {}).get('classes')
+        return DataSet(path, config, None, names=as_names(names))
+    opened = build(path, config, lazy_init=True)
+    prefix, listed = opened.img_prefix, opened.ann_file
+    data = DataSet(path, config, opened, listed or prefix, names=as_names(opened.CLASSES))
+    if not is_local(data.place):
+        return data
+    if listed and not os.path.isfile(listed):
+        raise DataError(f'{path}: there is no file {listed}. {_advice(path, "ann_file")}')
+    if prefix and not os.path.isdir(prefix):
+        raise DataError(
+            f'{path} ({type_name(kind)}): there is no folder {prefix}.{_neighbour(prefix)} '
+            f'{_advice(path, "data_root")}'
+        )
+    if not listed and opened.with_label:
+        data.folders = find_folders(prefix)[0]
+        _check_folders(data)
+        data.names = data.names or data.folders
+    return data
+
+
+def build(path: str, config: dict, **changes: Any) -> Any:
+    """Build a data set without its transforms; what goes wrong is a DataError that names it."""
+    try:
+        return DATASETS.build(dict(config, pipeline=[], serialize_data=False, **changes))
+    except KDLayerError:
+        raise
+    except Exception as error:
+        text = ' '.join(str(error).split())[:300]
+        raise DataError(f'{path}: the data set can not be read ({text}).') from error
+
+
+def is_local(place: str) -> bool:
+    """Whether a path is one of this machine's file system."""
+    return '://' not in place
+
+
+def as_names(names: Any) -> list[str] | None:
+    """Names of classes as configs and checkpoints hold them; None where they hold none."""
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else None
+
+
+def _advice(path: str, key: str) -> str:
+    return (
+        'Put the data there, or give the place of all data with --data-root ROOT (of one data set: '
+        f'--cfg-options {path}.{key}=...).'
+    )
+
+
+def _neighbour(folder: str) -> str:
+    """A hint where validation images are in the folder of the test images, or the other way round."""
+    parent, name = os.path.split(os.path.abspath(folder))
+    others = {'test': ('val', 'valid', 'validation'), 'val': ('valid', 'validation', 'test')}
+    for other in others.get(name, ()):
+        if os.path.isdir(os.path.join(parent, other)):
+            return (
+                f' There is {os.path.join(parent, other)}: to use it, set the data_prefix of this data '
+                f'set to {other!r}, or rename the folder.'
+            )
+    return ''
+
+
+def _check_root(path: str, config: dict, dataset_class: Any) -> None:
+    """A data set that can't download itself has its folder."""
+    root = str(config.get('data_root') or '')
+    if not root or not is_local(root) or os.path.isdir(os.path.expanduser(root)):
+        return
+    if dataset_class and 'download' in inspect.signature(dataset_class).parameters:
+        return
+    raise DataError(
+        f'{path} ({type_name(config["type"])}): there is no folder {root}. {_advice(path, "data_root")}'
+    )
+
+
+def _check_folders(data: DataSet) -> None:
+    """Class folders can be classes, and are those that the config names."""
+    found = data.folders or []
+    for name in found:
+        if name.startswith('.'):
+            raise DataError(
+                f'{data.path}: the hidden folder {os.path.join(data.place, name)} would be a class, as '
+                'every folder beside the classes. Remove it, or move it elsewhere.'
+            )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f'{data.path}: the name of the class folder {os.fsencode(name)!r} in {data.place} is '
+                'not UTF-8, so it can not be written into logs and checkpoints. Rename it.'
+            ) from error
+    if not found:
+        raise DataError(
+            f'{data.path}: expected a folder for each of the classes in {data.place}, but found 0 '
+            'folders. Put the images of each class into a folder of its own.'
+        )
+    if data.names and not _differ_in_kind(data.names, found):
+        _compare(data.names, found, f'{data.path}.classes', f'the folders of {data.place}')
+
+
+def check_classes(
+    data_sets: list[DataSet], stored: list[str] | None = None, file: str = ''
+) -> None:
+    """All data sets, and the checkpoint ``file``, give the same labels to the same classes.
+
+    Labels are positions: of a folder in sorted order, of a name in a list.
+
+    Args:
+        data_sets: As opened; the first one is compared with the others.
+        stored: Names of the classes that a checkpoint was trained on.
+        file: The checkpoint, for messages.
+
+    Raises:
+        DataError: They differ.
+    """
+    for data in data_sets[1:]:
+        first = data_sets[0]
+        if first.folders is not None and data.folders is not None:
+            places = (f'the folders of {first.place}', f'{data.path}: the folders of {data.place}')
+            _compare(first.folders, data.folders, *places)
+        elif first.names and data.names and not _differ_in_kind(first.names, data.names):
+            _compare(first.names, data.names, first.path, data.path)
+    for data in data_sets if stored else ():
+        if data.names:
+            _compare(
+                stored or [], data.names, f'the checkpoint {file}', f'{data.path}: {data.place}'
+            )
+
+
+def _differ_in_kind(names: list[str], others: list[str]) -> bool:
+    """Names for people, such as those of ImageNet, have nothing in common with those of folders."""
+    return len(names) == len(others) and not set(names) & set(others)
+
+
+def _compare(expected: list[str], found: list[str], source: str, where: str) -> None:
+    """Raise a DataError where two lists of class names differ, by set or by order."""
+    if expected == found:
+        return
+    missing = [name for name in expected if name not in set(found)]
+    others = [name for name in found if name not in set(expected)]
+    if missing or others:
+        near = {name: get_close_matches(name, missing, n=1) for name in others[:5]}
+        hints = [f'{name} for {match[0]}' for name, match in near.items() if match]
+        difference = (
+            f'missing: {", ".join(missing[:5]) or "none"}; unknown: {", ".join(others[:5]) or "none"}'
+            + (f'; perhaps {", ".join(hints)}' if hints else '')
+        )
+    else:
+        pairs = enumerate(zip(expected, found))
+        index = next((i for i, (one, other) in pairs if one != other), -1)
+        difference = f'class {index} is {found[index]}, but {expected[index]} there'
+    raise DataError(
+        f'{where}: expected the {len(expected)} classes of {source}, in the same order, but found '
+        f'{len(found)} ({difference}). Labels are positions in this order, so images would get the '
+        'labels of other classes. Give the folders the same names; a class without images needs an '
+        'empty folder.'
+    )

@@ -1,0 +1,63 @@
+"""What the command line changes in a config, and what it can not change."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.pipelines import find_datasets
+
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: What is read of a config besides the arguments of mmengine's Runner.
+READ_BESIDES = {
+    *('compile', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type'),
+    *('strategy', 'sync_bn', 'tta_model', 'tta_pipeline'),
+}
+
+
+def check_overrides(changes: Mapping[str, Any], variables: set[str]) -> None:
+    """Raise a ConfigError where ``--cfg-options`` sets something that nothing reads.
+
+    Such as a pipeline's variable: mmengine has copied its value to where it is used by then.
+    ``variables`` are those for which the config is evaluated again.
+    """
+    read = {*inspect.signature(Runner.__init__).parameters, *READ_BESIDES, *variables}
+    for name in changes:
+        key = name.split('.')[0]
+        if key in read:
+            continue
+        near = get_close_matches(key, read, n=3)
+        raise ConfigError(
+            f'--cfg-options {name}: nothing reads {key} after the config is made, so this would change '
+            f'nothing. Near matches: {", ".join(near) or "none"}. Set the entry that uses it, such as '
+            'train_dataloader.batch_size; if code of yours reads it, set it in a config file.'
+        )
+
+
+def move_data(cfg: Config, root: str, changes: Mapping[str, Any]) -> None:
+    """Give every data set of the loaders a data root, other than those that ``changes`` name.
+
+    Raises:
+        ConfigError: They have different roots now: with one root, two data sets would be the same.
+    """
+    found = {
+        f'{path}.data_root': dataset
+        for loader in LOADERS
+        for path, dataset in find_datasets(cfg.get(loader), loader)
+    }
+    moved = {name: dataset for name, dataset in found.items() if name not in changes}
+    roots = {name: str(dataset.get('data_root') or '') for name, dataset in moved.items()}
+    if len(set(roots.values())) > 1:
+        listed = ', '.join(f'{name}={value}' for name, value in roots.items())
+        raise ConfigError(
+            f'--data-root {root}: expected one data root for all data sets, but the config has '
+            f'{len(set(roots.values()))}: {listed}. Give each with --cfg-options, as listed.'
+        )
+    for dataset in moved.values():
+        dataset['data_root'] = root
