@@ -1,22 +1,44 @@
 """Registries of this plugin: children of mmengine's, in the scope ``mmkdlayer``."""
 
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import MODEL_WRAPPERS as MMENGINE_MODEL_WRAPPERS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import OPTIM_WRAPPERS as MMENGINE_OPTIM_WRAPPERS
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import mmengine.registry
 from mmengine.registry import Registry
 
-_ENGINE = ['mmkdlayer.engine']
+SCOPE = 'mmkdlayer'
+HOST_SCOPE = 'mmpretrain'
 
-MODELS = Registry(
-    'model', parent=MMENGINE_MODELS, scope='mmkdlayer', locations=['mmkdlayer.models']
-)
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmkdlayer', locations=_ENGINE)
-LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmkdlayer', locations=_ENGINE)
-MODEL_WRAPPERS = Registry(
-    'model wrapper', parent=MMENGINE_MODEL_WRAPPERS, scope='mmkdlayer', locations=_ENGINE
-)
-OPTIM_WRAPPERS = Registry(
-    'optimizer wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mmkdlayer', locations=_ENGINE
-)
+
+class PluginRegistry(Registry):
+    """A registry of this plugin, which takes from mmpretrain's what it lacks itself.
+
+    The configs of this project name mmpretrain's types without a scope. Inherited as ``mmkdlayer::...``
+    they are built in the scope of this plugin.
+    """
+
+    def get(self, key: str) -> Any:
+        """Look up a type; names without a scope here first, then where mmpretrain would."""
+        self.import_from_location()
+        if '.' not in key and key not in self._module_dict:
+            importlib.import_module(f'{HOST_SCOPE}.registry')
+            if HOST_SCOPE in self.parent.children:
+                key = f'{HOST_SCOPE}.{key}'
+        return super().get(key)
+
+
+def _child_of(parent: Registry, location: str = 'mmkdlayer.engine') -> PluginRegistry:
+    return PluginRegistry(parent.name, parent=parent, scope=SCOPE, locations=[location])
+
+
+MODELS = _child_of(mmengine.registry.MODELS, 'mmkdlayer.models')
+HOOKS = _child_of(mmengine.registry.HOOKS)
+LOOPS = _child_of(mmengine.registry.LOOPS)
+MODEL_WRAPPERS = _child_of(mmengine.registry.MODEL_WRAPPERS)
+OPTIM_WRAPPERS = _child_of(mmengine.registry.OPTIM_WRAPPERS)
+# Nothing of this plugin is in the others: mmpretrain's are found in them.
+for _parent in list(vars(mmengine.registry).values()):
+    if isinstance(_parent, Registry) and SCOPE not in _parent.children:
+        _child_of(_parent)

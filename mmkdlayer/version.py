@@ -6,12 +6,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 __version__ = '0.1.0'
+#: OpenMMLab's and OneDL's, which install the same modules.
+PACKAGES = (
+    *('mmkdlayer', 'torch', 'mmengine', 'onedl-mmengine', 'mmpretrain', 'onedl-mmpretrain'),
+    *('mmrazor', 'numpy'),
+)
 
 
 def installed_versions() -> dict[str, str]:
     """Versions that a result may depend on."""
     versions = dict(python=platform.python_version())
-    for package in ('mmkdlayer', 'torch', 'mmengine', 'mmpretrain', 'mmrazor', 'numpy'):
+    for package in PACKAGES:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

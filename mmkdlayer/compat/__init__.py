@@ -5,13 +5,20 @@ mmrazor 1.0.0, the last release, was written for torch 1.13, mmcls and ``torch.l
 there rather than at version numbers, and imports neither mmrazor nor mmpretrain.
 """
 
-from .checks import check_mmcv, check_pkg_resources, silence_known_notices
-from .import_hooks import RunOnImport, install_finder
-from .mmcls_alias import MMClsAlias
-from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in
-from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy
-from .mmrazor_recovery import recover_mmrazor
-from .serialization import allow_mmengine_checkpoints
+from .hosts import check_hosts
+
+check_hosts()  # before the modules below import mmengine
+
+from .checks import check_mmcv, check_pkg_resources, silence_known_notices  # noqa: E402
+from .config_scope import allow_own_configs  # noqa: E402
+from .import_hooks import RunOnImport, install_finder  # noqa: E402
+from .mmcls_alias import MMClsAlias  # noqa: E402
+from .mmpretrain_notice import DATASETS, run_without_notice  # noqa: E402
+from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in  # noqa: E402
+from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy  # noqa: E402
+from .mmrazor_mmcv import MMRAZOR, run_with_known_mmcv  # noqa: E402
+from .mmrazor_recovery import recover_mmrazor  # noqa: E402
+from .serialization import allow_mmengine_checkpoints  # noqa: E402
 
 __all__ = ['enable']
 
@@ -21,13 +28,16 @@ def enable() -> None:
 
     Raises:
         ImportError: If the module mmcv is missing, can't be imported or has a version outside
-            2.0.0 to 2.1.0.
+            2.0.0 to 2.3.
     """
     silence_known_notices()
     check_mmcv()
     check_pkg_resources()
     install_finder(MMClsAlias())
+    install_finder(RunOnImport(DATASETS, run_without_notice))
+    install_finder(RunOnImport(MMRAZOR, run_with_known_mmcv))
     install_finder(RunOnImport(BACKEND_CONFIG, run_or_stand_in))
     install_finder(RunOnImport(CRD_DATASET, run_with_ragged_numpy))
     recover_mmrazor()
+    allow_own_configs()
     allow_mmengine_checkpoints()

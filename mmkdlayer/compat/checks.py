@@ -1,4 +1,4 @@
-"""Checks of what pip can't express: either mmcv or mmcv-lite, and pkg_resources."""
+"""Checks of what pip can't express: one package of several with the module mmcv, and pkg_resources."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ import importlib.util
 import sys
 import warnings
 
-from mmengine.utils import digit_version
+from mmengine.utils import digit_version, is_installed
+
+from .hosts import installed_providers
 
 MMCV_MINIMUM = '2.0.0'
-MMCV_MAXIMUM = '2.1.0'
-_NEEDED = f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} to {MMCV_MAXIMUM}'
+#: As in mmpretrain 1.2; mmrazor's own limit of 2.1.0 is lifted where the rest works (mmrazor_mmcv).
+MMCV_LIMIT = '2.4.0'
+_NEEDED = f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} or later, below {MMCV_LIMIT}'
 _INSTALL = (
-    f'pip install "mmcv-lite>={MMCV_MINIMUM},<={MMCV_MAXIMUM}" . mmcv-lite is enough for '
-    'classification; if you need the compiled ops, install '
-    f'mmcv=={MMCV_MAXIMUM} instead, but never both: they overwrite each other.'
+    'pip install "mmcv-lite>=2.0.0,<=2.1.0" . mmcv-lite is enough for classification; if you need '
+    'the compiled ops, install mmcv instead, but never both: they overwrite each other.'
 )
-_REINSTALL = f'Run: pip uninstall -y mmcv mmcv-lite; {_INSTALL}'
+_INSTALL_BESIDE_ONEDL = (
+    'pip install --no-deps "mmcv-lite>=2.0.0,<=2.1.0" (without --no-deps it would overwrite '
+    'onedl-mmengine by mmengine). mmcv-lite is enough for classification; if you need the compiled '
+    'ops, install onedl-mmcv instead, but never both: they overwrite each other.'
+)
 _REINSTALL_OPENCV = (
     'A shared library is missing, usually one that opencv-python needs for windows on the screen. '
     'Run: pip uninstall -y opencv-python opencv-python-headless; pip install opencv-python-headless '
@@ -26,39 +32,43 @@ _REINSTALL_OPENCV = (
 
 
 def check_mmcv() -> None:
-    """Check that the module mmcv, from mmcv or mmcv-lite, is one that the host libraries accept.
+    """Check that the module mmcv, whichever package it is from, is one that the host libraries accept.
 
     Raises:
-        ImportError: If it is missing, can't be imported or has a version outside 2.0.0 to 2.1.0.
+        ImportError: If it is missing, can't be imported or has a version outside 2.0.0 to 2.3.
     """
+    beside_onedl = 'onedl-mmengine' in installed_providers('mmengine')
+    install = _INSTALL_BESIDE_ONEDL if beside_onedl else _INSTALL
     if 'mmcv' not in sys.modules and importlib.util.find_spec('mmcv') is None:
-        raise ImportError(f'{_NEEDED}, but found none. Run: {_INSTALL}')
+        raise ImportError(f'{_NEEDED}, but found none. Run: {install}')
+    reinstall = f'Run: pip uninstall -y mmcv mmcv-lite onedl-mmcv; {install}'
     try:
         mmcv = importlib.import_module('mmcv')
     except ImportError as error:
-        fix = _REINSTALL_OPENCV if '.so' in str(error) else _REINSTALL
+        fix = _REINSTALL_OPENCV if '.so' in str(error) else reinstall
         raise ImportError(
             f'{_NEEDED}, but the installed one fails to import: {error}. {fix}'
         ) from error
     version = str(getattr(mmcv, '__version__', 'unknown'))
     try:
-        minimum, found, maximum = map(digit_version, (MMCV_MINIMUM, version, MMCV_MAXIMUM))
-        supported = minimum <= found <= maximum
+        minimum, found, limit = map(digit_version, (MMCV_MINIMUM, version, MMCV_LIMIT))
+        supported = minimum <= found < limit
     except (AssertionError, ValueError):
         supported = False
     if not supported:
         raise ImportError(
-            f'{_NEEDED} (mmrazor 1.0 accepts no other), but found {version} in '
-            f'{getattr(mmcv, "__file__", None)}. {_REINSTALL}'
+            f'{_NEEDED}, but found {version} in {getattr(mmcv, "__file__", None)}. {reinstall}'
         )
 
 
 def check_pkg_resources() -> None:
     """Warn where mmengine can't resolve ``package::config``.
 
-    mmengine imports ``pkg_resources`` whenever a config inherits from another package. Setuptools
-    up to 80 ships it; later releases drop it.
+    mmengine imports ``pkg_resources`` whenever a config inherits from another package; OneDL's does
+    without. Setuptools up to 80 ships it; later releases drop it.
     """
+    if 'pkg_resources' not in is_installed.__code__.co_names:
+        return
     if 'pkg_resources' in sys.modules or importlib.util.find_spec('pkg_resources') is not None:
         return
     warnings.warn(
