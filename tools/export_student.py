@@ -44,6 +44,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--torchscript', action='store_true', help=FILES['torchscript'])
     parser.add_argument('--torch-export', action='store_true', help=FILES['torch_export'])
     parser.add_argument(
+        '--reparameterise',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='merge the branches of RepVGG, MobileOne and the like (default: yes)',
+    )
+    parser.add_argument(
+        '--input-size',
+        nargs=2,
+        type=int,
+        metavar=('HEIGHT', 'WIDTH'),
+        help='of the images, where neither test images nor the test pipeline tell it',
+    )
+    parser.add_argument(
         '--metrics',
         metavar='FILE',
         help='for the model card: JSON of "tools/test.py ... --out FILE"',
@@ -51,6 +64,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--license', default='unknown', help='for the model card: licence of the weights'
     )
+    cli.add_config_as_given(parser)
     cli.add_common_options(parser, launcher=False)
     return parser.parse_args()
 
@@ -64,6 +78,8 @@ def main() -> None:
                 '--prune-images expects a positive number, beside --prune-templates DATA, but got '
                 f'{args.prune_images} and {args.prune_templates}.'
             )
+        if args.input_size and min(args.input_size) < 1:
+            raise ConfigError(f'--input-size expects two positive numbers, got {args.input_size}.')
         cfg = cli.load_config(args)
         if args.prune_templates and not os.path.isdir(args.prune_templates):
             cli.check_data(cfg, (f'{args.prune_templates}_dataloader',))
@@ -76,6 +92,9 @@ def main() -> None:
             formats=tuple(name for name in FILES if getattr(args, name)),
             licence=args.license,
             metrics=read_metrics(args.metrics) if args.metrics else {},
+            reparameterise=args.reparameterise,
+            input_size=tuple(args.input_size) if args.input_size else None,
+            config_as_given=args.config_as_given,
         )
         written = export_student(cfg, args.checkpoint, args.out, options)
         print(f'config: {written["config"]}\nweights: {written["weights"]}')
@@ -85,7 +104,11 @@ def main() -> None:
         print(f'largest difference of logits to the training student: {written["difference"]:.2g}')
         for name, difference in written['format_differences'].items():
             file = written['weights'].with_name(FILES[name])
-            print(f'{file}: largest difference of logits to the exported student: {difference:.2g}')
+            sizes = 'any height and width' if name in written['any_size'] else 'this size alone'
+            print(
+                f'{file}: largest difference of logits to the exported student: '
+                f'{difference:.2g}; it takes images of {sizes}'
+            )
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, Any]:

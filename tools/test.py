@@ -6,15 +6,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import load_weights, read_student_weights
-from mmkdlayer.deploy import student_model_config
+from mmkdlayer.deploy import check_trained_config, student_model_config
 from mmkdlayer.deploy.exported_student import check_weights_file
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.models.wrappers import unwrap_model
@@ -27,6 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='training checkpoint, or student.pth')
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='JSON file to write the metrics to')
+    cli.add_config_as_given(parser)
     cli.add_common_options(parser)
     return parser.parse_args()
 
@@ -39,9 +40,12 @@ def main() -> None:
         cfg.launcher = args.launcher
         cli.choose_work_dir(cfg, args)
         cli.check_writable(cfg.work_dir)
+        if args.out:
+            cli.check_writable(os.path.dirname(args.out) or '.')
         if os.path.isfile(args.checkpoint):
             check_weights_file(cfg, args.checkpoint)
         state, meta = read_student_weights(args.checkpoint)
+        check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)
         cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta)
         # Only the student is tested, so only the student is built.
         cfg.model = student_model_config(cfg)
@@ -55,7 +59,8 @@ def main() -> None:
         load_weights(unwrap_model(runner.model), state, f'Checkpoint {args.checkpoint}')
         metrics = runner.test()
         if args.out and is_main_process():
-            Path(args.out).write_text(json.dumps(metrics, indent=1))
+            with replacing(args.out) as file:
+                file.write_text(json.dumps(metrics, indent=1))
         end_launch()
 
 

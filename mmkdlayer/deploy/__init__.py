@@ -4,10 +4,12 @@ from .export import ExportOptions, export_student
 from .exported_student import load_student
 from .folded_kd_layer import FoldedKDLayer
 from .student_config import student_config, student_model_config
+from .trained_config import check_trained_config
 
 __all__ = [
     'ExportOptions',
     'FoldedKDLayer',
+    'check_trained_config',
     'export_student',
     'load_student',
     'student_config',

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,15 +22,17 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.version import __version__
 
 from .calibration import calibration_loader, find_firing
+from .comparing import LOOSE_TOLERANCE, TOLERANCE, compare
+from .example_images import find_examples
 from .exported_student import load_student
+from .file_metadata import file_metadata
 from .folding import LayerChange, fold_student, prune_student
 from .formats import FILES, OPSET, write_format
 from .model_card import model_card
-from .student_config import find_input_size, student_config, without_teacher
+from .reparameterise import reparameterise
+from .student_config import student_config, without_teacher
+from .trained_config import check_trained_config
 
-TOLERANCE = 1e-5
-#: Folding and other programs sum up in another order.
-LOOSE_TOLERANCE = 1e-4
 #: What an export may write.
 CONTENT = ('student.pth', 'student.py', 'model_card.md', *FILES.values())
 
@@ -46,6 +49,9 @@ class ExportOptions:
             'val', 'test' or a folder.
         prune_images: How many of them at most; None for all.
         formats: More files: 'onnx', 'torchscript', 'torch_export'.
+        reparameterise: Merge the branches of RepVGG, MobileOne and the like.
+        input_size: Height and width of the images, where neither test images nor the pipeline tell them.
+        config_as_given: Export even if the checkpoint was trained with another config.
         licence: Identifier of the weights' licence, for the model card.
         metrics: Measured figures, for the model card.
     """
@@ -55,6 +61,9 @@ class ExportOptions:
     prune_templates: str | None = None
     prune_images: int | None = None
     formats: tuple[str, ...] = ()
+    reparameterise: bool = True
+    input_size: tuple[int, int] | None = None
+    config_as_given: bool = False
     licence: str = 'unknown'
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,8 +76,8 @@ def export_student(
 ) -> dict[str, Any]:
     """Write ``student.py``, ``student.pth`` and ``model_card.md``: a student that needs no teacher.
 
-    The files appear only after each of them gave the logits of the training student. What an earlier
-    export left in the folder is replaced.
+    The files appear only after each of them gave the logits of the training student, on noise and, where
+    they are there, on test images. What an earlier export left in the folder is replaced.
 
     Args:
         cfg: The training config.
@@ -79,11 +88,14 @@ def export_student(
     Returns:
         ``config``, ``weights``, ``card`` (paths), ``files`` (all of them), ``difference`` (largest
         difference of logits), ``format_differences`` (the same of each further format, to the exported
-        student), ``changes`` (what became of the KD layers).
+        student), ``any_size`` (the formats that take images of any height and width), ``changes`` (what
+        became of KD layers and branches).
 
     Raises:
         CheckpointError: The checkpoint can't be read or does not fit.
-        ConfigError: Logits differ by more than 1e-5; folded, pruned, and in further formats, 1e-4.
+        ConfigError: Logits differ by more than 1e-5 of the largest one (of 1, where that is less);
+            folded, pruned, re-parameterised, and in further formats, 1e-4. Or nothing tells the size of
+            the images, or the checkpoint was trained with another config.
         DataError: There are no images to prune on.
         DecisionFileError: A decision file of the training is damaged.
         OSError: The folder can't be written.
@@ -91,19 +103,28 @@ def export_student(
     options = options or ExportOptions()
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     state, meta = read_student_weights(checkpoint, options.ema)
+    check_trained_config(cfg, meta, checkpoint, refuse=not options.config_as_given)
     trained = build_trained_student(cfg, state, f'Checkpoint {checkpoint}')
     student_cfg = student_config(cfg)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(4, 3, *find_input_size(student_cfg), generator=generator)
-    compared, tolerance = 'images of noise', TOLERANCE
-    changes: list[LayerChange] = []
+    preprocessor = MODELS.build(
+        student_cfg.model.get('data_preprocessor') or dict(type='mmpretrain.ClsDataPreprocessor')
+    )
+    examples = find_examples(cfg, preprocessor, trained, options.input_size)
+    batches, compared, tolerance = examples.batches, str(examples), TOLERANCE
+    student = copy.deepcopy(trained)
+    changes: list[LayerChange | str] = []
+    if options.reparameterise:
+        changes += reparameterise(student_cfg.model, student)
     if options.fold or options.prune_templates is not None:
-        student = copy.deepcopy(trained)
-        changes = fold_student(student_cfg.model, student)
+        changes += fold_student(student_cfg.model, student)
         if options.prune_templates is not None and len(getattr(student, 'kd_layers', ())):
-            pruned, images = prune_on_images(student_cfg, student, cfg, options)
-            changes, compared = changes + pruned, 'of the images that templates were pruned on'
-        state, tolerance = student.state_dict(), LOOSE_TOLERANCE
+            pruned, images = prune_on_images(student_cfg, preprocessor, student, cfg, options)
+            changes, batches = [*changes, *pruned], [images]
+            compared = f'{len(images)} of the images that templates were pruned on'
+    if options.fold or options.prune_templates is not None or changes:
+        tolerance = LOOSE_TOLERANCE
+    student_cfg.image_shape = list(batches[0].shape[1:])
+    state = student.state_dict()
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix='.export-') as trial_name:
@@ -112,29 +133,38 @@ def export_student(
         plain = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
         torch.save(dict(state_dict=state, meta=plain), trial / 'student.pth')
         student_cfg.weights_sha256 = hash_file(trial / 'student.pth')
-        (trial / 'student.py').write_text(student_cfg.pretty_text)
+        (trial / 'student.py').write_text(student_cfg.pretty_text, encoding='utf-8')
         exported = load_student(trial)
-        with torch.no_grad():
-            logits = trained(images, mode='tensor'), exported(images, mode='tensor')
-        difference = float((logits[0] - logits[1]).abs().max())
-        _check(difference, tolerance, 'The exported student')
+        comparison = compare(partial(_logits, exported), partial(_logits, trained), batches)
+        comparison.check(tolerance, 'The exported student')
         checks = [
-            f'On {len(images)} {compared}, the largest difference of its logits to those of the '
-            f'training model is {difference:.2g} (at most {tolerance:g} is allowed).',
+            f'On {compared}, the largest difference of its logits to those of the training model is '
+            f'{comparison.difference:.2g} (at most {comparison.allowed(tolerance):.2g} is allowed).',
             *(f'{change}.' for change in changes),
         ]
-        format_differences = {}
-        for name in options.formats:
-            format_differences[name] = write_format(name, exported, images, trial)
-            _check(format_differences[name], LOOSE_TOLERANCE, FILES[name])
+        metadata = file_metadata(cfg, student_cfg, plain, batches[0].shape[1:])
+        written = {
+            name: write_format(name, exported, batches[-1], trial, metadata)
+            for name in options.formats
+        }
+        for name, (fidelity, any_size) in written.items():
+            fidelity.check(LOOSE_TOLERANCE, FILES[name])
+            size = 'x'.join(map(str, batches[-1].shape[2:]))
+            if not any_size and not examples.one_size:
+                raise ConfigError(
+                    f'The test pipeline gives images of several sizes, but {FILES[name]} would take '
+                    f'{size} alone. Resize or crop in the test pipeline, or leave this format out. '
+                    'Nothing was written.'
+                )
             opset = f' (opset {OPSET})' if name == 'onnx' else ''
+            sizes = 'images of any height and width' if any_size else f'images of {size} alone'
             checks.append(
                 f'`{FILES[name]}`{opset} gives the logits of `student.pth` up to '
-                f'{format_differences[name]:.2g}, for batches of several sizes.'
+                f'{fidelity.difference:.2g}, for batches of several sizes; it takes {sizes}.'
             )
         files = [trial / name for name in CONTENT if (trial / name).is_file()]
         page = model_card(cfg, student_cfg, checkpoint, meta, files, checks, options)
-        (trial / 'model_card.md').write_text(page)
+        (trial / 'model_card.md').write_text(page, encoding='utf-8')
         for name in CONTENT:
             if (trial / name).is_file():
                 os.replace(trial / name, folder / name)
@@ -145,8 +175,9 @@ def export_student(
         weights=folder / 'student.pth',
         card=folder / 'model_card.md',
         files=[folder / name for name in CONTENT if (folder / name).is_file()],
-        difference=difference,
-        format_differences=format_differences,
+        difference=comparison.difference,
+        format_differences={name: w.comparison.difference for name, w in written.items()},
+        any_size=[name for name, w in written.items() if w.any_size],
         changes=changes,
     )
 
@@ -164,26 +195,36 @@ def build_trained_student(cfg: Config, state: Mapping[str, Tensor], origin: str)
 
 
 def prune_on_images(
-    student_cfg: Config, student: nn.Module, cfg: Config, options: ExportOptions
+    student_cfg: Config,
+    preprocessor: nn.Module,
+    student: nn.Module,
+    cfg: Config,
+    options: ExportOptions,
 ) -> tuple[list[LayerChange], Tensor]:
     """Prune a folded student and its config, in place.
 
     Returns:
-        What became of its layers, and images to compare on (N, 3, H, W).
+        What became of its layers, and images to compare on (N, C, H, W).
     """
     name = str(options.prune_templates)
     loader = calibration_loader(cfg, name, options.prune_images)
-    preprocessor = MODELS.build(student_cfg.model.data_preprocessor)
     firing, sample = find_firing(student, preprocessor, loader)
     data = f'the {name} images' if name in ('train', 'val', 'test') else 'the images of a folder'
     watched = f'{data} ({len(cast(Sized, loader.dataset))} images)'
     return prune_student(student_cfg.model, student, firing, watched), sample
 
 
-def _check(difference: float, tolerance: float, what: str) -> None:
-    """Raise a ConfigError where logits differ too much; NaN is too much."""
-    if not difference <= tolerance:
+def _logits(model: nn.Module, images: Tensor) -> Tensor:
+    """The logits of a classifier.
+
+    Raises:
+        ConfigError: It does not run on these images.
+    """
+    try:
+        return model(images, mode='tensor')
+    except RuntimeError as error:  # torch's, such as for other channels
         raise ConfigError(
-            f'{what} gives other logits than the training student: expected a difference of at most '
-            f'{tolerance}, but found {difference:.3g}. Nothing was written.'
-        )
+            f'The student does not run on images of {tuple(images.shape[1:])} (channels, height, '
+            f'width), which the test pipeline gives: {str(error).splitlines()[0]}. Correct the '
+            'pipeline, the data preprocessor or the student. Nothing was written.'
+        ) from error

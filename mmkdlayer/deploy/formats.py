@@ -1,7 +1,8 @@
 """The student as one file that needs neither mmpretrain nor mmkdlayer: ONNX, TorchScript, torch.export.
 
-Each file takes normalised images ``input`` (N, 3, H, W), N free, H and W those of the test pipeline, and
-gives logits ``output`` (N, classes); only standard operators are in it.
+Each file takes normalised images ``input`` (N, C, H, W) and gives logits ``output`` (N, classes); only
+standard operators are in it. N is free; H and W are where the network allows it, and else those of the
+test pipeline.
 """
 
 from __future__ import annotations
@@ -9,34 +10,51 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 
+from .comparing import LOOSE_TOLERANCE, Comparison, Runner, compare
+
 OPSET = 17
 #: File of each format.
 FILES = dict(onnx='student.onnx', torchscript='student.pt', torch_export='student.pt2')
 TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
 
-Runner = Callable[[Tensor], Tensor]
+#: How much larger than the student's images those are that show whether H and W are free.
+LARGER = (32, 64)
 
 
-def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) -> float:
+class Written(NamedTuple):
+    """A file: its logits beside the student's, and whether it takes images of any size."""
+
+    comparison: Comparison
+    any_size: bool
+
+
+def write_format(
+    name: str,
+    student: nn.Module,
+    images: Tensor,
+    folder: Path,
+    metadata: Mapping[str, str] | None = None,
+) -> Written:
     """Write the student in one format and run the file.
 
     Args:
         name: 'onnx', 'torchscript' or 'torch_export'.
         student: In eval mode.
-        images: To compare on, (N, 3, H, W).
+        images: To compare on, (N, C, H, W).
         folder: Where to.
+        metadata: What else an ONNX file says about itself.
 
     Returns:
-        The largest difference of the file's logits to the student's, over several batch sizes.
+        How its logits compare with the student's, over several batch sizes; whether H and W are free.
 
     Raises:
         ConfigError: The format needs something that is not installed, or the student can't be written
@@ -46,26 +64,35 @@ def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) ->
     model = Logits(copy.deepcopy(student)).eval().requires_grad_(False)
     while len(images) <= TRACED_BATCH:
         images = torch.cat([images, images.flip(-1)])
-    try:
-        with warnings.catch_warnings(), torch.enable_grad():
-            # About sizes that are fixed in the trace, and about formats that torch will give up one
-            # day: what counts is that the file gives the same logits, for another batch size too.
-            warnings.simplefilter('ignore')
-            run = WRITERS[name](model, images[:TRACED_BATCH], folder / FILES[name])
-            with torch.no_grad():
-                differences = [
-                    (run(part) - model(part)).abs().max()
-                    for part in (images, images[:1], images[: TRACED_BATCH + 1])
-                ]
-                return float(torch.stack(differences).max())  # NaN, if any is
-    except ConfigError:
-        raise
-    except Exception as error:
-        first_line = ' '.join(str(error).strip().splitlines()[:1])
-        raise ConfigError(
-            f'The student cannot be written as {FILES[name]}: torch {torch.__version__} says '
-            f'{type(error).__name__}: {first_line}. Leave this format out.'
-        ) from error
+    batches = [images, images[:1], images[: TRACED_BATCH + 1]]
+    height, width = (side + more for side, more in zip(images.shape[-2:], LARGER))
+    larger = nn.functional.interpolate(images[:1], (height, width), mode='bilinear')
+    path = folder / FILES[name]
+    with warnings.catch_warnings(), torch.enable_grad():
+        # About sizes that are fixed in the trace, and about formats that torch will give up one
+        # day: what counts is that the file gives the same logits, for other sizes too.
+        warnings.simplefilter('ignore')
+        try:
+            model(larger)
+            run = WRITERS[name](model, images[:TRACED_BATCH], path, True, metadata or {})
+            written = Written(compare(run, model, [*batches, larger]), True)
+            if written.comparison.fits(LOOSE_TOLERANCE):
+                return written
+        except ConfigError:
+            raise
+        except Exception:  # the network, the exporter or the file takes one size alone
+            path.unlink(missing_ok=True)
+        try:
+            run = WRITERS[name](model, images[:TRACED_BATCH], path, False, metadata or {})
+            return Written(compare(run, model, batches), False)
+        except ConfigError:
+            raise
+        except Exception as error:
+            first_line = ' '.join(str(error).strip().splitlines()[:1])
+            raise ConfigError(
+                f'The student cannot be written as {FILES[name]}: torch {torch.__version__} says '
+                f'{type(error).__name__}: {first_line}. Leave this format out.'
+            ) from error
 
 
 class Logits(nn.Module):
@@ -76,18 +103,20 @@ class Logits(nn.Module):
         self.student = student
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, 3, H, W)."""
+        """Logits (N, classes) of images (N, C, H, W)."""
         return self.student(images, mode='tensor')
 
 
-def write_onnx(model: Logits, images: Tensor, path: Path) -> Runner:
-    """Write ONNX (opset 17); returns what runs it, in onnxruntime.
+def write_onnx(
+    model: Logits, images: Tensor, path: Path, any_size: bool, metadata: Mapping[str, str]
+) -> Runner:
+    """Write ONNX (opset 17) with its metadata; returns what runs it, in onnxruntime.
 
     Raises:
         ConfigError: onnx or onnxruntime is not installed.
     """
     try:
-        import onnx  # noqa: F401  (torch writes by it)
+        import onnx
         import onnxruntime  # for the check
     except ImportError as error:
         raise ConfigError(
@@ -98,27 +127,35 @@ def write_onnx(model: Logits, images: Tensor, path: Path) -> Runner:
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         # The exporter that torch 2.1 has too, and that needs no further package.
         options['dynamo'] = False
+    free = {0: 'batch', 2: 'height', 3: 'width'} if any_size else {0: 'batch'}
     torch.onnx.export(
         model,
         (images,),
         str(path),
         input_names=['input'],
         output_names=['output'],
-        dynamic_axes=dict(input={0: 'batch'}, output={0: 'batch'}),
+        dynamic_axes=dict(input=free, output={0: 'batch'}),
         opset_version=OPSET,
         **options,
     )
+    graph = onnx.load(str(path))
+    onnx.helper.set_model_props(graph, dict(metadata))
+    onnx.save(graph, str(path))
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     return lambda x: torch.from_numpy(session.run(['output'], {'input': x.numpy()})[0])
 
 
-def write_torchscript(model: Logits, images: Tensor, path: Path) -> Runner:
+def write_torchscript(
+    model: Logits, images: Tensor, path: Path, any_size: bool, metadata: Mapping[str, str]
+) -> Runner:
     """Write a traced TorchScript module; returns it as it was read back."""
     torch.jit.save(torch.jit.trace(model, images), str(path))
     return torch.jit.load(str(path))
 
 
-def write_torch_export(model: Logits, images: Tensor, path: Path) -> Runner:
+def write_torch_export(
+    model: Logits, images: Tensor, path: Path, any_size: bool, metadata: Mapping[str, str]
+) -> Runner:
     """Write a program of torch.export; returns it as it was read back.
 
     Raises:
@@ -128,11 +165,10 @@ def write_torch_export(model: Logits, images: Tensor, path: Path) -> Runner:
         raise ConfigError(
             f'--torch-export needs torch 2.5 or later, but this is torch {torch.__version__}.'
         )
-    batch = torch.export.Dim('batch')
+    names = {0: 'batch', 2: 'height', 3: 'width'} if any_size else {0: 'batch'}
+    free = {dimension: torch.export.Dim(name) for dimension, name in names.items()}
     # Not strict: the KD layers are hooks, whose Python code TorchDynamo does not need to understand.
-    program = torch.export.export(
-        model, (images,), dynamic_shapes=dict(images={0: batch}), strict=False
-    )
+    program = torch.export.export(model, (images,), dynamic_shapes=dict(images=free), strict=False)
     torch.export.save(program, str(path))
     return torch.export.load(str(path)).module()
 

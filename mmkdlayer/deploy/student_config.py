@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
+from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models import KDLayerClassifier
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 from mmkdlayer.models.old_form import refuse_old_form
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 
-CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
-TOP_LEVEL = (
-    'default_scope',
-    'test_dataloader',
-    'test_evaluator',
-    'test_cfg',
-    'default_hooks',
-    'env_cfg',
-    'visualizer',
-    'log_level',
-)
+from .places import without_places
+
+#: What a student keeps of its training's config, beside the model. All else is of the trainer's machine.
+KEPT = ('default_scope', 'test_dataloader', 'test_evaluator', 'test_cfg')
+#: Packages whose classes a config needs no import for.
+HOSTS = {
+    'mmkdlayer',
+    'mmpretrain',
+    'mmengine',
+    'mmcv',
+    'mmrazor',
+    'torch',
+    'torchvision',
+    '__main__',
+}
 
 
 def student_config(cfg: Config) -> Config:
     """A stock config that builds, tests and infers with the standalone student.
+
+    It keeps what a student needs, and nothing of the machine of its training: no absolute path, no
+    visualizer, no hook.
 
     Raises:
         ConfigError: As :func:`student_model_config`.
@@ -38,13 +50,22 @@ def student_config(cfg: Config) -> Config:
         custom_imports=dict(imports=['mmkdlayer'], allow_failed_imports=False),
         model=student_model_config(cfg),
     )
-    for key in TOP_LEVEL:
+    for key in KEPT:
         if cfg.get(key) is not None:
             student[key] = copy.deepcopy(cfg[key])
     student.setdefault('default_scope', 'mmpretrain')
-    pipeline = find_pipeline(cfg.get('test_dataloader'))
+    student = ConfigDict(_plain(student))
+    if student.get('test_dataloader'):
+        student.test_dataloader = without_places(student.test_dataloader)
+    student.custom_imports.imports += sorted(set(own_modules(student)))
+    pipeline = find_pipeline(student.get('test_dataloader'))
     if pipeline is not None:
         student.test_pipeline = copy.deepcopy(pipeline)  # where mmdeploy looks for it
+    # mmpretrain's own tools expect these two; they are the same for each student.
+    student.visualizer = dict(
+        type='mmpretrain.UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]
+    )
+    student.default_hooks = dict(visualization=dict(type='mmpretrain.VisualizationHook'))
     return Config(student)
 
 
@@ -75,11 +96,7 @@ def student_model_config(cfg: Config) -> dict:
         architecture = ConfigDict(architecture, **stock.model)
         if 'data_preprocessor' in stock:
             architecture.data_preprocessor = stock.data_preprocessor
-    if type_name(architecture.get('type')) not in CLASSIFIERS:
-        raise ConfigError(
-            f'The student is of type {architecture.get("type")!r}; a standalone student can be made '
-            f'from {" or ".join(CLASSIFIERS)} only.'
-        )
+    kind = _classifier_type(architecture.get('type'))
     preprocessor = dict(preprocessor or architecture.get('data_preprocessor') or {})
     preprocessor.pop('batch_augments', None)
     preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
@@ -89,14 +106,26 @@ def student_model_config(cfg: Config) -> dict:
     layers.update(standalone_kd_layers(distiller.get('kd_layers') or {}))
     for key in ('type', 'pretrained', 'train_cfg', 'data_preprocessor'):
         architecture.pop(key, None)
-    return _plain(
-        dict(
-            type='mmkdlayer.KDLayerClassifier',
-            **architecture,
-            data_preprocessor=preprocessor,
-            kd_layers=layers,
+    return _plain(dict(**kind, **architecture, data_preprocessor=preprocessor, kd_layers=layers))
+
+
+def _classifier_type(kind: Any) -> dict[str, Any]:
+    """``type``, and for a class of the user's ``base``, of a standalone student of this type.
+
+    Raises:
+        ConfigError: It is no ImageClassifier.
+    """
+    own = dict(type='mmkdlayer.KDLayerClassifier')
+    if type_name(kind) in ('ImageClassifier', 'KDLayerClassifier'):
+        return own
+    found = kind if inspect.isclass(kind) or kind is None else MODELS.get(kind)
+    if not (inspect.isclass(found) and issubclass(found, ImageClassifier)):
+        raise ConfigError(
+            f"The student is of type {kind!r}; a standalone student can be made of mmpretrain's "
+            'ImageClassifier, of KDLayerClassifier, and of classes derived from them.'
         )
-    )
+    name = kind if isinstance(kind, str) else f'{found.__module__}.{found.__qualname__}'
+    return dict(type=name) if issubclass(found, KDLayerClassifier) else dict(own, base=name)
 
 
 def _plain(value: Any) -> Any:
@@ -110,19 +139,27 @@ def _plain(value: Any) -> Any:
         }
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
-    return f'{value.__module__}.{value.__name__}' if isinstance(value, type) else value
+    if isinstance(value, (type, FunctionType)):
+        return f'{value.__module__}.{value.__name__}'
+    return value
 
 
-def find_input_size(cfg: Config) -> tuple[int, int]:
-    """Height and width of the images after the test pipeline: by its last crop or resize, else 64."""
-    for transform in reversed(find_pipeline(cfg.get('test_dataloader')) or []):
-        for key in ('crop_size', 'scale'):
-            size = transform.get(key)
-            if isinstance(size, int):
-                return size, size
-            if isinstance(size, (tuple, list)) and len(size) == 2:
-                return (size[0], size[1]) if key == 'crop_size' else (size[1], size[0])
-    return 64, 64
+def own_modules(value: Any) -> Iterator[str]:
+    """Modules of the user's that hold the classes of a config: whoever builds it has to import them."""
+    if isinstance(value, dict):
+        for key in ('type', 'base'):
+            name = value.get(key)
+            found = [r.get(name) for r in (MODELS, TRANSFORMS, DATASETS, METRICS) if _is_name(name)]
+            for module in (getattr(kind, '__module__', None) for kind in found):
+                if module and module.split('.')[0] not in HOSTS:
+                    yield module
+        value = list(value.values())
+    for item in value if isinstance(value, (list, tuple)) else ():
+        yield from own_modules(item)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.replace('.', '').isidentifier()
 
 
 def without_teacher(cfg: Config) -> Config:

@@ -41,7 +41,7 @@ def test_onnx(export, training, tmp_path):
     assert {node.domain for node in graph.graph.node} == {''}
     session = runtime.InferenceSession(str(tmp_path / 'out' / 'student.onnx'))
     [given], [taken] = session.get_inputs(), session.get_outputs()
-    assert (given.name, given.shape) == ('input', ['batch', 3, 16, 16])
+    assert (given.name, given.shape) == ('input', ['batch', 3, 'height', 'width'])
     assert (taken.name, taken.shape[0]) == ('output', 'batch')
     for count in (1, 5):
         [logits] = session.run(None, {'input': images(count).numpy()})
@@ -67,19 +67,19 @@ def test_torchscript(export, training, tmp_path):
 def test_one_image_to_compare_on(name, training, tmp_path):
     export_student(training.cfg, training.checkpoint, tmp_path / 'out')
     student = load_student(tmp_path / 'out')
-    assert formats.write_format(name, student, images(1), tmp_path) <= 1e-5
+    assert formats.write_format(name, student, images(1), tmp_path).comparison.difference <= 1e-5
 
 
 def test_a_difference_that_is_not_a_number_counts(training, tmp_path, monkeypatch):
     export_student(training.cfg, training.checkpoint, tmp_path / 'out')
     student = load_student(tmp_path / 'out')
 
-    def fails_on_one(model, images, path):
+    def fails_on_one(model, images, path, any_size, metadata):
         return lambda x: model(x) * (float('nan') if len(x) == 1 else 1)
 
     monkeypatch.setitem(formats.WRITERS, 'torchscript', fails_on_one)
-    difference = formats.write_format('torchscript', student, images(4), tmp_path)
-    assert not difference <= 1e-4
+    comparison = formats.write_format('torchscript', student, images(4), tmp_path).comparison
+    assert not comparison.fits(1e-4)
 
 
 @needs_torch_export
@@ -105,7 +105,7 @@ def test_the_student_is_as_before(training, tmp_path):
 
 
 def test_a_file_that_gives_other_logits_is_not_written(training, tmp_path, monkeypatch):
-    def wrong(model, images, path):
+    def wrong(model, images, path, any_size, metadata):
         path.write_bytes(b'some program')
         return lambda x: model(x) + 2e-4
 
@@ -117,7 +117,7 @@ def test_a_file_that_gives_other_logits_is_not_written(training, tmp_path, monke
 
 
 def test_a_network_that_can_not_be_written_so(training, tmp_path, monkeypatch):
-    def fails(model, images, path):
+    def fails(model, images, path, any_size, metadata):
         raise ValueError('no such operator\nand much more')
 
     monkeypatch.setitem(formats.WRITERS, 'torchscript', fails)

@@ -15,7 +15,7 @@ from mmengine.registry import init_default_scope
 
 from mmkdlayer import load_student
 from mmkdlayer.config_variables import read_config
-from mmkdlayer.deploy import ExportOptions, FoldedKDLayer, export, export_student
+from mmkdlayer.deploy import ExportOptions, FoldedKDLayer, export_student
 from mmkdlayer.deploy.student_config import without_teacher
 from mmkdlayer.registry import MODELS
 
@@ -36,12 +36,6 @@ SAMPLE = [
 
 
 @pytest.fixture
-def small_images(monkeypatch):
-    """Compare on small images: any size tells the same."""
-    monkeypatch.setattr(export, 'find_input_size', lambda cfg: (64, 64))
-
-
-@pytest.fixture
 def folders(tmp_path):
     """Two classes, for configs that take their classes from the folders of the data."""
     for split in ('train', 'test'):
@@ -55,7 +49,7 @@ def test_the_sample_is_of_these_configs():
 
 
 @pytest.mark.parametrize('name', slow_but(SAMPLE, ALL))
-def test_it_is_exported_and_folded(name, tmp_path, small_images, folders):
+def test_it_is_exported_and_folded(name, tmp_path, folders):
     cfg = read_config(CONFIGS / name, data_root=folders)
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)

@@ -71,6 +71,7 @@ def test_mmpretrain_evaluates_it(exported, data, training, monkeypatch, tmp_path
         'test.py',
         *(exported / 'student.py', exported / 'student.pth', '--work-dir', tmp_path / 'work'),
         *('--out', tmp_path / 'metrics.json', '--out-item', 'metrics'),
+        *('--cfg-options', f'test_dataloader.dataset.data_root={data / "test"}'),
     )
     metrics = Config.fromfile(str(tmp_path / 'metrics.json'))
     inferencer = ImageClassificationInferencer(load_student(exported))

@@ -280,4 +280,7 @@ class TestStoredThings:
             data=images,
             model__distiller__kd_layers__penult__decision__num_centroids=9,
         )
+        difference = 'model.kd_layers.penult.num_templates is 9 here and was 8'
+        refused(main, work, line, 'trained with another config', difference, tool=tool)
+        line.append('--config-as-given')
         refused(main, work, line, 'does not fit the model', '(9, 16, 1, 1)', tool=tool)

@@ -3,11 +3,18 @@
 import mmkdlayer  # noqa: F401  (before all others: makes the host libraries work)
 
 from .checks import check_checkpoints, check_data, check_writable
-from .options import add_common_options, choose_work_dir, find_hook, load_config
+from .options import (
+    add_common_options,
+    add_config_as_given,
+    choose_work_dir,
+    find_hook,
+    load_config,
+)
 from .reporting import report_errors
 
 __all__ = [
     'add_common_options',
+    'add_config_as_given',
     'check_checkpoints',
     'check_data',
     'check_writable',

@@ -41,6 +41,16 @@ def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -
         )
 
 
+def add_config_as_given(parser: argparse.ArgumentParser) -> None:
+    """Add the option of commands that take a config and a checkpoint that was trained with it."""
+    parser.add_argument(
+        '--config-as-given',
+        action='store_true',
+        help='go by this config even if the checkpoint was trained with another one, which is refused '
+        'otherwise (the network, its KD layers, the preprocessing)',
+    )
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config`` and apply ``args.data_root`` and ``args.cfg_options``.
 

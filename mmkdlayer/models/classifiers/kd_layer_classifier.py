@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from mmpretrain.models import ImageClassifier
+from mmpretrain.registry import MODELS as HOST_MODELS
 from torch import nn
 
+from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import attach_kd_layers
 from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.registry import MODELS
@@ -25,15 +28,35 @@ class KDLayerClassifier(ImageClassifier):
                 kd_layers=dict(
                     inter=dict(module='backbone.layer4.0', in_channels=512, num_templates=8000),
                     penult=dict(module='backbone.layer4', in_channels=512, num_templates=4096))
+        base: A class derived from ImageClassifier, or its name: then the model is one of these, with KD
+            layers in it. None for ImageClassifier itself.
 
-        **kwargs: As for mmpretrain's ImageClassifier.
+        **kwargs: As for mmpretrain's ImageClassifier, or for ``base``.
 
     Raises:
-        ConfigError: A layer's declaration is wrong, or does not fit the network.
+        ConfigError: A layer's declaration is wrong, or does not fit the network; ``base`` is no such
+            class.
     """
 
+    def __new__(cls, *args: Any, base: Any = None, **kwargs: Any) -> KDLayerClassifier:
+        """A model of this class, or of one that is derived from ``base`` as well."""
+        if base is not None:
+            found = base if inspect.isclass(base) else HOST_MODELS.get(base)
+            if not (inspect.isclass(found) and issubclass(found, ImageClassifier)):
+                raise ConfigError(
+                    f'{cls.__name__}: base must be a class derived from ImageClassifier, or its name, '
+                    f'but got {base!r}. If it is a class of yours, its module must be imported: add '
+                    'custom_imports=dict(imports=[MODULE]) to the config.'
+                )
+            cls = type(f'KDLayer{found.__name__}', (cls, found), {})
+        return super().__new__(cls)
+
     def __init__(
-        self, *args: Any, kd_layers: Mapping[str, Mapping[str, Any]] | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        kd_layers: Mapping[str, Mapping[str, Any]] | None = None,
+        base: Any = None,
+        **kwargs: Any,
     ) -> None:
         options = parse_kd_layers(kd_layers, type(self).__name__, with_teacher=False)
         if len(args) < 6:
