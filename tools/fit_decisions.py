@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='training config')
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='folder for the decisions (default: where training looks)')
+    cli.add_image_options(parser)
     cli.add_common_options(parser)
     return parser.parse_args()
 
@@ -38,7 +39,7 @@ def main() -> None:
         cli.choose_work_dir(cfg, args)
         hook = fitting_hook(cfg)
         out = args.out or hook.folder(cfg.work_dir)
-        cli.check_data(cfg, ('train_dataloader',))
+        cli.check_data(cfg, ('train_dataloader',), args=args)
         cli.check_writable(out)
         cli.check_checkpoints(cfg)
         cfg.custom_hooks = []

@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='JSON file to write the metrics to')
     cli.add_config_as_given(parser)
+    cli.add_image_options(parser)
     cli.add_common_options(parser)
     return parser.parse_args()
 
@@ -47,6 +48,7 @@ def main() -> None:
         state, meta = read_student_weights(args.checkpoint)
         check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)
         cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta)
+        cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta, args)
         # Only the student is tested, so only the student is built.
         cfg.model = student_model_config(cfg)
         cfg.custom_hooks, cfg.load_from, cfg.resume = [], None, False

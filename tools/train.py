@@ -49,6 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
     )
+    cli.add_image_options(parser)
     cli.add_common_options(parser)
     return parser.parse_args()
 
@@ -62,8 +63,8 @@ def main() -> None:
         complete_config(cfg, args)
         watch_signals(cfg)
         check_compile(cfg)
-        cli.check_data(cfg, ('train_dataloader', 'val_dataloader'))
         cli.check_writable(cfg.work_dir)
+        cli.check_data(cfg, ('train_dataloader', 'val_dataloader'), args=args)
         cli.check_checkpoints(cfg)
         prepare_launch(cfg, args.dist_timeout)
         runner = Runner.from_cfg(cfg)

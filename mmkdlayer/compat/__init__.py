@@ -11,6 +11,7 @@ check_hosts()  # before the modules below import mmengine
 
 from .checks import check_mmcv, check_pkg_resources, silence_known_notices  # noqa: E402
 from .config_scope import allow_own_configs  # noqa: E402
+from .image_errors import name_unreadable_images  # noqa: E402
 from .import_hooks import RunOnImport, install_finder  # noqa: E402
 from .mmcls_alias import MMClsAlias  # noqa: E402
 from .mmpretrain_notice import DATASETS, run_without_notice  # noqa: E402
@@ -33,6 +34,7 @@ def enable() -> None:
     silence_known_notices()
     check_mmcv()
     check_pkg_resources()
+    name_unreadable_images()
     install_finder(MMClsAlias())
     install_finder(RunOnImport(DATASETS, run_without_notice))
     install_finder(RunOnImport(MMRAZOR, run_with_known_mmcv))

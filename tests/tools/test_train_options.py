@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from command_line import arguments, recording_config
+from command_line import CONFIG, arguments, recording_config, write_images
 from training_probes import read_losses
+
+from mmkdlayer.models.decisions.files import read_decision_file
 
 Main = Callable[[str, list[str]], tuple[int, str]]
 
@@ -17,6 +19,28 @@ def learning_rates(work: Path) -> list[float]:
     (file,) = work.glob('*/vis_data/scalars.json')
     lines = map(json.loads, file.read_text().splitlines())
     return [line['lr'] for line in lines if 'lr' in line]
+
+
+def test_bad_images(main: Main, tmp_path: Path) -> None:
+    data = write_images(tmp_path / 'data')
+    (data / 'train/class_0/0.png').write_bytes(b'')
+    (data / 'test/class_2/1.png').write_text('<html></html>')
+    work = tmp_path / 'work'
+    line = arguments(CONFIG, '--work-dir', work, data=data)
+    code, errors = main('train.py', line)
+    assert code == 2
+    error = errors[errors.rindex('\nerror: ') :].strip()
+    assert '\n' not in error and 'class_0/0.png (empty file)' in error
+    assert 'class_2/1.png (no image)' in error and '--skip-bad-images' in error
+    code, errors = main('train.py', [*line[:1], '--skip-bad-images', *line[1:]])
+    assert code == 0, errors
+    assert '2 images are left out' in errors
+    # Fitting and validation read the same lists.
+    file = work / 'decisions' / 'penult.safetensors'
+    assert read_decision_file(file).provenance['data']['images'] == 29
+    tested = arguments(CONFIG, work / 'epoch_1.pth', '--work-dir', work, data=data)
+    code, errors = main('test.py', tested)
+    assert code == 2 and 'error: 1 images can not be read' in errors
 
 
 def test_amp_and_scaled_learning_rate(main: Main, images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import mmkdlayer  # noqa: F401  (before all others: makes the host libraries work)
 
+from .bad_images import add_image_options
 from .checks import check_checkpoints, check_data, check_writable
 from .options import (
     add_common_options,
@@ -15,6 +16,7 @@ from .reporting import report_errors
 __all__ = [
     'add_common_options',
     'add_config_as_given',
+    'add_image_options',
     'check_checkpoints',
     'check_data',
     'check_writable',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.errors import ConfigError
 
+from .bad_images import handle_images
 from .data_sets import as_names, check_classes, open_data_sets
 
 
@@ -20,21 +22,27 @@ def check_data(
     loaders: tuple[str, ...],
     checkpoint: str = '',
     meta: Mapping[str, Any] | None = None,
+    args: argparse.Namespace | None = None,
 ) -> None:
-    """Check the data sets of some loaders: folders, lists, and the names of the classes.
+    """Check the data sets of some loaders: folders, lists, the names of the classes, and the images.
 
     Args:
         cfg: The config.
         loaders: Names of the data loaders.
         checkpoint: A trained checkpoint, for messages.
         meta: Its meta data, whose classes must be those of the data.
+        args: The options of :func:`add_image_options`; None checks no images.
 
     Raises:
-        DataError: Something is not there, or the data sets (or the checkpoint) have other classes.
+        DataError: Something is not there, the data sets (or the checkpoint) have other classes, or
+            images can't be read.
     """
     stored = (meta or {}).get('dataset_meta')
     names = stored.get('classes') if isinstance(stored, dict) else None
-    check_classes(open_data_sets(cfg, loaders), as_names(names), checkpoint)
+    data_sets = open_data_sets(cfg, loaders)
+    check_classes(data_sets, as_names(names), checkpoint)
+    if args is not None:
+        handle_images(cfg, data_sets, args)
 
 
 def check_checkpoints(cfg: Config) -> None:

@@ -12,6 +12,8 @@ from urllib.error import URLError
 from mmkdlayer.engine.launch import explain_lost_process
 from mmkdlayer.errors import KDLayerError
 
+# torch puts this and a traceback before the message of an error in a data loader's worker.
+WORKER_PREFIX = re.compile(r'^Caught (\w+) in DataLoader worker .*\n(?:\w+\.)*\1: ', re.S)
 # The registry puts this before the message of an error inside a class that it builds.
 BUILD_PREFIX = re.compile(r'^(class `[^`]*` in \S+?: )+')
 
@@ -37,7 +39,7 @@ def report_errors(debug: bool = False) -> Iterator[None]:
 
 def _explain(error: Exception) -> str | None:
     """What to say about an error; None where the user can't fix it."""
-    text = BUILD_PREFIX.sub('', str(error))
+    text = BUILD_PREFIX.sub('', WORKER_PREFIX.sub('', str(error)).rstrip())
     if isinstance(error, KDLayerError):
         return text
     if isinstance(error, URLError):

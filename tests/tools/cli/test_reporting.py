@@ -7,9 +7,10 @@ import sys
 from urllib.error import URLError
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from cli import report_errors
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,20 @@ def test_a_config_that_needs_mmrazor_where_there_is_none(monkeypatch, capsys):
 def test_what_a_user_can_not_fix_keeps_its_traceback(error):
     with pytest.raises(type(error)), report_errors():
         raise error
+
+
+class Failing(Dataset):
+    def __getitem__(self, index):
+        raise DataError('The image x.jpg can not be read.')
+
+    def __len__(self):
+        return 1
+
+
+def test_error_of_a_worker_is_one_paragraph_too(capsys):
+    with pytest.raises(SystemExit), report_errors():
+        next(iter(DataLoader(Failing(), num_workers=1)))
+    assert capsys.readouterr().err == '\nerror: The image x.jpg can not be read.\n'
 
 
 def test_debug_shows_the_traceback_too(capsys):

@@ -1,0 +1,201 @@
+"""A check of image files before training: which ones can't be read, and which ones are left out."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable
+
+from mmengine.fileio import list_from_file
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from mmkdlayer.errors import DataError
+from mmkdlayer.type_names import type_name
+
+from .data_sets import DataSet, is_local
+
+#: Seconds that the check of headers may take; then it says how far it came.
+PATIENCE = 60.0
+THREADS = 16
+CHUNK = 64
+Bad = dict[str, str]  # reason by path
+
+
+def check_images(data_sets: Sequence[DataSet], full: bool, patience: float = PATIENCE) -> Bad:
+    """Look at the image files of data sets of files; what they leave out is said.
+
+    Headers and ends of files tell what is empty, cut short or no image; what looks wrong, and in a
+    full check every file, is decoded as the data set's own pipeline decodes it.
+
+    Args:
+        data_sets: As opened; others than folders and lists of local files are passed over.
+        full: Decode every file.
+        patience: Seconds, for a check of headers.
+
+    Returns:
+        Why a file can't be read, by path.
+
+    Raises:
+        DataError: A data set has no images, or a list with a line that is none.
+    """
+    readers: dict[str, Callable[[str], Any]] = {}
+    for data in data_sets:
+        load = _loader(data)
+        if load is not None:
+            _read_list(data)
+            readers.update(dict.fromkeys(paths_of(data), load))
+    bad: Bad = {}
+    paths = iter(readers.items())
+    chunks = iter(lambda: list(itertools.islice(paths, CHUNK)), [])
+    start, done = time.monotonic(), 0
+    bar = tqdm(total=len(readers), desc='checking images', unit='image', delay=2, mininterval=1)
+    with bar, ThreadPoolExecutor(THREADS) as pool:
+        # One round of chunks at a time: no more is done after an interruption.
+        for group in iter(lambda: list(itertools.islice(chunks, THREADS)), []):
+            for chunk, found in zip(group, pool.map(lambda c: _check_files(c, full), group)):
+                bad.update(found)
+                done += len(chunk)
+                bar.update(len(chunk))
+            if not full and time.monotonic() - start > patience:
+                break
+    if done < len(readers):
+        _say(
+            f'{done:,} of {len(readers):,} images were checked in {patience:.0f} seconds; '
+            '--check-images full checks all of them.'
+        )
+    return bad
+
+
+def paths_of(data: DataSet) -> Iterator[str]:
+    """Paths of the images of a data set whose list is read."""
+    return (str(info['img_path']) for info in data.opened.data_list) if data.opened else iter(())
+
+
+def _loader(data: DataSet) -> Callable[[str], Any] | None:
+    """The step that reads a file in the data set's own pipeline; None where that is no local file."""
+    if data.opened is None or not is_local(data.place):
+        return None
+    for step in data.config.get('pipeline') or ():
+        if isinstance(step, dict) and type_name(step.get('type')) == 'LoadImageFromFile':
+            backend = (step.get('backend_args') or step.get('file_client_args') or {}).get(
+                'backend'
+            )
+            if backend in (None, 'local', 'disk'):
+                transform = TRANSFORMS.build(step)
+                return lambda path: transform(dict(img_path=path))
+    return None
+
+
+def _read_list(data: DataSet) -> None:
+    """Read the list of images, as the host does; say what it leaves out."""
+    opened: Any = data.opened
+    others: dict[str, list[str]] = defaultdict(list)
+    for reason, file in () if opened.ann_file else _left_out(opened, opened.img_prefix):
+        others[reason].append(file)
+    listed = ', '.join(
+        f'{len(files)} {reason} (such as {files[0]})'
+        for reason, files in sorted(others.items(), key=lambda item: -len(item[1]))
+    )
+    advice = (
+        f'The data set reads {", ".join(sorted(opened.extensions))}; its "extensions" adds others.'
+    )
+    if listed:
+        _say(f'{data.path} leaves out files: {listed}. {advice}')
+    try:
+        opened.full_init()
+    except RuntimeError as error:
+        found = f'; there are {listed}. {advice}' if listed else '.'
+        raise DataError(
+            f'{data.path}: found no image in the folders of {data.place}{found}'
+        ) from error
+    except ValueError as error:
+        for number, line in enumerate(list_from_file(data.place), start=1):
+            label = line.strip().rsplit(' ', 1)[-1]
+            if not label.lstrip('-').isdigit() or ' ' not in line.strip():
+                raise DataError(
+                    f'{data.place}, line {number}: expected a path, a space and a label, a whole '
+                    f'number from 0, but found {line[:80]!r}.'
+                ) from error
+        raise
+
+
+def _left_out(opened: Any, folder: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Why and which files the host leaves out, besides hidden ones; it too follows links to folders."""
+    for entry in os.scandir(folder):
+        if entry.name.startswith('.') and not entry.is_dir():
+            continue
+        if entry.is_dir():
+            yield from _left_out(opened, entry.path, depth + 1)
+        elif not entry.is_file():
+            yield 'links to nothing', entry.path
+        elif not opened.is_valid_file(entry.name):
+            yield f'{os.path.splitext(entry.name)[1].lower() or "without extension"}', entry.path
+        elif depth == 0 and opened.with_label:
+            yield 'in no class folder', entry.path
+
+
+def _check_files(files: list[tuple[str, Callable[[str], Any]]], full: bool) -> Bad:
+    checked = ((path, _why_bad(path, load, full)) for path, load in files)
+    return {path: reason for path, reason in checked if reason}
+
+
+def _why_bad(path: str, load: Callable[[str], Any], full: bool) -> str:
+    """Why a file can't be used; empty if it can."""
+    try:
+        path.encode()
+        if not full and _looks_whole(path):
+            return ''
+        if os.path.getsize(path) == 0:
+            return 'empty file'
+    except UnicodeEncodeError:
+        return 'its name is not UTF-8'
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    try:
+        load(path)
+    except Exception:
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except UnidentifiedImageError:
+            return 'no image'
+        except Exception as error:
+            return ' '.join(str(error).split())[:80]
+        return 'not decoded by the pipeline'
+    try:  # OpenCV 4 fills the rest of a truncated image with grey
+        with Image.open(path) as image:
+            image.load()
+    except OSError as error:
+        return str(error)[:80] if 'truncated' in str(error) else ''
+    except Exception:  # kinds that only OpenCV knows
+        return ''
+    return ''
+
+
+def _looks_whole(path: str) -> bool:
+    """Whether a file begins and ends as an image of a common kind; False needs a closer look."""
+    with open(path, 'rb', buffering=0) as file:
+        head = file.read(32)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 256))
+        tail = file.read()
+    if head.startswith(b'\xff\xd8\xff'):
+        return b'\xff\xd9' in tail
+    if head.startswith(b'\x89PNG\r\n\x1a\n'):
+        return b'IEND' in tail
+    if head[:4] == b'RIFF' and head[8:12] == b'WEBP':
+        return int.from_bytes(head[4:8], 'little') + 8 <= size
+    if head[:2] == b'BM':
+        return int.from_bytes(head[2:6], 'little') <= size
+    return False
+
+
+def _say(text: str) -> None:
+    print(f'note: {text}', file=sys.stderr, flush=True)
