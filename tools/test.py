@@ -15,7 +15,6 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.deploy import check_trained_config, student_model_config
-from mmkdlayer.deploy.exported_student import check_weights_file
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.models.wrappers import unwrap_model
 
@@ -43,11 +42,8 @@ def main() -> None:
         cli.check_writable(cfg.work_dir)
         if args.out:
             cli.check_writable(os.path.dirname(args.out) or '.')
-        if os.path.isfile(args.checkpoint):
-            check_weights_file(cfg, args.checkpoint)
-        state, meta = read_student_weights(args.checkpoint)
+        state, meta = read_student_weights(args.checkpoint, sha256=cfg.get('weights_sha256'))
         check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)
-        cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta)
         cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta, args)
         # Only the student is tested, so only the student is built.
         cfg.model = student_model_config(cfg)

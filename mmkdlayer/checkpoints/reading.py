@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.error import URLError
 
 import torch
 from mmengine.runner import CheckpointLoader
-from torch import Tensor
 
+from mmkdlayer.compat.serialization import RefusedPickleError, allow_mmengine_checkpoints
 from mmkdlayer.errors import CheckpointError
 
-from .restricted_pickle import load_restricted, refuse_programs
+from .archives import refuse_programs, requested_globals
+from .restricted_pickle import allowed_globals, load_restricted
 
-#: Before the student's entries in a training checkpoint, and before every entry of a wrapped model.
-STUDENT_PREFIX, WRAPPER_PREFIX = 'architecture.', 'module.'
+ANSI_CODE = re.compile(r'\x1b\[[0-9;]*m')
+#: With the first, torch reads everything as with ``weights_only=True``; the second is against it.
+FORCE, NO_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
 
-def read_checkpoint(path: str | os.PathLike) -> Any:
-    """Read a file that torch saved, with tensors and plain values only, onto the CPU.
+def read_checkpoint(
+    path: str | os.PathLike, map_location: Any = 'cpu', sha256: str | None = None
+) -> Any:
+    """Read a file that torch saved, with tensors and plain values only, into memory of its own.
 
     Where torch has an allow-list (2.4 and later), :mod:`mmkdlayer.compat` has put what mmengine's
-    checkpoints hold on it; before that an unpickler of ours knows the same names. Only downloads are
-    read as mmengine reads them, which before torch 2.6 is by pickle.
+    checkpoints hold on it; before that an unpickler of ours knows the same names. Downloads are read by
+    mmengine with torch's own restrictions.
 
     Args:
         path: A file, or a URL that mmengine can read.
+        map_location: Where tensors go, as in ``torch.load``.
+        sha256: What the file's SHA-256 must be, in hexadecimal digits; what is hashed is what is read.
 
     Returns:
         Whatever was saved.
@@ -40,121 +48,118 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
             load.
         URLError: It can't be downloaded.
     """
-    downloaded = '://' in str(path)
-    if not downloaded and not Path(path).is_file():
+    if '://' in str(path):
+        with weights_only(), _explained(path, None):
+            return CheckpointLoader.load_checkpoint(os.fspath(path), map_location=map_location)
+    if not Path(path).is_file():
         raise CheckpointError(f'Checkpoint {path}: there is no such file. Check the path.')
+    with open(path, 'rb') as opened:
+        file: IO[bytes] = opened
+        if sha256 is not None:
+            file = io.BytesIO(opened.read())
+            _check_sha256(file, sha256, path)
+        with _explained(path, file):
+            refuse_programs(file)
+            if hasattr(torch.serialization, 'add_safe_globals'):
+                allow_mmengine_checkpoints()
+                return torch.load(file, map_location=map_location, weights_only=True, mmap=False)
+            return load_restricted(file, map_location)
+
+
+@contextmanager
+def weights_only() -> Iterator[None]:
+    """Let ``torch.load`` run no code, whoever calls it, unless the user's environment says otherwise."""
+    before = os.environ.get(FORCE)
+    if NO_FORCE not in os.environ:
+        os.environ[FORCE] = '1'
+    allow_mmengine_checkpoints()
     try:
-        if downloaded:
-            return CheckpointLoader.load_checkpoint(os.fspath(path), map_location='cpu')
-        if hasattr(torch.serialization, 'add_safe_globals'):
-            refuse_programs(path)
-            return torch.load(path, map_location='cpu', weights_only=True)
-        return load_restricted(path)
-    except URLError:
+        yield
+    finally:
+        os.environ.pop(FORCE, None)
+        if before is not None:
+            os.environ[FORCE] = before
+
+
+@contextmanager
+def _explained(path: str | os.PathLike, file: IO[bytes] | None) -> Iterator[None]:
+    """Turn whatever reading a file raises into a CheckpointError that tells damage from danger."""
+    try:
+        yield
+    except (URLError, CheckpointError):
         raise
     except Exception as error:  # a damaged file can raise anything from torch's unpickler
+        reason = _refusal(error) or _foreign_objects(error, file)
+        if reason is not None:
+            raise CheckpointError(
+                f'Checkpoint {path}: expected tensors and plain values, but {reason}. It is not loaded. '
+                'If you trust it, load it where it was made and save its weights alone: '
+                "torch.save({'state_dict': model.state_dict()}, path)."
+            ) from error
         raise CheckpointError(
             f'Checkpoint {path}: expected tensors and plain values that torch saved, but it cannot be '
-            f'loaded ({_reason(error)}). Either it is damaged or no checkpoint (truncated, an '
-            'incomplete download, a web page), or it holds pickled Python objects, which are not '
-            'loaded since they can run any code. If you trust it, load it where it was made and save '
-            "its weights alone: torch.save({'state_dict': model.state_dict()}, path)."
+            f'read ({_brief(error)}). It is damaged or no checkpoint: truncated, an incomplete '
+            'download, a web page. Get it again, or name another file.'
         ) from error
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong, without torch's own advice, which is to switch the safety off."""
-    text = str(error)
-    if 'weights_only' in text:
-        refused = re.search(r'(?:GLOBAL|Unsupported class) (\S+)', text)
-        text = f'it asks for {refused[1]}' if refused else ''
-    return ': '.join([type(error).__name__, *text.strip().splitlines()[:1]])
+def _refusal(error: BaseException | None) -> str | None:
+    """What was refused, where that is why reading failed: torch raises its own error in its place."""
+    while error is not None:
+        if isinstance(error, RefusedPickleError):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
-def read_state_dict(
-    path: str | os.PathLike, entries: Sequence[str] = ('state_dict',)
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a network's tensors from a checkpoint, in which they are bare or one of several entries.
+def _foreign_objects(error: Exception, file: IO[bytes] | None) -> str | None:
+    """Which Python objects a file asks for that are not allowed; of a download, only the first."""
+    if file is None:
+        names = re.findall(r'GLOBAL (\S+) was not an allowed', str(error))
+    else:
+        allowed = allowed_globals()
+        names = [name for name in requested_globals(file) if name not in allowed]
+    if not names:
+        return None
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    shown = ', '.join(map(_printable, names[:3]))
+    return f'it asks for the Python objects {shown}{more}, which can run any code'
 
-    Args:
-        path: A file, or a URL that mmengine can read.
-        entries: Names of the entry that holds them; the first that is there counts.
 
-    Returns:
-        Names and tensors, in the order of the file and without the prefix of a wrapper; and the whole
-        checkpoint (empty where it is a bare state dict).
+def _brief(error: Exception) -> str:
+    """Kind and first line of an error, without torch's own advice, which is to switch the safety off."""
+    text = ANSI_CODE.sub('', str(error)).strip()
+    if 'weights' in text.lower() and 'only' in text.lower():
+        text = ''
+    return ': '.join([type(error).__name__, *map(_printable, text.splitlines()[:1])])
 
-    Raises:
-        CheckpointError: The file can't be read, or holds no state dict.
-        URLError: It can't be downloaded.
-    """
-    content = read_checkpoint(path)
-    checkpoint = content if isinstance(content, Mapping) else {}
-    found = [checkpoint[name] for name in entries if isinstance(checkpoint.get(name), Mapping)]
-    state = found[0] if found else content
-    if not isinstance(state, Mapping) or not state or not all(map(torch.is_tensor, state.values())):
-        names = f' with the entries {list(checkpoint)[:8]}' if checkpoint else ''
+
+def _printable(text: str) -> str:
+    """Text of a file as it may be shown: no control characters, not too long."""
+    return ''.join(letter if letter.isprintable() else '?' for letter in text[:100])
+
+
+def _check_sha256(file: IO[bytes], expected: str, path: str | os.PathLike) -> None:
+    """Raise a CheckpointError where a file is another one. The file is at its start afterwards."""
+    found = _hash(file)
+    file.seek(0)
+    if found != expected:
         raise CheckpointError(
-            f'Checkpoint {path}: expected a state dict (names and tensors), bare or under '
-            f'{" or ".join(map(repr, entries))}, but found a {type(content).__name__}{names}. Save the '
-            "weights as torch.save({'state_dict': model.state_dict()}, path); convert a published "
-            "teacher's by tools/convert_teacher.py."
+            f'Checkpoint {path}: expected the weights that were exported with this student.py, '
+            f'with the SHA-256 {expected}, but this file has {found}; it is truncated, damaged, changed '
+            'or belongs to another export. Export the student again; if the weights were changed on '
+            'purpose, take weights_sha256 out of student.py.'
         )
-    return _without_wrapper(state), dict(checkpoint) if found else {}
-
-
-def read_student_weights(
-    path: str | os.PathLike, ema: bool | None = None
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The student's state dict and the meta data of a training checkpoint or an exported student.
-
-    mmengine's EMAHook saves the averaged weights, those that it validates, as ``state_dict``, and the
-    weights of the last step as ``ema_state_dict``.
-
-    Args:
-        path: A file, or a URL that mmengine can read.
-        ema: True for averaged weights, False for those of the last step, None for what the checkpoint
-            has as its weights: averaged ones where it has both.
-
-    Returns:
-        The student's state dict, without prefix, and the checkpoint's ``meta``; there, ``averaged`` says
-        which weights these are, where the checkpoint has both.
-
-    Raises:
-        CheckpointError: It can't be read, or holds no state dict, or not the averaged weights that are
-            wanted.
-    """
-    state, checkpoint = read_state_dict(path)
-    meta = dict(checkpoint.get('meta') or {})
-    last_step = checkpoint.get('ema_state_dict')
-    if isinstance(last_step, dict):
-        meta['averaged'] = ema is not False
-        if ema is False:
-            state = _without_wrapper(_entries_below(WRAPPER_PREFIX, last_step))
-    elif ema:
-        raise CheckpointError(
-            f'Checkpoint {path}: expected averaged weights, but it has none (no ema_state_dict). Train '
-            "with custom_hooks=[dict(type='EMAHook')], or ask for no averaged weights."
-        )
-    # A data-free training under a launcher wraps the student itself.
-    return _without_wrapper(_entries_below(STUDENT_PREFIX, state) or state), meta
-
-
-def _without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the prefix that DataParallel puts before every entry."""
-    if all(str(name).startswith(WRAPPER_PREFIX) for name in state):
-        return {str(name)[len(WRAPPER_PREFIX) :]: tensor for name, tensor in state.items()}
-    return {str(name): tensor for name, tensor in state.items()}
-
-
-def _entries_below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
 
 
 def hash_file(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+        return _hash(file)
+
+
+def _hash(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
     return digest.hexdigest()

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import _compat_pickle
-import os
 import pickle
-import tarfile
 from collections import Counter
 from types import FunctionType, SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import torch
 
-from mmkdlayer.compat.serialization import safe_globals
+from mmkdlayer.compat.serialization import RefusedPickleError, safe_globals
 
 
 def encode(text: str, encoding: str) -> bytes:
     """Stand in for ``codecs.encode``, by which protocol 2 writes the bytes of numpy's arrays."""
     if encoding != 'latin1':
-        raise pickle.UnpicklingError(f'it asks for the encoding {encoding!r}, which is not allowed')
+        raise RefusedPickleError(f'it asks for the encoding {encoding!r}, which is not allowed')
     return text.encode(encoding)
 
 
@@ -43,7 +41,7 @@ class RestrictedUnpickler(_PythonUnpickler):
         """Give an object its state, but no function or class: those are of this process."""
         target = self.stack[-2]
         if isinstance(target, (type, FunctionType)):
-            raise pickle.UnpicklingError(
+            raise RefusedPickleError(
                 f'it asks for a change of {target.__qualname__}, which is not allowed'
             )
         super().load_build()
@@ -57,41 +55,23 @@ class RestrictedUnpickler(_PythonUnpickler):
         name = f'{module_name}.{global_name}'
         allowed = allowed_globals()
         if name not in allowed:
-            raise pickle.UnpicklingError(
+            raise RefusedPickleError(
                 f'it asks for {name}, which is not allowed since it could run code'
             )
         return allowed[name]
 
 
-def refuse_programs(path: str | os.PathLike) -> None:
-    """Refuse files that ``torch.load`` does not read by unpickling, whatever ``weights_only`` says.
-
-    Before torch 2.6 it hands TorchScript, which may run as it is read, to ``torch.jit.load``, and
-    unpacks tar archives.
+def load_restricted(file: IO[bytes], map_location: Any = 'cpu') -> Any:
+    """Load a file that torch saved.
 
     Raises:
-        UnpicklingError: It is TorchScript or a tar archive.
+        RefusedPickleError: It asks for something that is not allowed.
     """
-    with open(path, 'rb') as file:
-        is_zip = torch.serialization._is_zipfile(file)
-    if is_zip:
-        with torch.serialization._open_zipfile_reader(os.fspath(path)) as reader:
-            if torch.serialization._is_torchscript_zip(reader):
-                raise pickle.UnpicklingError('it is a TorchScript program, not a checkpoint')
-    elif tarfile.is_tarfile(path):
-        raise pickle.UnpicklingError('it is a tar archive, which is not allowed')
-
-
-def load_restricted(path: str | os.PathLike) -> Any:
-    """Load a file that torch saved, onto the CPU.
-
-    Raises:
-        UnpicklingError: It asks for something that is not allowed.
-    """
-    refuse_programs(path)
     module = SimpleNamespace(
         __name__=__name__,
         Unpickler=RestrictedUnpickler,
         load=lambda file, **options: RestrictedUnpickler(file, **options).load(),
     )
-    return torch.load(path, map_location='cpu', pickle_module=module, weights_only=False)
+    return torch.load(
+        file, map_location=map_location, pickle_module=module, weights_only=False, mmap=False
+    )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmkdlayer.errors import CheckpointError
+
+#: Elements of a tensor up to which it may take less memory than they would.
+MOST_REPEATED = 1 << 24
 
 
 def describe_misfits(
@@ -38,6 +43,48 @@ def describe_misfits(
             more = f' and {len(names) - 3} more' if len(names) > 3 else ''
             phrases.append(f'{len(names)} {what} ({", ".join(names[:3])}{more})')
     return phrases
+
+
+def check_values(state: Mapping[str, Any], origin: str) -> None:
+    """Check that a network can compute with what a state dict holds.
+
+    Infinity is allowed where it is negative, as in the masks of attention.
+
+    Args:
+        state: Names and tensors, on any device.
+        origin: Where they come from, for the message.
+
+    Raises:
+        CheckpointError: An entry is no tensor, is complex, has no values, or holds NaN or infinity.
+    """
+    problems = {name: _problem(value) for name, value in state.items()}
+    wrong = [f'{name} {problem}' for name, problem in problems.items() if problem]
+    if wrong:
+        more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
+        raise CheckpointError(
+            f'{origin}: expected weights that a network can compute with, but {len(wrong)} of its '
+            f'{len(state)} entries are none: {", ".join(wrong[:3])}{more}. Either the file is damaged, '
+            'or the training that wrote it had diverged: use an earlier checkpoint.'
+        )
+
+
+def _problem(value: Any) -> str | None:
+    """What is wrong with an entry of a state dict."""
+    if not isinstance(value, Tensor):
+        return f'is a {type(value).__name__}'
+    if value.is_meta:
+        return 'is a tensor without values (on the device "meta")'
+    if value.is_complex():
+        return f'is complex ({value.dtype})'
+    if not value.is_floating_point() or value.layout != torch.strided or not value.numel():
+        return None
+    if value.numel() > MOST_REPEATED and value.untyped_storage().nbytes() < value.numel():
+        return f'is one number repeated {value.numel()} times'
+    # Of float8 torch has no minimum and maximum.
+    least, most = (value.float() if value.element_size() == 1 else value).aminmax()
+    if math.isnan(least):
+        return 'holds NaN'
+    return 'holds infinity' if math.isinf(most) else None
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:

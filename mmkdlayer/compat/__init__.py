@@ -19,7 +19,12 @@ from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in  # noqa: E40
 from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy  # noqa: E402
 from .mmrazor_mmcv import MMRAZOR, run_with_known_mmcv  # noqa: E402
 from .mmrazor_recovery import recover_mmrazor  # noqa: E402
-from .serialization import allow_mmengine_checkpoints  # noqa: E402
+from .mmrazor_recursion_limit import (  # noqa: E402
+    RECURSIVE,
+    lower_raised_limit,
+    run_with_limit_kept,
+)
+from .serialization import allow_mmengine_checkpoints, keep_history_statistics  # noqa: E402
 
 __all__ = ['enable']
 
@@ -40,6 +45,10 @@ def enable() -> None:
     install_finder(RunOnImport(MMRAZOR, run_with_known_mmcv))
     install_finder(RunOnImport(BACKEND_CONFIG, run_or_stand_in))
     install_finder(RunOnImport(CRD_DATASET, run_with_ragged_numpy))
+    for name in RECURSIVE:
+        install_finder(RunOnImport(name, run_with_limit_kept))
+    lower_raised_limit()
     recover_mmrazor()
+    keep_history_statistics()
     allow_own_configs()
     allow_mmengine_checkpoints()

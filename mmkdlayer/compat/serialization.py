@@ -6,8 +6,8 @@ itself stays on.
 
 Allowed are
 
-* ``HistoryBuffer``, the log history: its ``__setstate__`` only fills in attributes;
-* numpy's ``_reconstruct`` and ``ndarray``, the arrays in it: memory is allocated, bytes copied in;
+* ``HistoryBuffer``, the log history: :func:`set_history` fills in its attributes;
+* numpy's ``_reconstruct`` and ``ndarray``, the arrays in it: an empty one is made, bytes copied in;
 * numpy's ``scalar``, for the best score and the remaining time: makes a number of bytes;
 * numpy's ``dtype`` and its types of numbers, bools and strings; not the object and record types;
 * the *name* ``builtins.getattr``, through which HistoryBuffer pickles its methods (min, max,
@@ -32,8 +32,15 @@ DTYPES = (
 )
 
 
+class RefusedPickleError(UnpicklingError):
+    """A file asks for something that is not allowed."""
+
+
 def allow_mmengine_checkpoints() -> None:
-    """Put what mmengine's checkpoints hold on torch's allow-list, where torch has one."""
+    """Put what mmengine's checkpoints hold on torch's allow-list, where torch has one.
+
+    To be called before each reading: onedl-mmengine takes some of it off again after its own.
+    """
     add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
     if add_safe_globals is not None:
         add_safe_globals(list(safe_globals()))
@@ -43,28 +50,61 @@ def allow_mmengine_checkpoints() -> None:
 def safe_globals() -> tuple[Any, ...]:
     """Return what is allowed: classes, and functions under the name that a checkpoint has for them."""
     # Cached: the same objects each time, so that allowing them again adds nothing.
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float32().__reduce__()[0]
+    scalar = np.float32().__reduce__()[0]
     functions = [_named(history_statistic, 'builtins', 'getattr')]
     # numpy 2 moved these: a checkpoint written with one numpy must load with the other.
     for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
-        functions.append(_named(reconstruct, module, '_reconstruct'))
+        functions.append(_named(empty_array, module, '_reconstruct'))
         functions.append(_named(scalar, module, 'scalar'))
     dtypes = {type(np.dtype(name)) for name in DTYPES}
     return (HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions)
+
+
+def keep_history_statistics() -> None:
+    """Let a HistoryBuffer that is read leave the class as it is: its own ``__setstate__`` does not.
+
+    That takes methods from the file for all buffers of the process, so a file could falsify its logs.
+    """
+    HistoryBuffer.__setstate__ = set_history
+
+
+def set_history(history: HistoryBuffer, state: dict[str, Any]) -> None:
+    """Give a HistoryBuffer its attributes back, but none that stands for a method or for the class's.
+
+    Raises:
+        RefusedPickleError: Its values or their counts are no arrays of numbers of the same length.
+    """
+    own = {name: value for name, value in state.items() if not hasattr(type(history), name)}
+    own.pop('statistics_methods', None)
+    arrays: list[Any] = [own.get(name) for name in ('_log_history', '_count_history')]
+    numeric = all(isinstance(array, np.ndarray) and array.dtype.kind in 'biuf' for array in arrays)
+    if not numeric or arrays[0].shape != arrays[1].shape or arrays[0].ndim != 1:
+        raise RefusedPickleError('it holds a log history without its values and their counts')
+    history._set_default_statistics()
+    vars(history).update(own)
+
+
+def empty_array(kind: type, shape: tuple[int, ...], dtype: bytes) -> np.ndarray:
+    """Stand in for numpy's ``_reconstruct``, which makes an empty array, to be filled from the file.
+
+    Raises:
+        RefusedPickleError: Another size is asked for, which numpy does not write, and could be any.
+    """
+    if kind is not np.ndarray or tuple(shape) != (0,):
+        raise RefusedPickleError(f'it asks for an array {kind!r} of shape {shape!r}, not of (0,)')
+    return np.empty(0, dtype='b')
 
 
 def history_statistic(owner: type, name: str) -> Callable[..., Any]:
     """Stand in for ``getattr`` while a checkpoint is read: only HistoryBuffer's own statistics.
 
     Raises:
-        UnpicklingError: If anything else is asked for.
+        RefusedPickleError: If anything else is asked for.
     """
     if owner is not HistoryBuffer or name not in STATISTICS:
-        raise UnpicklingError(
-            f'The checkpoint asks for getattr({owner!r}, {name!r}). Only the statistics '
-            f'{", ".join(STATISTICS)} of mmengine HistoryBuffer are allowed, since anything else '
-            'could run code. If you trust its source, load the file yourself and save its '
-            'state_dict alone.'
+        raise RefusedPickleError(
+            f'it asks for getattr({owner!r}, {name!r}), which could run code: allowed are '
+            f'{", ".join(STATISTICS)} of mmengine HistoryBuffer'
         )
     statistic: Callable[..., Any] = getattr(HistoryBuffer, name)
     return statistic

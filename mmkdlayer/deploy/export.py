@@ -102,7 +102,7 @@ def export_student(
     """
     options = options or ExportOptions()
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    state, meta = read_student_weights(checkpoint, options.ema)
+    state, meta = read_student_weights(checkpoint, options.ema, cfg.get('weights_sha256'))
     check_trained_config(cfg, meta, checkpoint, refuse=not options.config_as_given)
     trained = build_trained_student(cfg, state, f'Checkpoint {checkpoint}')
     student_cfg = student_config(cfg)

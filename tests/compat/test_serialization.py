@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import functools
+import io
 import os
 import pickle
 import zipfile
@@ -15,7 +17,13 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
-from mmkdlayer.compat.serialization import allow_mmengine_checkpoints, history_statistic
+from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.checkpoints.restricted_pickle import RestrictedUnpickler, load_restricted
+from mmkdlayer.compat.serialization import (
+    allow_mmengine_checkpoints,
+    history_statistic,
+    safe_globals,
+)
 
 # Restrictive whatever this torch's default is.
 load = functools.partial(torch.load, weights_only=True)
@@ -149,10 +157,91 @@ def test_nothing_that_runs_code_is_allowed(tmp_path: Path, attack: Call) -> None
 
 def test_only_statistics_come_from_the_name_getattr() -> None:
     assert history_statistic(HistoryBuffer, 'mean') is HistoryBuffer.mean
-    with pytest.raises(pickle.UnpicklingError, match='min, max, current, mean'):
+    with pytest.raises(pickle.UnpicklingError, match='min, max, current, mean of'):
         history_statistic(HistoryBuffer, 'update')
     with pytest.raises(pickle.UnpicklingError, match='could run code'):
         history_statistic(type('Fake', (HistoryBuffer,), {}), 'mean')
+
+
+def read(path: Path) -> object:
+    """With torch's reader where it has an allow-list, with ours before."""
+    if hasattr(torch.serialization, 'add_safe_globals'):
+        return load(path)
+    return load_restricted(path)
+
+
+def forged(**state: object) -> HistoryBuffer:
+    """A history that pickles with other attributes."""
+    history = HistoryBuffer([1.0, 3.0], [1, 1], max_length=9)
+    vars(history).update(state)
+    return history
+
+
+def test_methods_of_a_history_stay_those_of_this_process(tmp_path: Path) -> None:
+    own = dict(HistoryBuffer._statistics_methods)
+    methods = dict(mean=HistoryBuffer.max)
+    torch.save(
+        dict(history=forged(_statistics_methods=methods, mean=HistoryBuffer.max)),
+        tmp_path / 'forged.pth',
+    )
+    history = read(tmp_path / 'forged.pth')['history']
+    assert type(history) is HistoryBuffer and HistoryBuffer._statistics_methods == own
+    assert own['mean'] is HistoryBuffer.mean and history.max_length == 9
+    assert history.statistics('mean') == history.mean() == 2
+    assert HistoryBuffer([1.0, 3.0], [1, 1]).statistics('mean') == 2
+
+
+@pytest.mark.parametrize(
+    'state',
+    [
+        dict(_log_history=[1.0, 3.0]),
+        dict(_count_history=np.ones(1)),
+        dict(_log_history=np.array(['a', 'b'])),
+        dict(_log_history=np.ones((2, 1))),
+    ],
+)
+def test_a_history_without_numbers_is_refused(tmp_path: Path, state: dict) -> None:
+    torch.save(dict(history=forged(**state)), tmp_path / 'forged.pth')
+    with pytest.raises(pickle.UnpicklingError, match='log history without its values'):
+        read(tmp_path / 'forged.pth')
+
+
+def test_a_copied_history_is_whole() -> None:
+    history = HistoryBuffer([1.0, 3.0], [1, 1], max_length=7)
+    found = copy.deepcopy(history)
+    found.update(5.0)
+    assert found.mean() == 3 and found.max_length == 7 and history.data[0].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize('entry', [e for e in safe_globals() if isinstance(e, type)])
+def test_no_allowed_class_is_changed_by_a_file(entry: type) -> None:
+    """What pickle's BUILD does to a class, or to its only object, is refused or does nothing."""
+    before = dict(vars(entry))
+    name = f'{entry.__module__}\n{entry.__name__}\n'.encode()
+    for payload in (b'c' + name, b'c' + name + b')\x81', b'c' + name + b')R'):
+        for state in (b'}\x8c\x04meanK\x01s', b'N}\x8c\x04meanK\x01s\x86'):
+            with pytest.raises(Exception):  # noqa: B017, PT011  (whatever the class says)
+                RestrictedUnpickler(io.BytesIO(b'\x80\x04' + payload + state + b'b.')).load()
+                raise RuntimeError('nothing happened')
+    assert dict(vars(entry)) == before and np.float64(1).dtype == np.dtype('float64')
+
+
+def test_an_array_of_another_size_is_refused(tmp_path: Path) -> None:
+    reconstruct = np.empty(0).__reduce__()[0]
+    torch.save(Call(reconstruct, np.ndarray, (10**10,), b'b'), tmp_path / 'huge.pth')
+    with pytest.raises(pickle.UnpicklingError, match='shape .10000000000,.'):
+        read(tmp_path / 'huge.pth')
+
+
+@needs_allow_list
+def test_what_another_library_takes_off_is_allowed_again(tmp_path: Path) -> None:
+    """onedl-mmengine allows the same classes for one reading, and takes them off after it."""
+    torch.save(dict(history=HistoryBuffer([1.5], [1])), tmp_path / 'epoch_1.pth')
+    allow_mmengine_checkpoints()
+    with torch.serialization.safe_globals([HistoryBuffer, np.ndarray, np.dtype]):
+        pass
+    assert HistoryBuffer not in torch.serialization.get_safe_globals()
+    assert read_checkpoint(tmp_path / 'epoch_1.pth')['history'].mean() == 1.5
 
 
 @needs_allow_list

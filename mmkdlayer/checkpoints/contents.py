@@ -1,0 +1,140 @@
+"""Finds the weights in what a checkpoint holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from mmkdlayer.errors import CheckpointError
+
+from .reading import read_checkpoint
+from .state_dicts import check_values
+
+#: Before the student's entries in a training checkpoint, and before every entry of a wrapped model.
+STUDENT_PREFIX, WRAPPER_PREFIX = 'architecture.', 'module.'
+
+
+def read_state_dict(
+    path: str | os.PathLike,
+    entries: Sequence[str] = ('state_dict',),
+    sha256: str | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a network's tensors from a checkpoint, in which they are bare or one of several entries.
+
+    Args:
+        path: A file, or a URL that mmengine can read.
+        entries: Names of the entry that holds them; the first that is there counts.
+        sha256: What the SHA-256 of the file must be; None for any.
+
+    Returns:
+        Names and tensors, in the order of the file and without the prefix of a wrapper; and the whole
+        checkpoint (empty where it is a bare state dict), whose ``meta`` is a dict if it has one.
+
+    Raises:
+        CheckpointError: The file can't be read, holds no state dict, or one that is none of numbers.
+        URLError: It can't be downloaded.
+    """
+    content = read_checkpoint(path, sha256=sha256)
+    check_content(content, f'Checkpoint {path}', entries)
+    found = [content[name] for name in entries if isinstance(content.get(name), Mapping)]
+    state = found[0] if found else content
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f'Checkpoint {path}: expected a state dict (names and tensors), bare or under '
+            f'{" or ".join(map(repr, entries))}, but found a {type(content).__name__} with the entries '
+            f"{list(content)[:8]}. Save the weights as torch.save({{'state_dict': "
+            "model.state_dict()}, path); convert a published teacher's by tools/convert_teacher.py."
+        )
+    return _without_wrapper(state), dict(content) if found else {}
+
+
+def check_content(content: Any, origin: str, entries: Sequence[str] = ('state_dict',)) -> None:
+    """Check that what a file holds can be a checkpoint.
+
+    Args:
+        content: What was read.
+        origin: Where, for the message.
+        entries: Names of entries that hold weights.
+
+    Raises:
+        CheckpointError: It is no dict of names, its weights or ``meta`` are of other types, or its
+            weights are no numbers.
+    """
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f'{origin}: expected a state dict (names and tensors), alone or as an entry of a dict, but '
+            f'found a {type(content).__name__}.'
+        )
+    parts = {name: content[name] for name in (*entries, 'meta') if name in content}
+    for name, part in {'': content, **parts}.items():
+        what = f'the entry {name!r}' if name else 'the checkpoint'
+        if name and not isinstance(part, Mapping):
+            if name == 'meta' and part is None:
+                continue
+            raise CheckpointError(
+                f'{origin}: expected a dict as {what}, but found a {type(part).__name__}.'
+            )
+        other = next((key for key in part if not isinstance(key, str)), None)
+        if other is not None and name != 'meta':
+            raise CheckpointError(
+                f'{origin}: expected names as the keys of {what}, but found a {type(other).__name__}. '
+                'Save the weights as torch.save(model.state_dict(), path).'
+            )
+    weights = [part for name, part in parts.items() if name != 'meta'] or [content]
+    for state in weights:
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        check_values(tensors, origin)
+
+
+def read_student_weights(
+    path: str | os.PathLike, ema: bool | None = None, sha256: str | None = None
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The student's state dict and the meta data of a training checkpoint or an exported student.
+
+    mmengine's EMAHook saves the averaged weights, those that it validates, as ``state_dict``, and the
+    weights of the last step as ``ema_state_dict``.
+
+    Args:
+        path: A file, or a URL that mmengine can read.
+        ema: True for averaged weights, False for those of the last step, None for what the checkpoint
+            has as its weights: averaged ones where it has both.
+        sha256: What the SHA-256 of the file must be (of an exported student its config knows it); that
+            finds damage and mixed-up files, not malice. None for any.
+
+    Returns:
+        The student's state dict, without prefix, and the checkpoint's ``meta``; there, ``averaged`` says
+        which weights these are, where the checkpoint has both.
+
+    Raises:
+        CheckpointError: It can't be read, is another file, or holds no state dict, or not the averaged
+            weights that are wanted.
+    """
+    state, checkpoint = read_state_dict(path, ('state_dict',), sha256)
+    meta = dict(checkpoint.get('meta') or {})
+    last_step = checkpoint.get('ema_state_dict')
+    if isinstance(last_step, dict):
+        meta['averaged'] = ema is not False
+        if ema is False:
+            check_values(last_step, f'Checkpoint {path}')
+            state = _without_wrapper(_entries_below(WRAPPER_PREFIX, last_step))
+    elif ema:
+        raise CheckpointError(
+            f'Checkpoint {path}: expected averaged weights, but it has none (no ema_state_dict). Train '
+            "with custom_hooks=[dict(type='EMAHook')], or ask for no averaged weights."
+        )
+    # A data-free training under a launcher wraps the student itself.
+    return _without_wrapper(_entries_below(STUDENT_PREFIX, state) or state), meta
+
+
+def _without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the prefix that DataParallel puts before every entry."""
+    if all(name.startswith(WRAPPER_PREFIX) for name in state):
+        return {name[len(WRAPPER_PREFIX) :]: tensor for name, tensor in state.items()}
+    return dict(state)
+
+
+def _entries_below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

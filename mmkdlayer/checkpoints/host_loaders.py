@@ -1,0 +1,52 @@
+"""Lets the host libraries read weights as this package does."""
+
+from __future__ import annotations
+
+import os
+from functools import wraps
+from typing import Any, Callable
+
+from mmengine.runner import CheckpointLoader
+
+from .contents import check_content
+from .reading import read_checkpoint, weights_only
+
+
+def read_for_hosts() -> None:
+    """Make mmengine read checkpoints with restrictions, whoever asks for them; again is the same.
+
+    It loads the teachers of mmrazor, ``init_cfg=dict(type='Pretrained')``, and what a Runner resumes or
+    tests. It reads files with torch's defaults, which before torch 2.6 run code in them, and downloads
+    so with every torch; onedl-mmengine does where anything else fails.
+    """
+    for prefix, loader in list(CheckpointLoader._schemes.items()):
+        if not hasattr(loader, 'restricted'):
+            restricted = read_local if prefix == '' else _with_restrictions(loader)
+            CheckpointLoader.register_scheme(prefix, restricted, force=True)
+
+
+def read_local(filename: str, map_location: Any = None) -> Any:
+    """Read a file for mmengine.
+
+    Raises:
+        CheckpointError: It can't be read, or is no checkpoint.
+    """
+    content = read_checkpoint(os.path.expanduser(filename), map_location)
+    check_content(content, f'Checkpoint {filename}')
+    # On resuming, mmengine runs this text as a config; no release since 1.0 of its plugins writes it.
+    if isinstance(content.get('meta'), dict):
+        content['meta'].pop('config', None)
+    return content
+
+
+read_local.restricted = True  # type: ignore[attr-defined]
+
+
+def _with_restrictions(loader: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(loader)
+    def read(*args: Any, **options: Any) -> Any:
+        with weights_only():
+            return loader(*args, **options)
+
+    read.restricted = True  # type: ignore[attr-defined]
+    return read
