@@ -20,6 +20,18 @@ class DataError(KDLayerError, ValueError):
     """The data set does not hold what fitting or training needs."""
 
 
+class SavedStateError(DataError):
+    """What an interrupted fitting has left is damaged: it is dropped, and fitting begins anew."""
+
+
+class ResourceError(KDLayerError, RuntimeError):
+    """Memory, disk or file handles do not suffice."""
+
+
+class FolderInUseError(KDLayerError, RuntimeError):
+    """Another process works in a folder that only one may use."""
+
+
 class DecisionFileError(KDLayerError, ValueError):
     """A decision file is damaged, foreign, or was fitted for something else."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import ConfigDict
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.type_names import type_name
 
 
 def find_pipeline(dataset_cfg: Any) -> list | None:
@@ -25,12 +26,27 @@ def find_pipeline(dataset_cfg: Any) -> list | None:
     return None
 
 
+def find_pipelines(dataset_cfg: Any) -> Iterator[list]:
+    """Every ``pipeline`` in a data set's config, also in what it wraps."""
+    if isinstance(dataset_cfg, dict):
+        if 'pipeline' in dataset_cfg:
+            yield dataset_cfg['pipeline']
+        dataset_cfg = [value for key, value in dataset_cfg.items() if key != 'pipeline']
+    if isinstance(dataset_cfg, (list, tuple)):
+        for value in dataset_cfg:
+            yield from find_pipelines(value)
+
+
 def replace_pipeline(dataset_cfg: Any, pipeline: list) -> Any:
-    """A copy of a data set's config in which every ``pipeline`` is another one."""
+    """A copy of a data set's config under another pipeline: every one is replaced, but for its loading.
+
+    What loads an image depends on the data set (files or arrays, where files are, their colours): the
+    loading steps stay its own, the others are those of ``pipeline``.
+    """
     if isinstance(dataset_cfg, dict):
         return ConfigDict(
             {
-                key: copy.deepcopy(pipeline)
+                key: copy.deepcopy([*split_loading(value)[0], *split_loading(pipeline)[1]])
                 if key == 'pipeline'
                 else replace_pipeline(value, pipeline)
                 for key, value in dataset_cfg.items()
@@ -39,6 +55,26 @@ def replace_pipeline(dataset_cfg: Any, pipeline: list) -> Any:
     if isinstance(dataset_cfg, (list, tuple)):
         return [replace_pipeline(value, pipeline) for value in dataset_cfg]
     return dataset_cfg
+
+
+def split_loading(pipeline: Sequence) -> tuple[list, list]:
+    """The first steps of a pipeline, which load the image (``Load...``), and the others."""
+    steps = list(pipeline)
+    number = next((i for i, step in enumerate(steps) if not _loads(step)), len(steps))
+    return steps[:number], steps[number:]
+
+
+def _loads(step: Any) -> bool:
+    return isinstance(step, Mapping) and type_name(step.get('type')).startswith('Load')
+
+
+def backend_args_of(pipelines: Iterable[Sequence]) -> Mapping | None:
+    """How the first loading step with ``backend_args`` reads files, as in mmengine; None: plainly."""
+    for pipeline in pipelines:
+        for step in split_loading(pipeline)[0]:
+            if step.get('backend_args'):
+                return step['backend_args']
+    return None
 
 
 def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:

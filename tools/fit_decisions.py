@@ -6,15 +6,19 @@ from __future__ import annotations
 import argparse
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.engine import prepare_decisions
+from mmkdlayer.engine.agreement import compare_configs
 from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.teachers import find_teachers
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.models.decisions import read_decision_file
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
@@ -39,11 +43,13 @@ def main() -> None:
         cli.choose_work_dir(cfg, args)
         hook = fitting_hook(cfg)
         out = args.out or hook.folder(cfg.work_dir)
-        cli.check_data(cfg, ('train_dataloader',), args=args)
-        cli.check_writable(out)
-        cli.check_checkpoints(cfg)
-        cfg.custom_hooks = []
         prepare_launch(cfg, args.dist_timeout)
+        with errors_on_all_ranks():
+            cli.check_data(cfg, ('train_dataloader',), args=args)
+            cli.check_writable(out)
+            cli.check_checkpoints(cfg)
+        compare_configs(cfg)
+        cfg.custom_hooks = []
         runner = Runner.from_cfg(cfg)
         model = unwrap_model(runner.model)
         model.init_weights()
@@ -52,6 +58,8 @@ def main() -> None:
                 check_teacher_checkpoint(teacher.model, teacher.checkpoint)
         paths = prepare_decisions(model, cfg, out, hook.options)
         for name, path in paths.items():
+            if is_main_process():
+                read_decision_file(path, tables=False)  # what is named must be there
             print(f'{name}: {path}')
         if not paths:
             print(

@@ -16,9 +16,12 @@ from mmengine.runner import Runner
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.engine.agreement import compare_configs, compare_data
 from mmkdlayer.engine.launch import end_launch, prepare_launch
+from mmkdlayer.engine.locks import folder_lock
 from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.type_names import type_name
 
 #: Hooks that every training needs, and those that one with a teacher needs besides.
@@ -28,6 +31,8 @@ DISTILLATION_HOOKS = (
     'mmkdlayer.FitDecisionsHook',
     'mmkdlayer.ReleaseRecordsHook',
 )
+#: Seconds to wait for another training in the same work dir.
+LOCK_PATIENCE = 20.0
 _NOTHING = object()
 
 
@@ -63,15 +68,20 @@ def main() -> None:
         complete_config(cfg, args)
         watch_signals(cfg)
         check_compile(cfg)
-        cli.check_writable(cfg.work_dir)
-        cli.check_data(cfg, ('train_dataloader', 'val_dataloader'), args=args)
-        cli.check_checkpoints(cfg)
         prepare_launch(cfg, args.dist_timeout)
-        runner = Runner.from_cfg(cfg)
-        for change in describe_changes(given, cfg.to_dict()):
-            runner.logger.info(f'Config completed by tools/train.py: {change}')
-        runner.train()
-        end_launch()
+        with errors_on_all_ranks():
+            cli.check_writable(cfg.work_dir)
+            cli.check_data(cfg, ('train_dataloader', 'val_dataloader'), args=args)
+            cli.check_checkpoints(cfg)
+        compare_configs(cfg)
+        # Data workers of a killed training may hold its lock for some seconds.
+        with folder_lock(cfg.work_dir, 'training', LOCK_PATIENCE, 'Or choose another --work-dir.'):
+            runner = Runner.from_cfg(cfg)
+            for change in describe_changes(given, cfg.to_dict()):
+                runner.logger.info(f'Config completed by tools/train.py: {change}')
+            compare_data(runner)
+            runner.train()
+            end_launch()
 
 
 def complete_config(cfg: Config, options: argparse.Namespace) -> None:

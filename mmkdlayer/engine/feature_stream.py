@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
@@ -14,9 +13,10 @@ from torch import Tensor
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.distillers import release_records
 from mmkdlayer.models.evaluating import evaluating
-from mmkdlayer.pipelines import find_pipeline
+from mmkdlayer.pipelines import backend_args_of, find_pipelines
 
 from .partial_loading import without_first_batches
+from .streamed_images import CollateReadable, StreamedImages, refuse_unreadable
 from .supervision import SupervisedLayer, check_shapes
 
 Batch = tuple[dict[str, Tensor], Optional[Tensor]]
@@ -31,6 +31,7 @@ class FeatureStream:
         layers: The layers whose features are streamed, with their teachers; may be replaced by some of
             them. Labels are read where one of them needs them.
         dataloader: Config of the data loader, which ``seed`` is for.
+        most: Number of images, at most: evenly spaced ones. None for all.
     """
 
     def __init__(
@@ -39,14 +40,19 @@ class FeatureStream:
         layers: Sequence[SupervisedLayer],
         dataloader: ConfigDict,
         seed: int = 0,
+        most: int | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.teachers = {layer.teacher.name: layer.teacher for layer in layers}
         self.models = [teacher.model for teacher in self.teachers.values()]
         self.layers = layers
-        self.pipeline = find_pipeline(dataloader['dataset'])
-        self.loader = Runner.build_dataloader(copy.deepcopy(dataloader), seed=seed)
-        self.dataset: Any = self.loader.dataset
+        self.pipelines = list(find_pipelines(dataloader['dataset']))
+        self.backend_args = backend_args_of(self.pipelines)
+        images = dict(type=StreamedImages, dataset=dataloader['dataset'], most=most)
+        self.loader = Runner.build_dataloader(dict(dataloader, dataset=images), seed=seed)
+        self.loader.collate_fn = CollateReadable(self.loader.collate_fn)
+        self.images: Any = self.loader.dataset
+        self.dataset: Any = self.images.dataset
 
     @property
     def needs_labels(self) -> bool:
@@ -60,25 +66,32 @@ class FeatureStream:
         return self.starting_at(0)
 
     def starting_at(self, number: int) -> Iterator[Batch]:
-        """The stream without its first ``number`` batches, whose images are not even read."""
+        """The stream without its first ``number`` batches, whose images are not even read.
+
+        Raises:
+            DataError: There are images that can't be read; all of them are named, up to a limit.
+        """
         rest = without_first_batches(self.loader, number)
         with evaluating(*self.models), rest as batches:
             for batch in batches:
-                features, samples = self._run_teachers(batch)
+                refuse_unreadable(batch, batches)
+                features, samples, _ = self.run_teachers(batch)
                 labels = torch.cat([s.gt_label for s in samples]) if self.needs_labels else None
                 yield features, labels
 
     @torch.no_grad()
-    def _run_teachers(self, batch: dict) -> tuple[dict[str, Tensor], list]:
-        """The teacher's features (N, D, H, W) by name, and the data samples, of one batch."""
+    def run_teachers(self, batch: dict) -> tuple[dict[str, Tensor], list, dict[str, Any]]:
+        """Of one batch the teachers' features (N, D, H, W) by layer, the samples, outputs by teacher."""
         distiller = self.algorithm.distiller
         data = self.algorithm.data_preprocessor(batch, False)
         with distiller.teacher_recorders:
-            for teacher in self.models:
-                teacher(data['inputs'], mode='tensor')
+            outputs = {
+                name: teacher.model(data['inputs'], mode='tensor')
+                for name, teacher in self.teachers.items()
+            }
         features = {layer.name: self._feature(layer) for layer in self.layers}
         release_records(distiller)
-        return features, data['data_samples']
+        return features, data['data_samples'], outputs
 
     def _feature(self, layer: SupervisedLayer) -> Any:
         """What is recorded for a layer, checked before mmrazor chooses one of several outputs."""
@@ -107,12 +120,13 @@ class FeatureStream:
     def check_shapes(self) -> None:
         """Check the teacher's features and the student's scores of one image for each layer."""
         student, distiller = self.algorithm.student, self.algorithm.distiller
-        batch = self.loader.collate_fn([self.dataset[0]])
+        batch = self.loader.collate_fn([self.images[0]])
+        refuse_unreadable(batch, ())
         with evaluating(student, *self.models):
             data = self.algorithm.data_preprocessor(batch, False)
             with distiller.student_recorders:
                 student(data['inputs'], mode='tensor')
             scores = [distiller.get_record(**layer.scores) for layer in self.layers]
-            features, _ = self._run_teachers(batch)
+            features, _, _ = self.run_teachers(batch)
         for layer, found in zip(self.layers, scores):
             check_shapes(layer, tuple(features[layer.name].shape[1:]), tuple(found.shape[1:]))

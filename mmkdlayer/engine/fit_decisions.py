@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,16 +14,17 @@ from mmengine.dist import barrier, get_rank, get_world_size, is_main_process
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import ConfigError, DataError, SavedStateError
 from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
-from mmkdlayer.fitting.projected_features import CACHE_PREFIX
 from mmkdlayer.fitting.saved_state import SavedState
+from mmkdlayer.fitting.shortages import shortages_of
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, TeacherDecision
 from mmkdlayer.version import installed_versions
 
 from .feature_stream import FeatureStream
-from .provenance import hash_json
+from .fingerprints import FileState, file_states, hash_json
+from .fitting_folder import fitting_folder, remove_folders
 from .supervision import SupervisedLayer
 
 
@@ -67,31 +66,58 @@ def fit_decisions(
     """Fit missing decisions from the same passes over the teacher.
 
     Each is stored in ``out_dir`` as soon as it is ready. The stream, which has the features of all
-    layers, is restricted to the missing ones.
+    layers, is restricted to the missing ones. What an interrupted fitting has left is used; where it
+    turns out to be damaged it is dropped, and fitting begins anew.
+
+    Raises:
+        DataError: The data do not suffice, or were changed meanwhile.
+        ResourceError: Memory, disk or file handles do not suffice.
     """
-    cache_dir = options.cache_dir or out_dir
-    if not missing:
-        # A fitting may have been killed after it had stored its last decision.
-        remove_folders(cache_dir, out_dir)
-        return
     logger = MMLogger.get_current_instance()
-    layers = {layer.name: layer for layer in missing}
+    cache_dir = options.cache_dir or out_dir
+    identity = fitting_identity(stream)
+    for last in (False, True):
+        stream.layers = [layer for layer in missing if not layer.decision.is_fitted]
+        images = stream.layers[0].provenance['data']['images']
+        logger.info(
+            f'Fitting the decisions {sorted(layer.name for layer in stream.layers)} on {images} images '
+            'with the test-time transform.'
+        )
+        try:
+            _fit_once(stream, paths, out_dir, options, identity)
+            return
+        except SavedStateError as error:
+            if last:
+                raise
+            logger.warning(f'{error} What was saved is dropped, and fitting begins anew.')
+            barrier()
+            remove_folders(cache_dir, out_dir)
+            barrier()
+
+
+def _fit_once(
+    stream: FeatureStream,
+    paths: Mapping[str, Path],
+    out_dir: str | os.PathLike,
+    options: FitOptions,
+    identity: str,
+) -> None:
+    layers = {layer.name: layer for layer in stream.layers}
+    files = file_states(stream.dataset)
 
     def store(name: str, fitted: TeacherDecision) -> None:
         now = datetime.now(timezone.utc).isoformat(timespec='seconds')
         fitted.provenance = dict(layers[name].provenance, versions=installed_versions(), date=now)
         if is_main_process():
-            fitted.save(paths[name])
-            logger.info(f'Decision "{name}": fitted and stored in {paths[name]}.')
+            check_unchanged(files, file_states(stream.dataset))
+            with shortages_of(paths[name]):
+                fitted.save(paths[name])
+            MMLogger.get_current_instance().info(
+                f'Decision "{name}": fitted and stored in {paths[name]}.'
+            )
         layers[name].decision.copy_from(fitted)
 
-    identity = fitting_identity(stream)
-    stream.layers = missing
-    images = missing[0].provenance['data']['images']
-    logger.info(
-        f'Fitting the decisions {sorted(layers)} on {images} images with the test-time transform.'
-    )
-    with fitting_folder(cache_dir, out_dir, identity) as folder:
+    with fitting_folder(options.cache_dir or out_dir, out_dir, identity) as folder:
         class_names = getattr(stream.dataset, 'metainfo', {}).get('classes')
         with errors_on_all_ranks():
             fitters = {
@@ -100,6 +126,20 @@ def fit_decisions(
             }
         saved = SavedState(folder, identity, options.checkpoint_interval)
         run_fitters(stream, fitters, progress_bar, store, saved)
+        left = [name for name, layer in layers.items() if not layer.decision.is_fitted]
+        if left:
+            raise SavedStateError(f'The state in {folder} is not that of a fitting of {left}.')
+
+
+def check_unchanged(before: Mapping[str, FileState], after: Mapping[str, FileState]) -> None:
+    """Raise a DataError if files have other sizes or times than before."""
+    changed = [path for path, state in before.items() if after.get(path) != state]
+    if changed:
+        raise DataError(
+            f'{len(changed)} of {len(before)} images that were looked at have been changed while the '
+            f'decisions were fitted on them, such as {changed[0]}. Nothing of this fitting is used: '
+            'start again when nothing writes there any more.'
+        )
 
 
 def fitting_identity(stream: FeatureStream) -> str:
@@ -112,41 +152,6 @@ def fitting_identity(stream: FeatureStream) -> str:
         versions=installed_versions(),
     )
     return hash_json(facts)
-
-
-@contextmanager
-def fitting_folder(
-    parent: str | os.PathLike, out_dir: str | os.PathLike, identity: str
-) -> Iterator[Path]:
-    """The folder of one fitting in ``parent``; removed when the block succeeds, and kept if not.
-
-    Fittings for the same ``out_dir`` follow one another: what an earlier one with another identity
-    has left is removed. Those for other folders may share ``parent``, also at the same time. It is
-    made as needed, on one disk for all machines or on each machine's own.
-    """
-    folder = Path(parent) / f'{_owner(out_dir)}{identity[:12]}'
-    with errors_on_all_ranks():
-        remove_folders(parent, out_dir, but=folder)
-        folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-    barrier()
-    remove_folders(parent, out_dir)
-
-
-def remove_folders(
-    parent: str | os.PathLike, out_dir: str | os.PathLike, but: Path | None = None
-) -> None:
-    """Remove what fittings for ``out_dir`` have left in ``parent``, except for one folder."""
-    if os.environ.get('LOCAL_RANK', '0') != '0':
-        return  # one process on each machine
-    for left in Path(parent).glob(f'{_owner(out_dir)}*'):
-        if left != but:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _owner(out_dir: str | os.PathLike) -> str:
-    """What the names of all folders of fittings for ``out_dir`` begin with."""
-    return f'{CACHE_PREFIX}{hash_json(os.path.abspath(out_dir))[:12]}_'
 
 
 def make_fitter(

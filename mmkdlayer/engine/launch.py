@@ -11,6 +11,7 @@ import torch.distributed
 from mmengine import dist
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.utils.dl_utils import set_multi_processing
 
 from mmkdlayer.errors import ConfigError
 
@@ -30,7 +31,7 @@ _LOST = re.compile(
 
 
 def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
-    """Set the timeout; without an accelerator, start the process group (gloo) before the Runner would.
+    """Set the timeout and start the process group before the Runner would; on a CPU, gloo's.
 
     mmengine's launchers select a CUDA device, and its DDP wrapper names one; on a CPU both fail.
 
@@ -51,9 +52,13 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
     if not timeout > 0:
         raise ConfigError(f'--dist-timeout expects seconds above 0, but got {timeout}.')
     cfg.merge_from_dict({'env_cfg.dist_cfg.timeout': timeout})
-    if get_device() != 'cpu':
-        return
     _set_environment(launcher)
+    if get_device() != 'cpu':
+        # Now, and not in the Runner, so that ranks can be compared before anything is built.
+        if not dist.is_distributed():
+            set_multi_processing(**cfg.env_cfg.get('mp_cfg', {}), distributed=True)
+            dist.init_dist(launcher, **cfg.env_cfg.dist_cfg)
+        return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend='gloo', timeout=timedelta(seconds=timeout))
     cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from mmengine.logging import MMLogger
 
-from mmkdlayer.errors import DecisionFileError
+from mmkdlayer.errors import DecisionFileError, FolderInUseError
 from mmkdlayer.fitting.distributed import from_first_rank
 from mmkdlayer.models.decisions import read_decision_file
 from mmkdlayer.pipelines import fitting_dataloader_cfg
 
 from .feature_stream import FeatureStream
 from .fit_decisions import FitOptions, fit_decisions
+from .fitting_folder import folder_prefix, leftovers, remove_folders
+from .locks import folder_lock
 from .provenance import describe_provenance, differences
 from .supervision import SupervisedLayer, assign_teachers, find_supervised_layers
 
@@ -47,15 +50,26 @@ def prepare_decisions(
     stream = FeatureStream(algorithm, layers, fitting_dataloader_cfg(cfg), options.seed)
     stream.check_shapes()
     describe_provenance(stream, options.compared())
-    paths, missing = {}, []
+    unfitted = [layer for layer in layers if not layer.decision.is_fitted]
     for layer in layers:
-        if layer.decision.is_fitted:
+        if layer not in unfitted:
             _check_given(layer)
-            continue
-        paths[layer.name] = Path(out_dir, f'{layer.name}.safetensors')
-        if not _use_stored(layer, paths[layer.name]):
-            missing.append(layer)
-    fit_decisions(stream, missing, paths, out_dir, options)
+    paths = {layer.name: Path(out_dir, f'{layer.name}.safetensors') for layer in unfitted}
+    missing = [layer for layer in unfitted if not _use_stored(layer, paths[layer.name])]
+    cache_dir = options.cache_dir or out_dir
+    if missing:
+        with ExitStack() as locks:
+            waited = locks.enter_context(folder_lock(out_dir, 'fitting'))
+            if options.cache_dir:  # out_dir may be on a disk of this machine, and cache_dir shared
+                locks.enter_context(folder_lock(cache_dir, folder_prefix(out_dir)))
+            if waited:  # the other process may have fitted them
+                missing = [layer for layer in missing if not _use_stored(layer, paths[layer.name])]
+            if missing:
+                fit_decisions(stream, missing, paths, out_dir, options)
+    elif from_first_rank(lambda: bool(leftovers(cache_dir, out_dir))):
+        # A fitting was killed after it had stored its last decision, or is at work there now.
+        with suppress(FolderInUseError), folder_lock(out_dir, 'fitting', patience=0):
+            remove_folders(cache_dir, out_dir)
     return paths
 
 

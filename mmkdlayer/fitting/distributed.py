@@ -11,7 +11,9 @@ import torch
 from mmengine import dist
 from torch import Tensor
 
-from mmkdlayer.errors import DataError
+from mmkdlayer.errors import DataError, SavedStateError
+
+from .shortages import explain_shortage
 
 Made = TypeVar('Made')
 _PIECE_BYTES = 1 << 26
@@ -72,16 +74,20 @@ def errors_on_all_ranks() -> Iterator[None]:
     No collective may run inside: a rank that fails before it would be out of step.
 
     Raises:
-        DataError: On the ranks that did not fail themselves, with the message of the one that did.
+        DataError: On the ranks that did not fail themselves, with the message of the one that did; a
+            SavedStateError where it was one there.
     """
     failure = message = None
     try:
         yield
     except Exception as error:
-        failure, message = error, f'{type(error).__name__}: {error}'
-    messages = dist.all_gather_object(message)
+        failure = explain_shortage(error) or error
+        failure.__cause__ = error if failure is not error else error.__cause__
+        message = f'{type(failure).__name__}: {failure}'
+    found = dist.all_gather_object((message, isinstance(failure, SavedStateError)))
     if failure is not None:
         raise failure
-    for rank, message in enumerate(messages):
+    for rank, (message, is_state) in enumerate(found):
         if message is not None:
-            raise DataError(f'Fitting stopped on every rank because rank {rank} failed: {message}')
+            kind = SavedStateError if is_state else DataError
+            raise kind(f'Stopped on every rank because rank {rank} failed: {message}')

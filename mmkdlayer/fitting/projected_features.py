@@ -7,15 +7,17 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
 import torch
 from torch import Tensor
 
-from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.errors import ConfigError, ResourceError, SavedStateError
 
 from .numerics import rows_per_chunk
+from .shortages import explain_shortage, in_units, shortages_of
 
 #: What the names of folders for projected features begin with.
 CACHE_PREFIX = 'mmkdlayer_fitting_'
@@ -49,8 +51,8 @@ class ProjectedFeatures:
         blocks: What :meth:`state` gave when this file was written: writing continues from there.
 
     Raises:
-        ConfigError: The disk has not enough space left.
-        DataError: The file does not hold what ``blocks`` says.
+        ResourceError: The disk has not enough space left.
+        SavedStateError: The file does not hold what ``blocks`` says, or is a link.
     """
 
     def __init__(
@@ -70,12 +72,21 @@ class ProjectedFeatures:
         # Each image has a label, and one position at least.
         expected = positions * (4 * len(offset) + 4)
         _check_space(path.parent, max(0, expected - written))
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b')
+        # No link is followed to a file of someone else.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
+        try:
+            self._file = os.fdopen(os.open(path, flags, 0o600), 'r+b')
+        except OSError as error:
+            if explain_shortage(error):
+                raise
+            raise SavedStateError(
+                f'The cache of projected features can not be opened ({error}).'
+            ) from error
         if os.fstat(self._file.fileno()).st_size < written:
             self._file.close()
-            raise DataError(
+            raise SavedStateError(
                 f'{path} should hold {written} bytes of projected features from the fitting '
-                'that was interrupted, but it is shorter. Start again, and fitting begins anew.'
+                'that was interrupted, but it is shorter.'
             )
         # What was written after the state was saved is written again.
         self._file.truncate(written)
@@ -96,7 +107,8 @@ class ProjectedFeatures:
             part = offsets[start : start + step].cpu().contiguous()
             own = labels[start : start + step].cpu().int()
             data = own.numpy().tobytes() + part.numpy().tobytes()
-            self._file.write(data)
+            with shortages_of(self._path):
+                self._file.write(data)
             self._blocks.append([*part.shape[:2], zlib.crc32(data)])
         return offsets
 
@@ -119,30 +131,32 @@ class ProjectedFeatures:
         """Offsets (B, P, L), int32, and labels (B,), int64, of one block after the other.
 
         Raises:
-            DataError: What is read is not what was written.
+            SavedStateError: What is read is not what was written.
         """
         self._file.seek(0)
         for images, positions, checksum in self._blocks:
             data = self._file.read(self._bytes(images, positions))
             if zlib.crc32(data) != checksum:
-                raise DataError(
+                raise SavedStateError(
                     f'The cache of projected features {self._path} was changed while fitting used '
-                    'it, or its disk is damaged: a checksum differs. Remove its folder and fit '
-                    'again, with cache_dir on another disk if it happens again.'
+                    'it, or its disk is damaged: a checksum differs. If that happens again, set '
+                    'cache_dir to a folder on another disk.'
                 )
             numbers = torch.frombuffer(bytearray(data), dtype=torch.int32).to(self.means.device)
             yield numbers[images:].view(images, positions, -1), numbers[:images].long()
 
     def state(self) -> dict[str, Tensor]:
         """The arguments that continue here; what was written is surely on disk then."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with shortages_of(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         blocks = torch.tensor(self._blocks, dtype=torch.int64).view(-1, 3)
         return dict(projection=self.projection, offset=self.offset, means=self.means, blocks=blocks)
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file; what is not written yet is not needed."""
+        with suppress(OSError):
+            self._file.close()
 
 
 def make_folder(directory: Optional[str]) -> tempfile.TemporaryDirectory:
@@ -163,8 +177,9 @@ def make_folder(directory: Optional[str]) -> tempfile.TemporaryDirectory:
 def _check_space(directory: Path, size: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < size + _RESERVE:
-        raise ConfigError(
-            f'Fitting needs {size / 2**30:.2f} GiB of disk for projected features in cache_dir '
-            f'{str(directory)!r}, but {free / 2**30:.2f} GiB are free there. Make room or set '
-            'cache_dir to a directory on a larger disk.'
+        raise ResourceError(
+            f'Fitting needs {in_units(size + _RESERVE)} of disk in cache_dir {str(directory)!r} '
+            f'({in_units(size)} for projected features and {in_units(_RESERVE)} in reserve), but '
+            f'{in_units(free)} are free there. Make room or set cache_dir to a directory on a larger '
+            'disk.'
         )

@@ -30,7 +30,7 @@ def test_a_later_start_gives_the_rest_without_reading_the_beginning(done: int) -
     loader = ConfigDict(dataset=images, batch_size=3, sampler=sampler, collate_fn=collate)
     stream = FeatureStream(None, [], loader)
     # The teacher is not what this is about.
-    stream._run_teachers = lambda batch: (batch.tolist(), [])
+    stream.run_teachers = lambda batch: (batch.tolist(), [], {})
     seen = [batch for batch, _ in stream.starting_at(done)]
     assert seen == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]][done:]
     assert stream.dataset.read == list(range(3 * done, 10))

@@ -8,7 +8,7 @@ import torch
 from mmpretrain.models import ClsDataPreprocessor
 from torch import nn
 
-from mmkdlayer.engine.provenance import (
+from mmkdlayer.engine.fingerprints import (
     describe_dataset,
     describe_preprocessor,
     hash_json,

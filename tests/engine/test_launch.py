@@ -36,12 +36,25 @@ def test_no_launcher_changes_nothing(no_process_group: list) -> None:
     assert 'model_wrapper_cfg' not in cfg
 
 
-def test_accelerator_is_left_to_mmengine(
-    no_process_group: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> list:
+    """The calls of mmengine's ``init_dist``, where there is an accelerator."""
+    started: list = []
     monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
-    cfg = Config(dict(launcher='pytorch'))
+    monkeypatch.setattr(launch, 'set_multi_processing', lambda **kwargs: None)
+    monkeypatch.setattr(
+        launch.dist, 'init_dist', lambda *args, **kwargs: started.append((args, kwargs))
+    )
+    monkeypatch.setattr(launch, 'first_slurm_host', lambda: 'node7')
+    for name in launch.LAUNCHERS['slurm']:
+        monkeypatch.setenv(name, '0')
+    return started
+
+
+def test_accelerator_is_mmengines_business(no_process_group: list, on_an_accelerator: list) -> None:
+    cfg = Config(dict(launcher='slurm', env_cfg=dict(dist_cfg=dict(backend='nccl'))))
     launch.prepare_launch(cfg)
+    assert on_an_accelerator == [(('slurm',), dict(backend='nccl', timeout=1800))]
     assert no_process_group == []
     assert 'model_wrapper_cfg' not in cfg
 
@@ -81,12 +94,12 @@ def test_missing_environment_is_named() -> None:
 
 @pytest.mark.parametrize(('given', 'config', 'expected'), [(60, 90, 60), (None, 90, 90)])
 def test_timeout_reaches_mmengine_on_an_accelerator(
-    given: float | None, config: float, expected: float, monkeypatch: pytest.MonkeyPatch
+    given: float | None, config: float, expected: float, on_an_accelerator: list
 ) -> None:
-    monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
     cfg = Config(dict(launcher='slurm', env_cfg=dict(dist_cfg=dict(timeout=config))))
     launch.prepare_launch(cfg, given)
     assert cfg.env_cfg.dist_cfg.timeout == expected
+    assert on_an_accelerator == [(('slurm',), dict(timeout=expected))]
 
 
 def test_lost_process_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:

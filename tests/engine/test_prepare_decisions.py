@@ -109,6 +109,7 @@ def test_stored_decisions_are_reused(
     assert prepare_decisions(again, cfg, tmp_path) == paths
     assert {name: path.stat().st_mtime_ns for name, path in paths.items()} == times
     assert sorted(path.name for path in tmp_path.glob('*')) == [
+        '.fitting.lock',
         'inter.safetensors',
         'penult.safetensors',
     ]

@@ -6,7 +6,7 @@ from collections import namedtuple
 import pytest
 import torch
 
-from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.errors import ConfigError, DataError, ResourceError
 from mmkdlayer.fitting import projected_features as module
 from mmkdlayer.fitting.projected_features import ProjectedFeatures, make_folder
 
@@ -85,8 +85,13 @@ def test_a_changed_file_is_noticed(tmp_path):
 def test_a_disk_that_is_too_small_is_refused_before_writing(tmp_path, monkeypatch):
     usage = namedtuple('usage', 'total used free')(1 << 40, 0, 3 << 30)
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
-    with pytest.raises(ConfigError, match=r'4\.00 GiB.*but 3\.00 GiB'):
+    # The reserve is part of what is needed: not "needs 4.00 GiB, but 4.05 GiB are free".
+    needed = r'needs 4\.06 GiB .*4\.00 GiB for .* 64\.0 MiB in reserve.*but 3\.00 GiB'
+    with pytest.raises(ResourceError, match=needed):
         make(tmp_path / 'features', (4 << 30) // 16)
+    usage = usage._replace(free=50 << 20)
+    with pytest.raises(ResourceError, match=r'needs 64\.0 MiB .*160 bytes for .*but 50\.0 MiB'):
+        make(tmp_path / 'features', 10)
     assert list(tmp_path.iterdir()) == []
 
 

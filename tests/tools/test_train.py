@@ -110,7 +110,7 @@ def test_killed_while_fitting(tmp_path: Path) -> None:
     assert 'Decision "penult": reused' in output
     assert "Fitting the decisions ['inter']" in output
     assert (work / 'decisions' / 'penult.safetensors').read_bytes() == kept
-    left = sorted(file.name for file in (work / 'decisions').iterdir())
+    left = sorted(file.name for file in (work / 'decisions').glob('[!.]*'))
     assert left == ['inter.safetensors', 'penult.safetensors']
 
 

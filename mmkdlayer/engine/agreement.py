@@ -1,0 +1,115 @@
+"""Whether all ranks were given the same: a rank that differs spoils the result, or hangs, silently."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine import dist
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.type_names import type_name
+from mmkdlayer.version import installed_versions
+
+from .fingerprints import describe_dataset
+
+#: Keys of a config, at any depth, that may differ: where things are, and how fast they are read.
+FREE_KEYS = {
+    *('work_dir', 'out_dir', 'save_dir', 'cache_dir', 'launcher', 'env_cfg', 'experiment_name'),
+    *('num_workers', 'prefetch_factor', 'pin_memory', 'persistent_workers'),
+    *('visualizer', 'vis_backends', 'log_level', 'log_processor'),
+}
+_NAMED = 5
+_SHOWN = 120
+_NOTHING = 'not there'
+
+
+def compare_configs(cfg: Config) -> None:
+    """Raise a ConfigError where ranks have other configs, files that these name, or versions.
+
+    All ranks must call it, before anything that depends on the config is built. Where a value is the
+    path of a file, such as ``teacher_ckpt`` or a decision's ``file``, its content is compared: each
+    machine may have a copy of its own. :data:`FREE_KEYS` may differ.
+    """
+    if dist.get_world_size() == 1:
+        return
+    with errors_on_all_ranks():
+        versions = {f'version of {name}': found for name, found in installed_versions().items()}
+        facts = dict(_config_facts(cfg.to_dict(), ''), **versions)
+    compare_over_ranks(facts)
+
+
+def compare_data(runner: Runner) -> None:
+    """Raise a ConfigError where ranks have other training or validation data: number, names, labels.
+
+    All ranks must call it.
+
+    Raises:
+        ConfigError: See above.
+        DataError: A data set has no images.
+    """
+    if dist.get_world_size() == 1:
+        return
+    facts: dict[str, Any] = {}
+    with errors_on_all_ranks():
+        for name in ('train_dataloader', 'val_dataloader'):
+            if runner.cfg.get(name):
+                dataset = getattr(getattr(runner, name), 'dataset', None)
+                if hasattr(dataset, 'get_data_info'):
+                    data = describe_dataset(dataset, None, needs_labels=False)
+                    facts.update({f'{name}: {key}': value for key, value in data.items()})
+    compare_over_ranks(facts)
+
+
+def compare_over_ranks(facts: Mapping[str, Any]) -> None:
+    """Raise a ConfigError on all ranks that names what differs: item, ranks and their values."""
+    if dist.get_world_size() == 1:
+        return
+    gathered = dist.all_gather_object((socket.gethostname(), dict(facts)))
+    first = gathered[0][1]
+    phrases = []
+    for rank, (host, own) in enumerate(gathered):
+        for name in {**first, **own}:
+            theirs, ours = (str(given.get(name, _NOTHING)) for given in (first, own))
+            if theirs != ours:
+                theirs, ours = theirs[:_SHOWN], ours[:_SHOWN]
+                phrases.append(f'{name} is {theirs} on rank 0 and {ours} on rank {rank} ({host})')
+    if phrases:
+        more = f' and {len(phrases) - _NAMED} more' if len(phrases) > _NAMED else ''
+        raise ConfigError(
+            f'The processes were not given the same: {"; ".join(phrases[:_NAMED])}{more}. Start all of '
+            'them with the same command, on the same files.'
+        )
+
+
+def _config_facts(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    """Each entry of a config by its dotted name, as text; files by their content."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key not in FREE_KEYS:
+                yield from _config_facts(item, f'{name}.{key}' if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _config_facts(item, f'{name}.{index}')
+    elif isinstance(value, (str, os.PathLike)):
+        yield name, _describe_text(os.fspath(value))
+    else:
+        yield name, type_name(value) if isinstance(value, type) else repr(value)
+
+
+def _describe_text(text: str) -> str:
+    if os.path.isdir(text):
+        return 'a folder'
+    if not os.path.isfile(text):
+        return repr(text)
+    digest = hashlib.sha256()
+    with open(text, 'rb') as file:
+        while part := file.read(1 << 22):
+            digest.update(part)
+    return f'a file of {os.path.getsize(text)} bytes with SHA-256 {digest.hexdigest()[:16]}'

@@ -1,0 +1,100 @@
+"""The images of a data set as fitting reads them: those that can't be read are named, all at once."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, NamedTuple
+
+from mmengine.registry import DATASETS
+
+from mmkdlayer.errors import DataError
+
+# So many images that can't be read end the search for more; so many are named.
+_MOST, _NAMED = 100, 5
+# Errors that say nothing of the image.
+_SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
+
+
+class Unreadable(NamedTuple):
+    """An image that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+class StreamedImages:
+    """A data set whose items are :class:`Unreadable` where it fails.
+
+    Args:
+        dataset: The data set, or its config.
+        most: Number of items, at most: evenly spaced ones. None for all.
+    """
+
+    def __init__(self, dataset: Any, most: int | None = None) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
+        if hasattr(self.dataset, 'full_init'):
+            self.dataset.full_init()
+        count = len(self.dataset)
+        wanted = count if most is None else min(most, count)
+        self._indices = (
+            range(count) if wanted == count else [i * count // wanted for i in range(wanted)]
+        )
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Any:
+        index = self._indices[index]
+        try:
+            return self.dataset[index]
+        except MemoryError:
+            raise
+        except Exception as error:  # of any decoder or transform
+            if isinstance(error, OSError) and error.errno in _SHORTAGES:
+                raise
+            reason = str(error).strip().split('\n')[0]
+            return Unreadable(self._path(index), f'{type(error).__name__}: {reason}'[:200])
+
+    def _path(self, index: int) -> str:
+        known = hasattr(self.dataset, 'get_data_info')
+        info = self.dataset.get_data_info(index) if known else {}
+        return str(info.get('img_path', f'image {index}'))
+
+
+class CollateReadable:
+    """Makes a batch of readable images, and a list of the others of a batch that has some."""
+
+    def __init__(self, collate: Callable) -> None:
+        self.collate = collate
+
+    def __call__(self, items: Sequence) -> Any:
+        """The batch, or the list."""
+        broken = [item for item in items if isinstance(item, Unreadable)]
+        return broken or self.collate(items)
+
+
+def refuse_unreadable(batch: Any, rest: Iterable) -> None:
+    """Raise a DataError if a batch is a list of :class:`Unreadable`, with those of the ``rest`` too."""
+    if not is_unreadable(batch):
+        return
+    found = list(batch)
+    for other in rest:
+        if len(found) >= _MOST:
+            break
+        if is_unreadable(other):
+            found += other
+    named = ', '.join(f'{path} ({reason})' for path, reason in found[:_NAMED])
+    more = f' and {len(found) - _NAMED} more' if len(found) > _NAMED else ''
+    number = f'{_MOST} or more' if len(found) >= _MOST else str(len(found))
+    raise DataError(
+        f'Images that can not be read: {number}, namely {named}{more}. Replace them, or take them out '
+        '(of the folder, and of ann_file where there is one). If these are whole images, compare how '
+        'train_dataloader loads them (its Load... steps are used) with the steps of the validation '
+        'pipeline that follow.'
+    )
+
+
+def is_unreadable(batch: Any) -> bool:
+    """Whether a batch is a list of :class:`Unreadable`."""
+    return isinstance(batch, list) and bool(batch) and isinstance(batch[0], Unreadable)

@@ -1,0 +1,104 @@
+"""Says what is short where memory, disk or file handles do not suffice."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from mmkdlayer.errors import KDLayerError, ResourceError
+
+_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|out of memory|could not create a primitive|"
+    r'unable to allocate|std::bad_alloc',
+    re.I,
+)
+_DISK = re.compile(r'no space left on device|disk quota exceeded', re.I)
+_HANDLES = re.compile(r'too many open files', re.I)
+
+
+@contextmanager
+def shortages_of(path: str | os.PathLike) -> Iterator[None]:
+    """Make a ResourceError that names the file of an error that a shortage is behind."""
+    try:
+        yield
+    except Exception as error:
+        found = explain_shortage(error, path)
+        if found is None:
+            raise
+        raise found from error
+
+
+def explain_shortage(
+    error: Exception, path: str | os.PathLike | None = None
+) -> Optional[ResourceError]:
+    """What to say of an error that a lack of memory, disk or file handles is behind; None for others.
+
+    Also where only its text tells, as with those of data workers and of compiled libraries. ``path``
+    is the file that it was about, where the error does not say.
+    """
+    if isinstance(error, KDLayerError):
+        return None
+    text = str(error).strip()
+    number = error.errno if isinstance(error, OSError) else None
+    name = str(getattr(error, 'filename', None) or path or '') or None
+    if number in (errno.ENOSPC, errno.EDQUOT) or _DISK.search(text):
+        return ResourceError(_disk(name, text))
+    if number in (errno.EMFILE, errno.ENFILE) or _HANDLES.search(text):
+        return ResourceError(_handles(name))
+    memory = (MemoryError, torch.cuda.OutOfMemoryError)
+    if isinstance(error, memory) or number == errno.ENOMEM or _MEMORY.search(text):
+        return ResourceError(_memory(text))
+    return None
+
+
+def in_units(size: float) -> str:
+    """A number of bytes, with a unit in which it is not 0.00."""
+    for unit in ('bytes', 'KiB', 'MiB'):
+        if size < 1024:
+            return f'{size:.0f} {unit}' if unit == 'bytes' else f'{size:.1f} {unit}'
+        size /= 1024
+    return f'{size:.2f} GiB'
+
+
+def _disk(name: Optional[str], text: str) -> str:
+    where, free = name or 'a file', ''
+    if name:
+        folder = next(parent for parent in Path(name).absolute().parents if parent.exists())
+        free = f' ({in_units(shutil.disk_usage(folder).free)} are free in {folder})'
+    return (
+        f'The disk, or the quota of this user, is full: {where} could not be written{free}: {text}. '
+        'Make room, or set cache_dir of FitDecisionsHook to a folder on a larger disk. The same '
+        'command goes on from the last saved state.'
+    )
+
+
+def _handles(name: Optional[str]) -> str:
+    what, limit = name or 'a file', ''
+    with suppress(ImportError):  # Windows
+        import resource
+
+        limit = f' of {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} (ulimit -n)'
+    return (
+        f'{what} could not be opened, because this process has as many open files as its limit{limit} '
+        'allows. Raise the limit, or set num_workers of the data loaders lower.'
+    )
+
+
+def _memory(text: str) -> str:
+    free = ''
+    with suppress(AttributeError, ValueError, OSError):
+        free = f' ({in_units(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))} are free)'
+    first = text.split('\n')[0][:200] or 'an allocation failed'
+    return (
+        f'Memory does not suffice for the fitting: {first}{free}. Lower the batch_size of the '
+        'validation and training data loaders, num_workers, or memory_budget of FitDecisionsHook, or '
+        'take a larger machine.'
+    )

@@ -1,0 +1,92 @@
+"""Only one process at a time works in a folder, and it is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmkdlayer.engine import locks
+from mmkdlayer.engine.locks import FolderLock, folder_lock
+from mmkdlayer.errors import FolderInUseError
+
+HOLD = """
+import sys, time
+from filelock import FileLock
+lock = FileLock(sys.argv[1])
+lock.acquire()
+print('held', flush=True)
+time.sleep(100)
+"""
+
+
+def test_another_holder_is_named(tmp_path: Path) -> None:
+    with folder_lock(tmp_path / 'new', 'training') as waited:
+        assert waited is False
+        words = rf'new: process {os.getpid()} on {socket.gethostname()} \(since 20.*Or wait\.'
+        again = folder_lock(tmp_path / 'new', 'training', 0, 'Or wait.')
+        with pytest.raises(FolderInUseError, match=words), again:
+            pass
+        with folder_lock(tmp_path / 'new', 'fitting', 0):  # another task
+            pass
+    with folder_lock(tmp_path / 'new', 'training', 0):
+        pass
+    assert not list(tmp_path.glob('new/*.holder'))
+
+
+def test_the_second_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, looks = FolderLock(tmp_path, 'fitting'), []
+    assert first.acquire(0) is None
+    holder = FolderLock.holder
+
+    def look(self: FolderLock) -> str:
+        looks.append(holder(self))
+        first.release()
+        return looks[-1]
+
+    monkeypatch.setattr(FolderLock, 'holder', look)
+    monkeypatch.setattr(locks, '_STEP', 0.01)
+    with folder_lock(tmp_path, 'fitting') as waited:
+        assert waited is True
+    assert len(looks) == 1 and str(os.getpid()) in looks[0]
+
+
+def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
+    command = [sys.executable, '-c', HOLD, str(tmp_path / '.fitting.lock')]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == 'held\n'
+        assert FolderLock(tmp_path, 'fitting').acquire(0) == 'another process'
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    with folder_lock(tmp_path, 'fitting', 0) as waited:
+        assert waited is False
+
+
+def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(self: object, timeout: float) -> None:
+        raise OSError(37, 'No locks available')
+
+    said: list[str] = []
+    monkeypatch.setattr(locks.FileLock, 'acquire', no_locks)
+    monkeypatch.setattr(
+        locks.MMLogger, 'get_current_instance', lambda: type('L', (), dict(warning=said.append))
+    )
+    with folder_lock(tmp_path, 'fitting') as waited:
+        assert waited is False
+    assert 'can not be locked' in said[0] and 'No locks available' in said[0]
+
+
+def test_a_damaged_note_of_the_holder_is_no_error(tmp_path: Path) -> None:
+    first = FolderLock(tmp_path, 'fitting')
+    assert first.acquire(0) is None
+    for text in ('', '[]', '{"pid": 1}', 'x'):
+        (tmp_path / '.fitting.holder').write_text(text)
+        assert FolderLock(tmp_path, 'fitting').acquire(0) == 'another process'
+    first.release()
