@@ -59,7 +59,7 @@ def main() -> None:
         paths = prepare_decisions(model, cfg, out, hook.options)
         for name, path in paths.items():
             if is_main_process():
-                read_decision_file(path, tables=False)  # what is named must be there
+                read_decision_file(path)  # what is named must be there
             print(f'{name}: {path}')
         if not paths:
             print(

@@ -7,8 +7,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 
+from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.errors import DecisionFileError, FolderInUseError
 from mmkdlayer.fitting.distributed import from_first_rank
 from mmkdlayer.models.decisions import read_decision_file
@@ -50,6 +52,8 @@ def prepare_decisions(
     stream = FeatureStream(algorithm, layers, fitting_dataloader_cfg(cfg), options.seed)
     stream.check_shapes()
     describe_provenance(stream, options.compared())
+    if is_main_process():
+        remove_leftovers(out_dir)
     unfitted = [layer for layer in layers if not layer.decision.is_fitted]
     for layer in layers:
         if layer not in unfitted:

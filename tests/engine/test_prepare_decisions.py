@@ -103,6 +103,7 @@ def test_stored_decisions_are_reused(
     build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, cfg = build()
+    (tmp_path / '.penult.partial-abc.safetensors').write_text('left by a killed process')
     paths = prepare_decisions(first, cfg, tmp_path)
     times = {name: path.stat().st_mtime_ns for name, path in paths.items()}
     again, cfg = build()
