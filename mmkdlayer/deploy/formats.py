@@ -165,8 +165,12 @@ def write_torch_export(
         raise ConfigError(
             f'--torch-export needs torch 2.5 or later, but this is torch {torch.__version__}.'
         )
-    names = {0: 'batch', 2: 'height', 3: 'width'} if any_size else {0: 'batch'}
-    free = {dimension: torch.export.Dim(name) for dimension, name in names.items()}
+    free: dict[int, Any] = {0: torch.export.Dim('batch')}
+    if any_size:
+        # AUTO finds the smallest size by itself; before torch 2.6 the network must have none.
+        automatic = getattr(torch.export.Dim, 'AUTO', None)
+        free.update({2: automatic or torch.export.Dim('height')})
+        free.update({3: automatic or torch.export.Dim('width')})
     # Not strict: the KD layers are hooks, whose Python code TorchDynamo does not need to understand.
     program = torch.export.export(model, (images,), dynamic_shapes=dict(images=free), strict=False)
     torch.export.save(program, str(path))
