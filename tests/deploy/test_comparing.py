@@ -27,7 +27,9 @@ def test_the_share_of_the_largest_logit_counts(difference, scale, fits):
     comparison = Comparison(difference, scale)
     assert comparison.fits(1e-4) == fits
     if not fits:
-        with pytest.raises(ConfigError, match=r'student\.pt gives other .*\(0\.0001 of the largest'):
+        with pytest.raises(
+            ConfigError, match=r'student\.pt gives other .*\(0\.0001 of the largest'
+        ):
             comparison.check(1e-4, 'student.pt')
 
 
