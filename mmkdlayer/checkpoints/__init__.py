@@ -1,5 +1,6 @@
 """Weight files: reading them without running code, comparing them with a network."""
 
+from .archives import refuse_compression
 from .contents import check_content, read_state_dict, read_student_weights
 from .host_loaders import read_for_hosts
 from .reading import hash_file, read_checkpoint
@@ -15,4 +16,5 @@ __all__ = [
     'read_for_hosts',
     'read_state_dict',
     'read_student_weights',
+    'refuse_compression',
 ]

@@ -47,6 +47,7 @@ def run_fitters(
 
     Raises:
         DataError: The data does not give what a fitter needs; on all ranks if it does on one.
+        SavedStateError: What was saved is damaged. It is dropped: start again, with new fitters.
     """
     results: dict[str, Any] = {}
     num_passes = max((fitter.num_passes for fitter in fitters.values()), default=0)
@@ -54,7 +55,8 @@ def run_fitters(
         stack.enter_context(shown_by(progress))
         for fitter in fitters.values():
             stack.callback(fitter.close)
-        start = Point() if saved is None else saved.resume(fitters)
+        number = len(batches) if isinstance(batches, Sized) else None
+        start = Point() if saved is None else saved.resume(fitters, number)
         for index in range(start.pass_index, num_passes):
             active = {name: fit for name, fit in fitters.items() if index < fit.num_passes}
             if index > start.pass_index:
