@@ -24,6 +24,8 @@ from mmkdlayer.errors import CheckpointError, ConfigError, DecisionFileError
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, TeacherDecision
 
 CODE_BOOK = '_embedding.weight'
+#: Dicts within dicts that are searched.
+DEEPEST = 20
 TORCH_SUFFIXES = ('.pth', '.pt', '.tar', '.ckpt', '.bin')
 
 
@@ -156,7 +158,7 @@ def _read_array(path: Path, dimensions: int) -> Tensor:
     """A finite array of numbers, in float64, without unpickling anything."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, OSError, EOFError, MemoryError, BadZipFile) as error:
         raise DecisionFileError(
             f'{path}: expected an array of plain numbers that numpy saved, but it cannot be read '
             f'({error}). Copy it again from where it was written.'
@@ -200,13 +202,13 @@ def _find_code_book(folder: Path) -> list[tuple[Path, Tensor]]:
     return found
 
 
-def _tensors(saved: Any, prefix: str = '') -> Iterator[tuple[str, Tensor]]:
+def _tensors(saved: Any, prefix: str = '', depth: int = 0) -> Iterator[tuple[str, Tensor]]:
     """Every tensor in nested dicts, by its dotted name."""
     if torch.is_tensor(saved):
         yield prefix, saved
-    elif isinstance(saved, Mapping):
+    elif isinstance(saved, Mapping) and depth < DEEPEST:
         for name, value in saved.items():
-            yield from _tensors(value, f'{prefix}.{name}')
+            yield from _tensors(value, f'{prefix}.{name}', depth + 1)
 
 
 if __name__ == '__main__':

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.deploy import ExportOptions, export_student
 from mmkdlayer.deploy.formats import FILES, OPSET
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.plain_json import parse_json
 
 
 def parse_args() -> argparse.Namespace:
@@ -118,7 +118,7 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
         ConfigError: It is no JSON file with an object of numbers.
     """
     try:
-        metrics = json.loads(Path(path).read_text())
+        metrics = parse_json(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
             f'Metrics {path}: expected the JSON file of "tools/test.py ... --out FILE", but it cannot '

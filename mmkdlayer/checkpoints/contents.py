@@ -15,6 +15,8 @@ from .state_dicts import check_values
 
 #: Before the student's entries in a training checkpoint, and before every entry of a wrapped model.
 STUDENT_PREFIX, WRAPPER_PREFIX = 'architecture.', 'module.'
+#: Levels and values of meta data.
+DEEPEST, MOST_META = 50, 10**6
 
 
 def read_state_dict(
@@ -83,10 +85,32 @@ def check_content(content: Any, origin: str, entries: Sequence[str] = ('state_di
                 f'{origin}: expected names as the keys of {what}, but found a {type(other).__name__}. '
                 'Save the weights as torch.save(model.state_dict(), path).'
             )
+    _check_size(content.get('meta'), origin)
     weights = [part for name, part in parts.items() if name != 'meta'] or [content]
     for state in weights:
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         check_values(tensors, origin)
+
+
+def _check_size(meta: Any, origin: str) -> None:
+    """Refuse meta data that can't be printed: a list may hold itself, or one list a thousand times."""
+    level, count = [meta], 0
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (Mapping, list, tuple, set))
+            for inner in (value.values() if isinstance(value, Mapping) else value)
+        ]
+        count += len(level)
+        if not level or count > MOST_META:
+            break
+    if level:
+        raise CheckpointError(
+            f"{origin}: expected meta data of a training, but its 'meta' holds more than {MOST_META} "
+            f'values, or is nested more than {DEEPEST} deep. Save the weights alone: torch.save('
+            "{'state_dict': checkpoint['state_dict']}, path)."
+        )
 
 
 def read_student_weights(

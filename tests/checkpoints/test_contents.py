@@ -53,6 +53,28 @@ def test_checkpoints_of_other_types(content, words, read, tmp_path):
         read(tmp_path / 'other.pth')
 
 
+def nested(depth: int) -> list:
+    found: list = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+def repeated(depth: int) -> list:
+    """Of few lists in memory, 10**depth to whoever goes through them."""
+    found: list = [1] * 10
+    for _ in range(depth):
+        found = [found] * 10
+    return found
+
+
+@pytest.mark.parametrize('value', [nested(300), repeated(15)], ids=['deep', 'repeated'])
+def test_meta_data_that_can_not_be_printed(value, tmp_path):
+    torch.save(dict(state_dict={'a': torch.ones(1)}, meta=dict(classes=value)), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match="its 'meta' holds more than"):
+        read_student_weights(tmp_path / 'a.pth')
+
+
 @pytest.mark.parametrize(
     ('value', 'words'),
     [

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import shutil
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from fitted_tables import tables_of
 
-from mmkdlayer.errors import DataError
+from mmkdlayer.errors import SavedStateError
 from mmkdlayer.fitting import (
     CentroidFitter,
     SubclassFitter,
@@ -148,6 +150,82 @@ def test_no_damage_ends_the_fitting(saved):
             assert saved.resume({'penult': CentroidFitter(7)}) in (Point(), Point(0, 1))
 
 
+def change(path, **changes):
+    """Write a state again with other arrays (None: without), as by hand: its checksum stays."""
+    with np.load(path) as found:
+        arrays = {name: found[name] for name in found.files}
+    arrays.update(changes)
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(batches=-3),
+        dict(batches=10**9),
+        dict(batches=np.arange(3)),
+        dict(batches=None),
+        dict(run=None),
+        dict(content=None),
+        {'penult/counts': None},
+        {'penult/counts': np.array(['text'])},
+        {'penult/channels': np.array(7)},
+        {'penult/sample/rows': np.zeros(3)},
+    ],
+    ids=str,
+)
+def test_a_state_that_was_changed_is_dropped(saved, changes):
+    (path,) = saved.folder.iterdir()
+    change(path, **changes)
+    with pytest.warns(UserWarning, match=r'pass0-rank0of1\.npz is damaged .* removed'):
+        assert saved.resume({'penult': CentroidFitter(7)}) == Point()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize('batches', [-1, 5])
+def test_an_impossible_number_of_batches_is_dropped(maps, saved, batches):
+    fitter = CentroidFitter(7)
+    fitter.update(0, *maps.batches(25)[0])
+    saved.save(Point(0, batches), {'penult': fitter})
+    with pytest.warns(UserWarning, match=f'{batches} batches are done, but a pass has 4'):
+        assert saved.resume({'penult': CentroidFitter(7)}, num_batches=4) == Point()
+
+
+def test_a_folder_in_the_place_of_a_state_is_dropped(maps, tmp_path):
+    (tmp_path / 'pass0-rank0of1.npz' / 'inner').mkdir(parents=True)
+    saved = SavedState(tmp_path, 'mine', interval=0)
+    with pytest.warns(UserWarning, match='damaged'), pytest.raises(Interrupted):
+        run_fitters(Stream(maps, ['penult'], 2), {'penult': CentroidFitter(7)}, saved=saved)
+    assert saved.resume({'penult': CentroidFitter(7)}) == Point(0, 2)
+
+
+def test_a_state_of_another_pass_is_dropped(saved):
+    copied = saved.folder / 'pass1-rank0of1.npz'
+    shutil.copy(saved.folder / 'pass0-rank0of1.npz', copied)
+    with pytest.warns(UserWarning, match='it is of teacher pass 1'):
+        found = saved.resume({'penult': CentroidFitter(7, streaming_passes=1)})
+    assert found == Point(0, 1) and not copied.exists()
+
+
+def test_a_compressed_state_is_not_expanded(saved):
+    (path,) = saved.folder.iterdir()
+    with np.load(path) as found:
+        np.savez_compressed(path, bomb=np.zeros(1 << 20), **found)
+    with pytest.warns(UserWarning, match='it is compressed'):
+        assert saved.resume({'penult': CentroidFitter(7)}) == Point()
+
+
+def test_a_state_that_a_fitter_does_not_understand_is_dropped(saved, monkeypatch):
+    def fail(fitter, state):
+        raise AssertionError('step')
+
+    monkeypatch.setattr(CentroidFitter, '_restore', fail)
+    with pytest.raises(SavedStateError, match=r'pass0-rank0of1\.npz can not be used: step'):
+        saved.resume({'penult': CentroidFitter(7)})
+    monkeypatch.undo()
+    assert saved.resume({'penult': CentroidFitter(7)}) == Point()
+
+
 def test_what_was_half_written_is_removed(saved):
     (path,) = saved.folder.iterdir()
     (saved.folder / '.pass0-rank0of1.abc.npz').write_bytes(b'half')
@@ -200,7 +278,7 @@ def test_lost_projected_features_are_an_error(maps, tmp_path):
         run_fitters(stream, fitters, saved=saved)
     (tmp_path / 'inter.bin').write_bytes(b'short')
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
-    with pytest.raises(DataError, match='inter.bin should hold .* shorter'):
+    with pytest.raises(SavedStateError, match='inter.bin should hold .* shorter'):
         run_fitters(Stream(maps, ['inter']), fitters, saved=saved)
     fitters = {'inter': make_fitters(tmp_path, 1 << 20, 0)['inter']}
     assert saved.resume(fitters) == Point()
