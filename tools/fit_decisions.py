@@ -7,7 +7,6 @@ import argparse
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
@@ -50,7 +49,7 @@ def main() -> None:
             cli.check_checkpoints(cfg)
         compare_configs(cfg)
         cfg.custom_hooks = []
-        runner = Runner.from_cfg(cfg)
+        runner = cli.build_runner(cfg)
         model = unwrap_model(runner.model)
         model.init_weights()
         for teacher in find_teachers(model, cfg.model):
@@ -71,6 +70,8 @@ def main() -> None:
 def fitting_hook(cfg: Config) -> FitDecisionsHook:
     """The FitDecisionsHook that the config lists, or one with the defaults."""
     hook = cli.find_hook(cfg, 'FitDecisionsHook')
+    if isinstance(hook, FitDecisionsHook):
+        return hook
     return FitDecisionsHook() if hook is None else HOOKS.build(hook)
 
 

@@ -8,7 +8,6 @@ import json
 import os
 
 from mmengine.dist import is_main_process
-from mmengine.runner import Runner
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
@@ -53,7 +52,7 @@ def main() -> None:
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             cfg.pop(key, None)
         prepare_launch(cfg, args.dist_timeout)
-        runner = Runner.from_cfg(cfg)
+        runner = cli.build_runner(cfg)
         load_weights(unwrap_model(runner.model), state, f'Checkpoint {args.checkpoint}')
         metrics = runner.test()
         if args.out and is_main_process():

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from itertools import zip_longest
 from typing import Any
 
@@ -76,9 +78,11 @@ def main() -> None:
         compare_configs(cfg)
         # Data workers of a killed training may hold its lock for some seconds.
         with folder_lock(cfg.work_dir, 'training', LOCK_PATIENCE, 'Or choose another --work-dir.'):
-            runner = Runner.from_cfg(cfg)
+            runner = cli.build_runner(cfg)
             for change in describe_changes(given, cfg.to_dict()):
                 runner.logger.info(f'Config completed by tools/train.py: {change}')
+            for warning in (*cli.schedule_warnings(cfg), *unread_warnings(cfg)):
+                runner.logger.warning(warning)
             compare_data(runner)
             runner.train()
             end_launch()
@@ -102,6 +106,7 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
             f'optim_wrapper, but it has {sorted(cfg)}. An exported student.py can be tested, not '
             'trained.'
         )
+    _check_places(cfg)
     cfg.launcher = options.launcher
     cli.choose_work_dir(cfg, options)
     needed = TRAINING_HOOKS + (DISTILLATION_HOOKS if 'distiller' in cfg.get('model', {}) else ())
@@ -124,6 +129,30 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
         cfg.load_from = None if options.resume == 'auto' else options.resume
 
 
+def _check_places(cfg: Config) -> None:
+    """Raise a ConfigError where KD layers stand at the top level, where nothing reads them."""
+    if cfg.get('kd_layers') and "'kd_layers'" not in str(cfg.model):
+        raise ConfigError(
+            'kd_layers stands at the top level of the config, where nothing reads it. Put it into '
+            'model.distiller=dict(type="mmkdlayer.KDLayerDistiller", kd_layers=...).'
+        )
+
+
+def unread_warnings(cfg: Config) -> Iterator[str]:
+    """A sentence for each entry of the config that stands where something else is read."""
+    inner, outer = cfg.model.get('data_preprocessor'), cfg.get('data_preprocessor')
+    if inner and outer and inner != outer:
+        yield (
+            f'model.data_preprocessor is used, {inner}; data_preprocessor at the top level is not read, '
+            f'{outer}. Take one of them out.'
+        )
+    known = {*inspect.signature(Runner.__init__).parameters, 'compile', 'model_wrapper_cfg'}
+    for key in set(cfg) - known:
+        near = get_close_matches(key, known, n=1, cutoff=0.9)
+        if near:
+            yield f'Nothing reads "{key}" of the config. Did you mean "{near[0]}"?'
+
+
 def _use_mixed_precision(cfg: Config) -> None:
     wrapper = type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
     if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CpuAmpOptimWrapper'):
@@ -142,7 +171,7 @@ def _use_mixed_precision(cfg: Config) -> None:
 def watch_signals(cfg: Config) -> None:
     """Begin to watch for the PreemptionHook's signals before anything that takes long is built."""
     hook = cli.find_hook(cfg, 'PreemptionHook')
-    if hook is not None:
+    if isinstance(hook, Mapping):
         WATCH.start(hook.get('signals', SIGNALS))
 
 

@@ -101,7 +101,7 @@ def export_student(
         OSError: The folder can't be written.
     """
     options = options or ExportOptions()
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     state, meta = read_student_weights(checkpoint, options.ema, cfg.get('weights_sha256'))
     check_trained_config(cfg, meta, checkpoint, refuse=not options.config_as_given)
     trained = build_trained_student(cfg, state, f'Checkpoint {checkpoint}')

@@ -16,6 +16,7 @@ from mmkdlayer.fitting.distributed import from_first_rank
 from mmkdlayer.models.decisions import read_decision_file
 from mmkdlayer.pipelines import fitting_dataloader_cfg
 
+from .algorithm_checks import check_algorithm
 from .feature_stream import FeatureStream
 from .fit_decisions import FitOptions, fit_decisions
 from .fitting_folder import folder_prefix, leftovers, remove_folders
@@ -45,6 +46,7 @@ def prepare_decisions(
         OSError: ``out_dir`` can't be written.
     """
     options = options or FitOptions()
+    check_algorithm(algorithm)
     layers = find_supervised_layers(getattr(algorithm, 'distiller', None))
     if not layers:
         return {}

@@ -21,6 +21,9 @@ from mmkdlayer.registry import MODELS
 #: Keys that say how a teacher supervises the layer: the distiller has them, the student alone does not.
 TEACHER_KEYS = ('teacher', 'teacher_index', 'decision', 'loss_weight')
 
+#: Elements of the templates' weight above which a layer is refused before it is built: 4 GiB.
+MOST_WEIGHTS = 1 << 30
+
 
 @dataclass(frozen=True)
 class KDLayerOptions:
@@ -55,8 +58,15 @@ class KDLayerOptions:
         """The layer itself, with weights of its own.
 
         Raises:
-            ConfigError: There is no such layer, or it has no such arguments.
+            ConfigError: There is no such layer, it has no such arguments, or it is too large.
         """
+        if self.in_channels * self.num_templates > MOST_WEIGHTS:
+            size = 8 * self.in_channels * self.num_templates / 2**30
+            raise ConfigError(
+                f'The KD layer after "{self.module}" would have K={self.num_templates} templates of '
+                f'{self.in_channels} channels, whose weights alone take {size:.0f} GiB. Choose fewer: '
+                'num_centroids or num_subclasses of its decision, or num_templates.'
+            )
         cfg: dict[str, Any] = dict(
             type='mmkdlayer.KDLayerConnector',
             in_channels=self.in_channels,

@@ -33,11 +33,21 @@ def refuse_old_form(kd_layers: Mapping[str, Any], others: Mapping[str, Any]) -> 
         name
         for name, place in kd_layers.items()
         if isinstance(place, str)
-        or (isinstance(place, Mapping) and name in connectors and set(place) <= PLACE_KEYS)
+        or (
+            isinstance(place, Mapping)
+            and name in connectors
+            and (
+                set(place) <= PLACE_KEYS
+                or ('in_channels' not in place and _is_kd_layer(connectors[name]))
+            )
+        )
     ]
     if not old:
         return
-    new = {name: _in_new_form(name, kd_layers[name], others) for name in old}
+    new = {
+        name: _in_new_form(name, place, others) if name in old else place
+        for name, place in kd_layers.items()
+    }
     text = Config(dict(kd_layers=new)).pretty_text.replace('Ellipsis', '...')
     raise ConfigError(
         'KDLayerDistiller: a KD layer is declared once, in kd_layers, with its sizes, its teacher and '
@@ -46,17 +56,34 @@ def refuse_old_form(kd_layers: Mapping[str, Any], others: Mapping[str, Any]) -> 
     )
 
 
+def _is_kd_layer(connector: Any) -> bool:
+    return isinstance(connector, Mapping) and type_name(connector.get('type')) == 'KDLayerConnector'
+
+
 def _in_new_form(name: str, place: Any, others: Mapping[str, Any]) -> dict[str, Any]:
     """One layer as it is written now; what is not known stands as ``...``."""
     layer = dict(place) if isinstance(place, Mapping) else dict(module=place)
     connector = dict((others.get('connectors') or {}).get(name) or {})
-    if type_name(connector.get('type')) == 'KDLayerConnector':
+    if _is_kd_layer(connector):
         del connector['type']
     templates = connector.pop('num_templates', ...)
-    layer['in_channels'] = connector.pop('in_channels', ...)
-    layer.update({key: connector.pop(key) for key in _OWN_KEYS if key in connector})
+    found = {key: connector.pop(key) for key in _OWN_KEYS if key in connector}
+    found.update(_supervision(name, others))
+    for key, value in found.items():
+        layer.setdefault(key, value)  # what is in the new form already stays as it is
+    layer.setdefault('in_channels', ...)
     if connector:
-        layer['layer'] = connector
+        layer['layer'] = {**connector, **(layer.get('layer') or {})}
+    if 'decision' in layer or 'teacher' in layer:
+        layer.setdefault('teacher', ...)
+        layer.setdefault('decision', ...)
+    else:
+        layer.setdefault('num_templates', templates)
+    return layer
+
+
+def _supervision(name: str, others: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of the teacher, from the loss that reads the layer's scores; none where there is none."""
     for loss_name, mapping in (others.get('loss_forward_mappings') or {}).items():
         recorders = others.get('student_recorders') or {}
         scores = recorders.get((mapping.get('scores') or {}).get('recorder')) or {}
@@ -65,12 +92,10 @@ def _in_new_form(name: str, place: Any, others: Mapping[str, Any]) -> dict[str, 
         feature = mapping.get('teacher_feature') or {}
         recorder = (others.get('teacher_recorders') or {}).get(feature.get('recorder')) or {}
         loss = (others.get('distill_losses') or {}).get(loss_name) or {}
-        layer['teacher'] = recorder.get('source', ...)
+        keys = dict(teacher=recorder.get('source', ...), decision=loss.get('decision', ...))
         if 'data_idx' in feature:
-            layer['teacher_index'] = feature['data_idx']
-        layer['decision'] = loss.get('decision', ...)
+            keys['teacher_index'] = feature['data_idx']
         if 'loss_weight' in loss:
-            layer['loss_weight'] = loss['loss_weight']
-        return layer
-    layer['num_templates'] = templates
-    return layer
+            keys['loss_weight'] = loss['loss_weight']
+        return keys
+    return {}

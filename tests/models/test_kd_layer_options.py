@@ -155,3 +155,16 @@ def test_arguments_that_the_layer_does_not_have():
     options = parse(module='a', in_channels=4, num_templates=6, layer=dict(template_scal=3))
     with pytest.raises(ConfigError, match='after "a".*template_scal'):
         options.build_layer()
+
+
+@pytest.mark.parametrize(
+    ('layer', 'option'),
+    [
+        (dict(decision=dict(CENTROIDS, num_centroids=10**9), teacher='c'), 'num_centroids'),
+        (dict(decision=dict(SUBCLASSES, num_subclasses=10**9), teacher='c'), 'num_subclasses'),
+        (dict(num_templates=10**9), 'num_templates'),
+    ],
+)
+def test_a_layer_that_is_too_large_is_refused_before_it_is_built(layer, option):
+    with pytest.raises(ConfigError, match=f'K=[13]0+ templates of 512 channels.*GiB.*{option}'):
+        parse(module='a', in_channels=512, **layer).build_layer()

@@ -67,6 +67,30 @@ def test_what_is_not_known_stands_as_dots():
         refuse_old_form(dict(inter='backbone.layer3.0'), {})
 
 
+def test_a_config_that_is_partly_old_is_shown_as_a_whole():
+    new = dict(NEW['inter'], module='backbone.layer3')
+    given = dict(
+        module='backbone.layer3.0', teacher='backbone.layer2', layer=dict(semantic_scale=2.0)
+    )
+    with pytest.raises(ConfigError) as info:
+        refuse_old_form(dict(penult=new, inter=given, plain='neck'), OLD)
+    shown = str(info.value).split('write there\n\n')[1]
+    layers = Config.fromstring(shown, '.py').kd_layers.to_dict()
+    assert layers['penult'] == new
+    # What the new form says already stays; the rest is from the connector and the loss.
+    assert layers['inter'] == {**NEW['inter'], **given}
+    plain = dict(NEW['plain'], module='neck')
+    del plain['output_index']
+    assert layers['plain'] == plain
+
+
+def test_supervision_that_is_known_in_part_stands_as_dots():
+    given = dict(inter=dict(module='backbone.layer3.0', decision=NEW['inter']['decision']))
+    connectors = dict(inter=OLD['connectors']['inter'])
+    with pytest.raises(ConfigError, match=r'teacher=\.\.\.'):
+        refuse_old_form(given, dict(connectors=connectors))
+
+
 def test_the_new_form_is_none_of_its_business():
     # Also where a connector of mmrazor has the name of a layer.
     factor = dict(connectors=dict(factor=OLD['connectors']['factor']))

@@ -54,7 +54,10 @@ def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 't
             dict(model__distiller__kd_layers__inter__decision__num_classes=2),
             ('label', 'is 2', 'num_classes=2'),
         ),
-        (dict(model__architecture__head__num_classes=2), ('label', 'is 2', 'num_classes=2')),
+        (
+            dict(model__architecture__head__num_classes=2),
+            ('head has num_classes=2', '3 classes', 'model.architecture.head.num_classes'),
+        ),
         (
             dict(model__distiller__kd_layers__inter__teacher='neck.gap'),
             (

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import load_tool
 from mmengine.config import Config
+from mmengine.optim import AmpOptimWrapper, ApexOptimWrapper, OptimWrapper
 
+from mmkdlayer.engine import FitDecisionsHook, PreemptionHook
+from mmkdlayer.engine.cpu_training import CpuAmpOptimWrapper
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.type_names import type_name
 
 train, fitting_hook = load_tool('train'), load_tool('fit_decisions').fitting_hook
 
@@ -83,3 +88,73 @@ def test_options() -> None:
     assert (cfg.work_dir, cfg.resume, cfg.load_from) == ('work_dirs/pair', True, None)
     with pytest.raises(ConfigError, match='--auto-scale-lr expects'):
         completed(options, optim_wrapper=dict())
+
+
+def test_hooks_given_by_class_are_not_added_again() -> None:
+    own = [dict(type=FitDecisionsHook, out_dir='shared'), dict(type=PreemptionHook, signals=[])]
+    cfg, _ = completed(custom_hooks=own, model=dict(distiller=dict()))
+    assert [type_name(hook['type']) for hook in cfg.custom_hooks] == [
+        'FitDecisionsHook',
+        'PreemptionHook',
+        'CheckWeightsHook',
+        'ReleaseRecordsHook',
+    ]
+    assert fitting_hook(cfg).folder('work') == 'shared'
+    instance = FitDecisionsHook(out_dir='here')
+    assert fitting_hook(Config(dict(custom_hooks=[instance]))).folder('work') == 'here'
+
+
+@pytest.mark.parametrize(
+    'kind',
+    [
+        *('OptimWrapper', 'mmengine.OptimWrapper', 'mmengine.optim.OptimWrapper', OptimWrapper),
+        *('AmpOptimWrapper', AmpOptimWrapper, 'mmkdlayer.CpuAmpOptimWrapper', CpuAmpOptimWrapper),
+        None,
+    ],
+)
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_mixed_precision(kind: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, 'get_device', lambda: device)
+    wrapper = dict(clip_grad=dict(max_norm=1.0), loss_scale=512.0, dtype='float16')
+    if kind is not None:
+        wrapper['type'] = kind
+    cfg, _ = completed(dict(amp=True), optim_wrapper=wrapper)
+    expected = dict(type='mmkdlayer.CpuAmpOptimWrapper', clip_grad=dict(max_norm=1.0))
+    if device == 'cuda':
+        expected = {**wrapper, 'type': 'AmpOptimWrapper'}
+    assert cfg.optim_wrapper.to_dict() == expected
+
+
+@pytest.mark.parametrize('kind', ['ApexOptimWrapper', ApexOptimWrapper])
+def test_mixed_precision_with_another_wrapper(kind: Any) -> None:
+    with pytest.raises(ConfigError, match='but the config has ApexOptimWrapper'):
+        completed(dict(amp=True), optim_wrapper=dict(type=kind))
+
+
+def test_kd_layers_where_nothing_reads_them() -> None:
+    layers = dict(penult=dict(module='backbone'))
+    with pytest.raises(ConfigError, match=r'kd_layers stands at the top level.*model\.distiller'):
+        completed(kd_layers=layers)
+    # A variable that the model is made of.
+    cfg, _ = completed(kd_layers=layers, model=dict(distiller=dict(kd_layers=layers)))
+    assert cfg.kd_layers == layers
+
+
+def test_entries_beside_those_that_are_read() -> None:
+    preprocessor = dict(type='ClsDataPreprocessor', mean=[1.0])
+    model = dict(type='ImageClassifier', data_preprocessor=dict(preprocessor, mean=[2.0]))
+    entries = dict(
+        model=model,
+        data_preprocessor=preprocessor,
+        custom_hook=[],
+        train_pipeline=[],
+        classes=['a'],
+    )
+    cfg, _ = completed(**entries)
+    found = sorted(train.unread_warnings(cfg))
+    assert found[0] == 'Nothing reads "custom_hook" of the config. Did you mean "custom_hooks"?'
+    assert 'model.data_preprocessor is used' in found[1] and '[1.0]' in found[1]
+    assert len(found) == 2
+    cfg.pop('custom_hook')
+    cfg.model.pop('data_preprocessor')
+    assert not list(train.unread_warnings(cfg))

@@ -3,6 +3,7 @@
 import mmkdlayer  # noqa: F401  (before all others: makes the host libraries work)
 
 from .bad_images import add_image_options
+from .building import build_runner
 from .checks import check_checkpoints, check_data, check_writable
 from .options import (
     add_common_options,
@@ -12,11 +13,13 @@ from .options import (
     load_config,
 )
 from .reporting import report_errors
+from .schedules import schedule_warnings
 
 __all__ = [
     'add_common_options',
     'add_config_as_given',
     'add_image_options',
+    'build_runner',
     'check_checkpoints',
     'check_data',
     'check_writable',
@@ -24,4 +27,5 @@ __all__ = [
     'find_hook',
     'load_config',
     'report_errors',
+    'schedule_warnings',
 ]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
 from mmkdlayer.config_variables import read_with_variables
 from mmkdlayer.engine.launch import TIMEOUT
-from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
 from .overrides import check_overrides, move_data
@@ -63,7 +67,8 @@ def load_config(args: argparse.Namespace) -> Config:
     root = os.path.expanduser(args.data_root) if args.data_root else None
     changes = args.cfg_options or {}
     given = dict(data_root=root) if root else {}
-    cfg, variables = read_with_variables(args.config, changes, **given)
+    with reading_errors(args.config):
+        cfg, variables = read_with_variables(args.config, changes, **given)
     check_overrides(changes, variables)
     if root:
         move_data(cfg, root, changes)
@@ -72,8 +77,33 @@ def load_config(args: argparse.Namespace) -> Config:
             f'Config {args.config} takes its classes from the folders of the data, but there is no '
             f'folder {cfg.data_root}. Give the place of the data with --data-root ROOT.'
         )
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    # None in pure-Python configs, whose types are classes.
+    init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     return cfg
+
+
+@contextmanager
+def reading_errors(path: str) -> Iterator[None]:
+    """Raise a ConfigError with file and line in the place of an error in the code of a config."""
+    try:
+        yield
+    except (KDLayerError, OSError):
+        raise
+    except Exception as error:
+        frames = [
+            f for f in traceback.extract_tb(error.__traceback__) if f.filename.endswith('.py')
+        ]
+        own = [f for f in frames if 'site-packages' not in f.filename and f.name == '<module>']
+        where = f'{own[-1].filename}, line {own[-1].lineno}' if own else path
+        if frames and frames[-1].name == '__call__' and Path(frames[-1].filename).name == 'lazy.py':
+            raise ConfigError(
+                f'{where}: a pure-Python config names classes and can not call them. Write '
+                'dict(type=CLASS, ...) in the place of CLASS(...).'
+            ) from error
+        text = ' '.join(str(error).split())
+        raise ConfigError(
+            f'{where}: the config can not be read ({type(error).__name__}: {text}).'
+        ) from error
 
 
 def choose_work_dir(cfg: Config, args: argparse.Namespace) -> None:
@@ -82,9 +112,10 @@ def choose_work_dir(cfg: Config, args: argparse.Namespace) -> None:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or os.path.join('work_dirs', stem)
 
 
-def find_hook(cfg: Config, name: str) -> dict | None:
-    """The first of a config's ``custom_hooks`` of this type, with or without its scope; else None."""
+def find_hook(cfg: Config, name: str) -> Any:
+    """The first of a config's ``custom_hooks`` of this type, its config or the hook; else None."""
     for hook in cfg.get('custom_hooks') or []:
-        if type_name(hook.get('type')) == type_name(name):
+        kind = hook.get('type') if isinstance(hook, Mapping) else type(hook)
+        if type_name(kind) == type_name(name):
             return hook
     return None

@@ -12,6 +12,8 @@ from urllib.error import URLError
 from mmkdlayer.engine.launch import explain_lost_process
 from mmkdlayer.errors import KDLayerError
 
+from .building import explain_build_error
+
 # torch puts this and a traceback before the message of an error in a data loader's worker.
 WORKER_PREFIX = re.compile(r'^Caught (\w+) in DataLoader worker .*\n(?:\w+\.)*\1: ', re.S)
 # The registry puts this before the message of an error inside a class that it builds.
@@ -27,7 +29,7 @@ def report_errors(debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (KDLayerError, KeyError, OSError, RuntimeError) as error:
+    except Exception as error:
         text = _explain(error)
         if text is None:
             raise
@@ -50,11 +52,11 @@ def _explain(error: Exception) -> str | None:
         )
     if isinstance(error, KeyError):
         if 'mmrazor.' not in text or 'mmrazor' in sys.modules and sys.modules['mmrazor']:
-            return None  # a name that no package has, or a fault of ours
+            return explain_build_error(error)  # a name that no package has, or a fault of ours
         return (
             f'the config names a part of mmrazor, which can not be imported here ({text[:80]}...). '
             'Install it: pip install "mmkdlayer[distill]". An exported student needs none.'
         )
     if isinstance(error, OSError):
         return f'{type(error).__name__}: {text}'
-    return explain_lost_process(error)
+    return explain_build_error(error) or explain_lost_process(error)

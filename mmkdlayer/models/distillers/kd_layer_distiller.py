@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
-from inspect import signature
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from mmkdlayer.models.old_form import refuse_old_form
 from mmkdlayer.registry import MODELS
 from mmkdlayer.type_names import type_name
 
+from .checks import check_arguments, check_flags, check_inputs, check_mappings
 from .early_exit import EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
 from .records import release_records
@@ -82,10 +81,21 @@ class KDLayerDistiller(ConfigurableDistiller):
     ) -> None:
         refuse_old_form(kd_layers or {}, kwargs)
         options = parse_kd_layers(kd_layers, type(self).__name__)
-        _check_arguments(kwargs)
+        check_flags(
+            save_teacher=save_teacher,
+            stop_teacher_early=stop_teacher_early,
+            teacher_channels_last=teacher_channels_last,
+        )
+        check_arguments(type(self), kwargs)
         for key in ('student_recorders', 'teacher_recorders'):
             kwargs[key] = _mmrazor_recorders(kwargs.get(key) or {})
-        super().__init__(**_with_supervision(kwargs, options))
+        kwargs = _with_supervision(kwargs, options)
+        check_mappings(kwargs)
+        try:
+            super().__init__(**kwargs)
+        except AssertionError as error:  # mmrazor's way of saying what is wrong
+            raise ConfigError(f'KDLayerDistiller: {" ".join(str(error).split())}') from error
+        check_inputs(self.distill_losses, self.loss_forward_mappings)
         self.kd_layers = options
         self.save_teacher = save_teacher
         self.stop_teacher_early = stop_teacher_early
@@ -111,10 +121,16 @@ class KDLayerDistiller(ConfigurableDistiller):
         """Freeze the teacher's mode, then let the recorders find their modules.
 
         Raises:
-            ConfigError: A recorder names a module that is not there.
+            ConfigError: A recorder names a module that is not there, or the teacher is trained and an
+                option is for a frozen one.
         """
         _check_sources(self.teacher_recorders, model, 'teacher')
         if any(parameter.requires_grad for parameter in model.parameters()):
+            if self.teacher_dtype is not None or self.teacher_channels_last:
+                raise ConfigError(
+                    'KDLayerDistiller: teacher_dtype and teacher_channels_last are for a frozen '
+                    'teacher, but this one is trained (teacher_trainable). Take them out.'
+                )
             super().prepare_from_teacher(model)
             return
         keep_in_eval(model)
@@ -178,26 +194,6 @@ class KDLayerDistiller(ConfigurableDistiller):
     def release_records(self) -> None:
         """Drop everything that the recorders hold."""
         release_records(self)
-
-
-def _check_arguments(kwargs: Mapping[str, Any]) -> None:
-    """Refuse arguments that neither this distiller nor mmrazor's has, and layers in a wrong place."""
-    known = {
-        name
-        for kind in (KDLayerDistiller, ConfigurableDistiller, *ConfigurableDistiller.__mro__[1:3])
-        for name in signature(kind.__init__).parameters
-    }
-    for name in kwargs:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f'Did you mean "{near[0]}"?' if near else f'It has {", ".join(sorted(known))}.'
-            raise ConfigError(f'KDLayerDistiller has no argument "{name}". {hint}')
-    for name, cfg in (kwargs.get('connectors') or {}).items():
-        if isinstance(cfg, Mapping) and type_name(cfg.get('type')) == 'KDLayerConnector':
-            raise ConfigError(
-                f'KDLayerDistiller: connectors has the KD layer "{name}", which would not run in the '
-                f'student. Declare it in kd_layers: {name}=dict(module=..., in_channels=..., ...).'
-            )
 
 
 def _with_supervision(

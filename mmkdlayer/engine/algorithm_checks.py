@@ -1,0 +1,126 @@
+"""Settings of an algorithm that contradict each other, or that nothing would read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.distillers import KDLayerDistiller
+
+from .supervision import find_supervised_layers
+from .teachers import find_teachers
+
+#: Height and width of the image that data preprocessors are compared on: padding shows too.
+SIDES = (33, 37)
+
+
+def check_algorithm(algorithm: Any) -> None:
+    """Check the parts of a distillation algorithm of mmrazor against each other, before it is used.
+
+    Raises:
+        ConfigError: A teacher that is trained is to decide; a network has a data preprocessor of its
+            own that is not used; an option has no effect.
+    """
+    distiller = getattr(algorithm, 'distiller', None)
+    layers = find_supervised_layers(distiller)
+    for teacher in find_teachers(algorithm, {}):
+        role = f'teacher "{teacher.name}"' if teacher.name else 'teacher'
+        trained = any(parameter.requires_grad for parameter in teacher.model.parameters())
+        if trained and layers:
+            raise ConfigError(
+                f'The {role} is trained (teacher_trainable=True), but the decisions of '
+                f'{[layer.name for layer in layers]} are fitted on it once, before training, so they '
+                'would be those of another teacher. Freeze the teacher, or take the decisions out.'
+            )
+        check_preprocessor(algorithm, teacher.model, role)
+    if getattr(algorithm, 'student', algorithm) is not algorithm:
+        check_preprocessor(algorithm, algorithm.student, 'student')
+        _check_augments(algorithm)
+    if isinstance(distiller, KDLayerDistiller):
+        _check_options(algorithm, distiller)
+
+
+def check_preprocessor(algorithm: Any, network: nn.Module, role: str) -> None:
+    """Refuse a network whose own data preprocessor would normalise images in another way.
+
+    The algorithm's alone is used. Both are run on an image; one that changes nothing, as that of a
+    network whose config states none, asks for nothing.
+
+    Args:
+        algorithm: Whose ``data_preprocessor`` is used.
+        network: Whose ``data_preprocessor`` is not.
+        role: What the network is, for messages.
+
+    Raises:
+        ConfigError: They give different images.
+    """
+    used, own = algorithm.data_preprocessor, getattr(network, 'data_preprocessor', None)
+    if own is None or own is used:
+        return
+    image = (torch.arange(3 * SIDES[0] * SIDES[1]) % 251).view(3, *SIDES).to(torch.uint8)
+    expected, given = _preprocessed(own, image), _preprocessed(used, image)
+    if expected is None or given is None or torch.equal(expected, image.float()[None]):
+        return
+    if expected.shape != given.shape or not torch.allclose(expected, given, atol=1e-4):
+        raise ConfigError(
+            f'The {role} has a data_preprocessor of its own ({describe(own)}), but images are '
+            f'normalised once for all networks, by data_preprocessor of the config ({describe(used)}): '
+            f'the {role} would see images that it was not made for. Give both the same values, or take '
+            f"the {role}'s out."
+        )
+
+
+def _preprocessed(preprocessor: nn.Module, image: Tensor) -> Tensor | None:
+    """What a preprocessor makes of a batch of one image; None where it takes no such batch."""
+    try:
+        image = image[: getattr(preprocessor, 'mean', image).size(0)]
+        found = preprocessor(dict(inputs=[image.clone()], data_samples=None), False)['inputs']
+        return torch.stack(list(found)).float().cpu()
+    except Exception:  # made for other data, such as several views of an image
+        return None
+
+
+def describe(preprocessor: nn.Module) -> str:
+    """The settings of a data preprocessor that change an image."""
+    parts = {
+        name: getattr(preprocessor, name).flatten().tolist()
+        for name in ('mean', 'std')
+        if isinstance(getattr(preprocessor, name, None), Tensor)
+    }
+    for name in ('to_rgb', '_channel_conversion', 'pad_size_divisor', 'pad_value'):
+        if hasattr(preprocessor, name):
+            parts[name.strip('_')] = getattr(preprocessor, name)
+    return ', '.join(f'{name}={value}' for name, value in parts.items())
+
+
+def _check_augments(algorithm: Any) -> None:
+    """Refuse batch augments of a student whose data preprocessor is not the one that is used."""
+    used = algorithm.data_preprocessor
+    own = getattr(algorithm.student, 'data_preprocessor', None)
+    if own is used or getattr(own, 'batch_augments', None) is None:
+        return
+    if getattr(used, 'batch_augments', None) is None:
+        raise ConfigError(
+            'The student has batch augments (architecture.train_cfg.augments, or batch_augments in '
+            'its data_preprocessor), which are not read, because the config has a data_preprocessor '
+            'outside of it. Move them there, data_preprocessor.batch_augments=dict(augments=[...]), or '
+            'take them out.'
+        )
+
+
+def _check_options(algorithm: Any, distiller: KDLayerDistiller) -> None:
+    frozen = not getattr(algorithm, 'teacher_trainable', False)
+    if frozen and not getattr(algorithm, 'teacher_norm_eval', True):
+        raise ConfigError(
+            'teacher_norm_eval=False has no effect with KDLayerDistiller, which keeps a frozen teacher '
+            'in eval mode as a whole. Take it out.'
+        )
+    given = distiller.teacher_dtype is not None or distiller.teacher_channels_last
+    if given and type(algorithm).__name__ == 'FpnTeacherDistill':
+        raise ConfigError(
+            'teacher_dtype and teacher_channels_last have no effect with FpnTeacherDistill, which runs '
+            "the teacher's extract_feat alone. Take them out."
+        )

@@ -1,0 +1,118 @@
+"""Settings of an algorithm that nothing would read, or that contradict each other, are refused."""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import pytest
+from mmengine.registry import MODELS
+
+from mmkdlayer.engine.algorithm_checks import check_algorithm
+from mmkdlayer.errors import ConfigError
+
+pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
+
+COLOURS = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
+GREY = dict(mean=[100.0], std=[50.0])
+USED = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=3, **COLOURS)
+MIXUP = dict(augments=[dict(type='mmpretrain.Mixup', alpha=0.8)])
+
+
+@pytest.fixture
+def build(distillation_config: Callable[..., dict]) -> Callable[..., Any]:
+    """An algorithm whose networks have preprocessors of their own."""
+
+    def call(teacher: Any = None, student: Any = None, **changes: Any) -> Any:
+        config = distillation_config(**{'data_preprocessor': dict(USED), **changes})
+        for role, own in (('teacher', teacher), ('architecture', student)):
+            if own is not None:
+                config[role].update(own)
+        return MODELS.build(config)
+
+    return call
+
+
+def own(**changes: Any) -> dict:
+    """A network's own preprocessor."""
+    return dict(data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', **changes))
+
+
+@pytest.mark.parametrize(
+    'teacher',
+    [
+        None,
+        own(**COLOURS),
+        own(num_classes=7, **COLOURS),
+        own(),
+        dict(train_cfg=MIXUP),  # of the recipe that it was trained with
+    ],
+)
+def test_the_same_images(build: Any, teacher: Any) -> None:
+    check_algorithm(build(teacher=teacher))
+    check_algorithm(build(student=own(**COLOURS)))
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [
+        dict(mean=[0.0, 0.0, 0.0]),
+        dict(std=[1.0, 60.0, 70.0]),
+        dict(to_rgb=False),
+        dict(pad_size_divisor=32),
+    ],
+)
+@pytest.mark.parametrize('role', ['teacher', 'student'])
+def test_other_images(build: Any, role: str, changed: dict) -> None:
+    model = build(**{role: own(**{**COLOURS, **changed})})
+    with pytest.raises(ConfigError, match=f'The {role} has a data_preprocessor of its own') as info:
+        check_algorithm(model)
+    (name, value), used = next(iter(changed.items())), {**COLOURS, 'pad_size_divisor': 1}
+    assert f'{name}={value}' in str(info.value)
+    assert f'{name}={used[name]}' in str(info.value)
+
+
+def test_images_of_another_number_of_channels(build: Any) -> None:
+    with pytest.raises(ConfigError, match=r'mean=\[100.0\], std=\[50.0\]'):
+        check_algorithm(build(teacher=own(**GREY)))
+    same = build(teacher=own(**GREY), data_preprocessor=dict(USED, to_rgb=False, **GREY))
+    check_algorithm(same)
+
+
+def test_one_teacher_of_a_group(build: Any, classifier_config: Any) -> None:
+    teachers = dict(a=classifier_config(6), b=classifier_config(6, **own(**GREY)))
+    group = dict(type='mmkdlayer.TeacherGroup', teachers=teachers)
+    model = build(teacher=None)
+    model.teacher = MODELS.build(group)
+    for parameter in model.teacher.parameters():
+        parameter.requires_grad = False
+    with pytest.raises(ConfigError, match='The teacher "b" has a data_preprocessor of its own'):
+        check_algorithm(model)
+
+
+@pytest.mark.parametrize('student', [dict(train_cfg=MIXUP), own(batch_augments=MIXUP, **COLOURS)])
+def test_batch_augments_of_the_student(build: Any, student: dict) -> None:
+    with pytest.raises(ConfigError, match='which are not read.*data_preprocessor.batch_augments'):
+        check_algorithm(build(student=student))
+    check_algorithm(build(student=student, data_preprocessor=dict(USED, batch_augments=MIXUP)))
+    # Without another one, the student's is used.
+    model = build(student=dict(student, **own(num_classes=3, **COLOURS)), data_preprocessor=None)
+    check_algorithm(model)
+    if 'train_cfg' in student:
+        assert model.data_preprocessor.batch_augments is not None
+
+
+def test_a_trained_teacher_with_decisions(build: Any) -> None:
+    with pytest.raises(ConfigError, match=r"teacher_trainable=True.*\['inter', 'penult'\]"):
+        check_algorithm(build(teacher_trainable=True))
+    model = build(teacher_trainable=True, distiller=dict(type='mmkdlayer.KDLayerDistiller'))
+    check_algorithm(model)
+
+
+def test_options_without_effect(build: Any, distillation_config: Any) -> None:
+    with pytest.raises(ConfigError, match='teacher_norm_eval=False has no effect'):
+        check_algorithm(build(teacher_norm_eval=False))
+    distiller = dict(distillation_config()['distiller'], teacher_dtype='bfloat16')
+    fpn = build(type='mmrazor.FpnTeacherDistill', distiller=distiller)
+    with pytest.raises(ConfigError, match='no effect with FpnTeacherDistill'):
+        check_algorithm(fpn)
+    check_algorithm(build(distiller=distiller))

@@ -1,0 +1,97 @@
+"""Building what a config describes: which runners there are, and what is said of wrong arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, RUNNERS
+from mmengine.runner import FlexibleRunner, Runner
+
+from cli import build_runner
+from cli.building import explain_build_error
+from mmkdlayer.errors import ConfigError
+
+
+@RUNNERS.register_module()
+class OwnRunner(Runner):
+    """Is built without doing anything."""
+
+    @classmethod
+    def from_cfg(cls, cfg: Any) -> Any:
+        return cls
+
+
+@pytest.mark.parametrize('kind', ['OwnRunner', OwnRunner])
+def test_a_subclass_of_the_runner_is_built(kind: Any) -> None:
+    assert build_runner(Config(dict(runner_type=kind))) is OwnRunner
+
+
+@pytest.mark.parametrize(
+    'entries',
+    [
+        dict(runner_type='FlexibleRunner'),
+        dict(runner_type=FlexibleRunner),
+        dict(runner_type='NoSuchRunner'),
+        dict(strategy=dict(type='DDPStrategy')),
+    ],
+)
+def test_other_runners_are_refused(entries: dict) -> None:
+    with pytest.raises(ConfigError, match=r'runner_type=\w+, strategy=.*: expected mmengine'):
+        build_runner(Config(entries))
+
+
+def explained(registry: Any, cfg: Any) -> str:
+    """What is said of the error of building it."""
+    with pytest.raises(Exception) as info:  # noqa: PT011  (of any kind)
+        registry.build(cfg)
+    text = explain_build_error(info.value)
+    assert text is not None, info.value
+    return text
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(teacher_ckp='x.pth'), ['no argument "teacher_ckp"', 'teacher_ckpt']),
+        (dict(kd_layers={}), ['SingleTeacherDistill has no', 'declared in model.distiller']),
+        (
+            dict(distiller=dict(type='mmrazor.ConfigurableDistiller', kd_layers={})),
+            ['ConfigurableDistiller has no argument "kd_layers"', 'mmkdlayer.KDLayerDistiller'],
+        ),
+        (dict(architecture=None), ['SingleTeacherDistill', 'architecture should be', 'NoneType']),
+        (dict(teacher=None), ['SingleTeacherDistill', 'teacher should be', 'NoneType']),
+        (dict(type='mmrazor.SingleTeacherDistil'), ['not known', 'mmrazor.SingleTeacherDistill']),
+    ],
+)
+def test_wrong_arguments_of_an_algorithm(
+    changes: dict, words: list[str], distillation_config: Any
+) -> None:
+    text = explained(MODELS, distillation_config(**changes))
+    for word in words:
+        assert word in text
+
+
+def test_wrong_arguments_of_a_part(classifier_config: Any, kd_layer_configs: Any) -> None:
+    network = classifier_config()
+    network['backbone']['depht'] = 18
+    assert 'ResNet_CIFAR has no argument "depht"' in explained(MODELS, network)
+    assert 'Near matches: depth' in explained(MODELS, network)
+    network = classifier_config(kd_layers=kd_layer_configs())
+    assert 'mmkdlayer.KDLayerClassifier' in explained(MODELS, network)
+    assert 'lacks "type"; it has interval' in explained(HOOKS, dict(interval=1))
+    near = explained(HOOKS, dict(type='mmkdlayer.PremptionHook'))
+    assert 'mmkdlayer.PreemptionHook' in near
+
+
+def test_wrong_key_of_a_data_loader() -> None:
+    loader = dict(batch_sise=2, dataset=[1, 2], sampler=dict(type='DefaultSampler'), num_workers=0)
+    with pytest.raises(TypeError) as info:
+        Runner.build_dataloader(Config(dict(loader=loader)).loader)
+    assert 'data loader has no argument "batch_sise"' in (explain_build_error(info.value) or '')
+
+
+def test_other_errors_are_not_explained() -> None:
+    for error in (TypeError("f() got an unexpected keyword argument 'x'"), RuntimeError('shapes')):
+        assert explain_build_error(error) is None

@@ -1,0 +1,59 @@
+"""Schedules that end elsewhere than the training are said, with both numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+from mmengine.optim import CosineAnnealingLR
+
+from cli import schedule_warnings
+
+COSINE = dict(type='CosineAnnealingLR', T_max=20, by_epoch=True, convert_to_iter_based=True)
+WARM_UP = dict(type='LinearLR', start_factor=0.1, end=5)
+
+
+def warnings(schedule: Any, **train_cfg: Any) -> list[str]:
+    return list(schedule_warnings(Config(dict(param_scheduler=schedule, train_cfg=train_cfg))))
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'length', 'words'),
+    [
+        (COSINE, 4, ['param_scheduler (CosineAnnealingLR)', 'epoch 20', 'max_epochs is 4']),
+        (dict(COSINE, type=CosineAnnealingLR), 4, ['CosineAnnealingLR', 'param_scheduler.T_max']),
+        (COSINE, 30, ['epoch 20', 'max_epochs is 30', 'the last 10 epochs']),
+        (dict(type='MultiStepLR', milestones=[3, 8]), 8, ['param_scheduler.milestones', 'epoch 8']),
+        ([WARM_UP, dict(COSINE, begin=5, T_max=15)], 4, ['param_scheduler.0 ', 'epoch 5']),
+        ([WARM_UP, dict(COSINE, begin=5, T_max=10)], 20, ['param_scheduler.1 ', 'epoch 15']),
+        (dict(student=[COSINE], generator=None), 4, ['param_scheduler.student.0 ', 'epoch 20']),
+        (dict(type='PolyLR', power=2, end=9), 8, ['param_scheduler.end', 'epoch 9']),
+    ],
+)
+def test_another_end(schedule: Any, length: int, words: list[str]) -> None:
+    text = warnings(schedule, max_epochs=length)[0]
+    for word in words:
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'train_cfg'),
+    [
+        (COSINE, dict(max_epochs=20)),
+        ([WARM_UP, dict(COSINE, begin=5, T_max=15)], dict(max_epochs=20)),
+        (WARM_UP, dict(max_epochs=20)),
+        (dict(type='MultiStepLR', milestones=[3, 8]), dict(max_epochs=9)),
+        (dict(COSINE, by_epoch=False), dict(max_epochs=4)),
+        (dict(COSINE, by_epoch=False), dict(max_iters=20)),
+        (None, dict(max_epochs=4)),
+        (COSINE, dict()),
+    ],
+)
+def test_nothing_to_say(schedule: Any, train_cfg: dict) -> None:
+    assert warnings(schedule, **train_cfg) == []
+
+
+def test_iterations() -> None:
+    (text,) = warnings(dict(COSINE, by_epoch=False), by_epoch=False, max_iters=10)
+    assert 'iter 20, but train_cfg.max_iters is 10' in text

@@ -1,0 +1,128 @@
+"""Building what a config describes: the runner, and what to say where a part can't be built."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.registry import RUNNERS, Registry
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.attach import suggest_names
+from mmkdlayer.type_names import type_name
+
+#: Errors of a constructor that was given what it can't use.
+BUILD_ERRORS = (TypeError, ValueError, AssertionError, AttributeError, KeyError, IndexError)
+_UNEXPECTED = re.compile(r"got an unexpected keyword argument '(\w+)'")
+_KD_LAYERS_HINT = (
+    'KD layers are declared in model.distiller, with type="mmkdlayer.KDLayerDistiller", or in a student '
+    'of its own, with type="mmkdlayer.KDLayerClassifier".'
+)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """The runner of a config: mmengine's Runner, or a subclass that ``runner_type`` names.
+
+    Raises:
+        ConfigError: ``runner_type`` or ``strategy`` ask for a runner of another kind.
+    """
+    kind = cfg.get('runner_type', 'Runner')
+    found = kind if inspect.isclass(kind) else RUNNERS.get(kind)
+    if not (inspect.isclass(found) and issubclass(found, Runner)) or cfg.get('strategy'):
+        raise ConfigError(
+            f"runner_type={type_name(kind)}, strategy={cfg.get('strategy')}: expected mmengine's Runner "
+            'or a subclass of it, without strategy. Fitting, saving on a signal and resuming within an '
+            'epoch are made for it and do not work with FlexibleRunner. Take both keys out; for large '
+            'students there are --amp, model_wrapper_cfg and activation_checkpointing.'
+        )
+    runner: Any = found
+    return runner.from_cfg(cfg)
+
+
+def explain_build_error(error: Exception) -> str | None:
+    """What to say about an error in a constructor that a config named; None for other errors."""
+    place = _where_built(error) if isinstance(error, BUILD_ERRORS) else None
+    if place is None:
+        return None
+    text = ' '.join(str(error).split()).rstrip('.')
+    if place.kind is None:
+        if isinstance(place.given, Mapping) and 'must contain the key "type"' in text:
+            return f'an entry of the config lacks "type"; it has {_keys(place.given)}.'
+        near = suggest_names(place.name, _registered(place.registry))
+        return f'the config names type="{place.name}", which is not known. {near}'
+    wrong = _UNEXPECTED.search(text)
+    if wrong and wrong[1] in place.given:
+        near = suggest_names(wrong[1], dict.fromkeys(_arguments(place.kind)))
+        hint = _KD_LAYERS_HINT if wrong[1] == 'kd_layers' else near
+        return f'{place.name} has no argument "{wrong[1]}", which the config gives it. {hint}'
+    return (
+        f'{place.name}, which the config names, can not be built with the arguments '
+        f'{_keys(place.given)}: {type(error).__name__}: {text}. Correct its entry in the config '
+        '(--debug shows where it failed).'
+    )
+
+
+@dataclass
+class _Place:
+    """What mmengine was building.
+
+    Attributes:
+        kind: The class or function; None where the registry has none of this name.
+        name: Its name.
+        given: The arguments that the config has for it.
+        registry: Where it was looked up.
+    """
+
+    kind: Any
+    name: str
+    given: Any
+    registry: Registry | None = None
+
+
+def _where_built(error: Exception) -> _Place | None:
+    """The innermost constructor in an error's traceback that mmengine called for a config."""
+    place = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        seen = frame.f_locals
+        if frame.f_code.co_name == 'build_from_cfg':
+            kind, given = seen.get('obj_cls'), seen.get('args', seen.get('cfg'))
+            name = type_name(kind or seen.get('obj_type'))
+            place = _Place(kind, name, given, seen.get('registry'))
+        elif frame.f_code.co_name == 'build_dataloader' and 'dataloader_cfg' in seen:
+            place = _Place(DataLoader, 'The data loader', seen['dataloader_cfg'])
+    return place
+
+
+def _keys(given: Any) -> str:
+    return ', '.join(map(str, given)) if given else 'none'
+
+
+def _registered(registry: Registry | None) -> Iterator[str]:
+    """All names of a registry, its relatives' with their scopes."""
+    root = registry
+    while root is not None and root.parent is not None:
+        root = root.parent
+    for child in () if root is None else (root, *root.children.values()):
+        yield from (
+            name if child is root else f'{child.scope}.{name}' for name in child.module_dict
+        )
+
+
+def _arguments(kind: Any) -> Iterator[str]:
+    """Names of the arguments of a class, those of its bases too where it passes others on."""
+    for base in inspect.getmro(kind) if inspect.isclass(kind) else (kind,):
+        call = vars(base).get('__init__') if inspect.isclass(base) else base
+        if call is None or base is object:
+            continue
+        parameters = inspect.signature(call).parameters.values()
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        yield from (p.name for p in parameters if p.kind in named and p.name != 'self')
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            return

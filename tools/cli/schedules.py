@@ -1,0 +1,66 @@
+"""Schedules of the learning rate that end at another time than the training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.optim.scheduler.param_scheduler import INF
+
+from mmkdlayer.type_names import type_name
+
+#: Schedules that go on falling until their end, so what comes after it trains at their last value.
+_FALLING = ('CosineAnnealing', 'Poly', 'OneCycle')
+
+
+def schedule_warnings(cfg: Config) -> Iterator[str]:
+    """A sentence for each schedule of ``param_scheduler`` that ends elsewhere than the training.
+
+    Times are compared where both are in epochs, or both in iterations.
+    """
+    train = cfg.get('train_cfg') or {}
+    name = 'max_epochs' if 'max_epochs' in train else 'max_iters'
+    length, unit = train.get(name), name.removeprefix('max_')
+    if not isinstance(length, int):
+        return
+    by_epoch = name == 'max_epochs'
+    found = _schedules(cfg.get('param_scheduler'), 'param_scheduler')
+    entries = [(path, one) for path, one in found if bool(one.get('by_epoch', True)) == by_epoch]
+    last = max((_end(one)[1] for _, one in entries), default=0)
+    for path, one in entries:
+        (key, end), kind = _end(one), type_name(one.get('type'))
+        if end > length or (key == 'milestones' and end == length):
+            effect = 'so the rest of it never comes'
+        elif end == last < length and kind.startswith(_FALLING):
+            effect = f'so the last {length - end} {unit} are trained beyond its end'
+        else:
+            continue
+        yield (
+            f'{path} ({kind}) has its last change at {unit[:-1]} {end}, but train_cfg.{name} is '
+            f'{length}, {effect}. Make {path}.{key} and train_cfg.{name} fit each other.'
+        )
+
+
+def _schedules(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All schedules, each with its dotted name: one, a list, or a dict of lists by optimiser."""
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _schedules(item, f'{path}.{index}')
+    elif isinstance(value, Mapping) and 'type' in value:
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _schedules(item, f'{path}.{key}')
+
+
+def _end(schedule: Mapping[str, Any]) -> tuple[str, int]:
+    """The option that says when a schedule has its last change, and that time; 0 where none does."""
+    begin = schedule.get('begin') or 0
+    if schedule.get('milestones'):
+        return 'milestones', begin + max(schedule['milestones'])
+    for key in ('T_max', 'total_steps'):
+        if schedule.get(key):
+            return key, begin + schedule[key]
+    end = schedule.get('end') or 0
+    return 'end', end if end < INF else 0
