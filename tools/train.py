@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import Runner
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
@@ -146,8 +144,8 @@ def unread_warnings(cfg: Config) -> Iterator[str]:
             f'model.data_preprocessor is used, {inner}; data_preprocessor at the top level is not read, '
             f'{outer}. Take one of them out.'
         )
-    known = {*inspect.signature(Runner.__init__).parameters, 'compile', 'model_wrapper_cfg'}
-    for key in set(cfg) - known:
+    known = cli.read_keys()
+    for key in sorted(set(cfg) - known):
         near = get_close_matches(key, known, n=1, cutoff=0.9)
         if near:
             yield f'Nothing reads "{key}" of the config. Did you mean "{near[0]}"?'

@@ -12,6 +12,7 @@ from .options import (
     find_hook,
     load_config,
 )
+from .overrides import read_keys
 from .reporting import report_errors
 from .schedules import schedule_warnings
 
@@ -26,6 +27,7 @@ __all__ = [
     'choose_work_dir',
     'find_hook',
     'load_config',
+    'read_keys',
     'report_errors',
     'schedule_warnings',
 ]

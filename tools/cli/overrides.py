@@ -16,9 +16,15 @@ from mmkdlayer.pipelines import find_datasets
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 #: What is read of a config besides the arguments of mmengine's Runner.
 READ_BESIDES = {
-    *('compile', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'runner_type'),
-    *('strategy', 'sync_bn', 'tta_model', 'tta_pipeline'),
+    *('activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval'),
+    *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn'),
+    *('tta_model', 'tta_pipeline'),
 }
+
+
+def read_keys() -> set[str]:
+    """The keys at the top level of a config that mmengine's Runner reads."""
+    return {*inspect.signature(Runner.__init__).parameters, *READ_BESIDES} - {'self', 'cfg'}
 
 
 def check_overrides(changes: Mapping[str, Any], variables: set[str]) -> None:
@@ -27,7 +33,7 @@ def check_overrides(changes: Mapping[str, Any], variables: set[str]) -> None:
     Such as a pipeline's variable: mmengine has copied its value to where it is used by then.
     ``variables`` are those for which the config is evaluated again.
     """
-    read = {*inspect.signature(Runner.__init__).parameters, *READ_BESIDES, *variables}
+    read = {*read_keys(), *variables}
     for name in changes:
         key = name.split('.')[0]
         if key in read:
