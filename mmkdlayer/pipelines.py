@@ -58,10 +58,12 @@ def replace_pipeline(dataset_cfg: Any, pipeline: list) -> Any:
 
 
 def split_loading(pipeline: Sequence) -> tuple[list, list]:
-    """The first steps of a pipeline, which load the image (``Load...``), and the others."""
+    """The first steps of a pipeline, to the one that loads the image (``Load...``), and the others."""
     steps = list(pipeline)
-    number = next((i for i, step in enumerate(steps) if not _loads(step)), len(steps))
-    return steps[:number], steps[number:]
+    number = 0
+    while number < len(steps) and (_loads(steps[number]) or not any(map(_loads, steps[:number]))):
+        number += 1
+    return (steps[:number], steps[number:]) if any(map(_loads, steps)) else ([], steps)
 
 
 def _loads(step: Any) -> bool:
@@ -71,7 +73,7 @@ def _loads(step: Any) -> bool:
 def backend_args_of(pipelines: Iterable[Sequence]) -> Mapping | None:
     """How the first loading step with ``backend_args`` reads files, as in mmengine; None: plainly."""
     for pipeline in pipelines:
-        for step in split_loading(pipeline)[0]:
+        for step in filter(_loads, pipeline):
             if step.get('backend_args'):
                 return step['backend_args']
     return None

@@ -6,7 +6,14 @@ import pytest
 from mmengine.config import ConfigDict
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.pipelines import find_pipeline, fitting_dataloader_cfg, replace_pipeline
+from mmkdlayer.pipelines import (
+    backend_args_of,
+    find_pipeline,
+    find_pipelines,
+    fitting_dataloader_cfg,
+    replace_pipeline,
+    split_loading,
+)
 
 INNER = dict(type='CustomDataset', data_root='r', pipeline=[dict(type='A')])
 TRAIN = dict(
@@ -41,6 +48,26 @@ def test_loader_reads_training_images_in_order_with_the_test_transform() -> None
     assert loader.sampler == dict(type='DefaultSampler', shuffle=False, round_up=False)
     assert (loader.batch_size, loader.num_workers, loader.drop_last) == (8, 3, False)
     assert loader.collate_fn == dict(type='c')
+
+
+def test_images_are_loaded_as_the_training_set_loads_them() -> None:
+    gray = dict(type='LoadImageFromFile', color_type='grayscale', backend_args=dict(backend='lmdb'))
+    plain, flip, crop, pack = (dict(type=t) for t in ('LoadImageFromFile', 'Flip', 'Crop', 'Pack'))
+    train = dict(
+        type='ConcatDataset',
+        datasets=[
+            dict(type='Photos', pipeline=[gray, flip, pack]),
+            dict(type='Arrays', pipeline=[flip, pack]),
+        ],
+    )
+    new = replace_pipeline(train, [plain, crop, pack])
+    assert list(find_pipelines(new)) == [[gray, crop, pack], [crop, pack]]
+    assert list(find_pipelines(train))[0] == [gray, flip, pack]
+    other = dict(type='Before')
+    assert split_loading([other, plain, gray, crop]) == ([other, plain, gray], [crop])
+    assert split_loading([crop, pack]) == ([], [crop, pack])
+    assert backend_args_of(find_pipelines(new)) == dict(backend='lmdb')
+    assert backend_args_of([[plain, crop]]) is None
 
 
 @pytest.mark.parametrize('given', [dict(train_dataloader=TRAIN), dict(val_dataloader=VAL)])

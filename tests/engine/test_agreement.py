@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable
 
 import pytest
 from mmengine.config import Config
 
 from mmkdlayer.engine import agreement
-from mmkdlayer.engine.agreement import compare_configs, compare_over_ranks
+from mmkdlayer.engine.agreement import compare_configs, compare_data, compare_over_ranks
 from mmkdlayer.errors import ConfigError
 
 
@@ -71,6 +72,30 @@ def test_long_lists_of_differences_are_cut(ranks: Callable) -> None:
     ours, theirs = (config(many=[value] * 20) for value in 'ab')
     with pytest.raises(ConfigError, match=r"many.4 is 'a' on rank 0.* and 15 more\. Start"):
         ranks(ours, theirs)
+
+
+def test_ranks_with_other_images_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def facts(images: int, first_label: int = 0) -> dict:
+        infos = [dict(img_path=f'/data/{i}.jpg', gt_label=i and 1) for i in range(images)]
+        infos[0]['gt_label'] = first_label
+        kinds = dict(__len__=lambda self: images, get_data_info=lambda self, i: infos[i])
+        loader = SimpleNamespace(dataset=type('Images', (), dict(kinds, data_root='/data'))())
+        given: list[dict] = []
+        monkeypatch.setattr(agreement.dist, 'get_world_size', lambda: 2)
+        monkeypatch.setattr(
+            agreement.dist, 'all_gather_object', lambda own: given.append(own) or [own]
+        )
+        compare_data(SimpleNamespace(cfg=dict(train_dataloader=1), train_dataloader=loader))  # type: ignore
+        return given[-1]
+
+    for other, words in (
+        (facts(25), r'train_dataloader: images is 30 on rank 0 and 25 on rank 1'),
+        (facts(30, 1), r'train_dataloader: files is \w+ on rank 0 and \w+ on rank 1'),
+    ):
+        ours = facts(30)
+        monkeypatch.setattr(agreement.dist, 'all_gather_object', lambda own: [ours, other])  # noqa: B023
+        with pytest.raises(ConfigError, match=words):
+            compare_over_ranks({})
 
 
 def test_a_process_alone_compares_nothing() -> None:

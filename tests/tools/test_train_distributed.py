@@ -33,6 +33,21 @@ def test_two_processes_equal_one(data: Path, tmp_path: Path) -> None:
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
 
 
+def test_ranks_that_differ_end_before_anything_hangs(data: Path, tmp_path: Path) -> None:
+    config = recording_config(
+        tmp_path,
+        'import os\n'
+        "train_cfg = dict(max_epochs=1 + int(os.environ['RANK']))\n"
+        "randomness = dict(seed=3 + int(os.environ['RANK']))",
+    )
+    process = start('dist_train.sh', two_processes(config, '--work-dir', tmp_path / 'w', data=data))
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode != 0
+    for words in ('randomness.seed is 3 on rank 0 and 4 on rank 1', 'were not given the same'):
+        assert words in output, output[-4000:]
+    assert 'lost contact' not in output
+
+
 @pytest.mark.parametrize('stage', ['fitting', 'training'])
 def test_killed_rank_ends_all(stage: str, data: Path, tmp_path: Path) -> None:
     if stage == 'training':
