@@ -38,3 +38,7 @@ class DecisionFileError(KDLayerError, ValueError):
 
 class UnfittedDecisionError(KDLayerError, RuntimeError):
     """A decision is used before it was fitted or loaded."""
+
+
+class TrainingError(KDLayerError, RuntimeError):
+    """A training that can't go on."""

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -19,13 +20,13 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.engine.agreement import compare_configs, compare_data
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.locks import folder_lock
-from mmkdlayer.engine.signals import SIGNALS, WATCH
+from mmkdlayer.engine.resuming import find_checkpoint
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.type_names import type_name
 
 #: Hooks that every training needs, and those that one with a teacher needs besides.
-TRAINING_HOOKS = ('mmkdlayer.PreemptionHook',)
+TRAINING_HOOKS = ('mmkdlayer.CheckFiniteHook', 'mmkdlayer.PreemptionHook')
 DISTILLATION_HOOKS = (
     'mmkdlayer.CheckWeightsHook',
     'mmkdlayer.FitDecisionsHook',
@@ -66,7 +67,7 @@ def main() -> None:
         cfg = cli.load_config(args)
         given = cfg.to_dict()
         complete_config(cfg, args)
-        watch_signals(cfg)
+        cli.watch_signals(cfg)
         check_compile(cfg)
         prepare_launch(cfg, args.dist_timeout)
         with errors_on_all_ranks():
@@ -76,7 +77,11 @@ def main() -> None:
         compare_configs(cfg)
         # Data workers of a killed training may hold its lock for some seconds.
         with folder_lock(cfg.work_dir, 'training', LOCK_PATIENCE, 'Or choose another --work-dir.'):
+            with errors_on_all_ranks():
+                notice = choose_checkpoint(cfg)
             runner = cli.build_runner(cfg)
+            if notice:
+                runner.logger.warning(notice)
             for change in describe_changes(given, cfg.to_dict()):
                 runner.logger.info(f'Config completed by tools/train.py: {change}')
             for warning in (*cli.schedule_warnings(cfg), *unread_warnings(cfg)):
@@ -166,11 +171,22 @@ def _use_mixed_precision(cfg: Config) -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def watch_signals(cfg: Config) -> None:
-    """Begin to watch for the PreemptionHook's signals before anything that takes long is built."""
-    hook = cli.find_hook(cfg, 'PreemptionHook')
-    if isinstance(hook, Mapping):
-        WATCH.start(hook.get('signals', SIGNALS))
+def choose_checkpoint(cfg: Config) -> str:
+    """Where a config is to be resumed and names no checkpoint, let it name the one to resume from.
+
+    Returns:
+        What to tell the user about it; empty where all is as expected.
+
+    Raises:
+        CheckpointError: There are checkpoints, but none can be used.
+    """
+    if not cfg.get('resume') or cfg.get('load_from') is not None:
+        return ''
+    # As CheckpointHook does: the last part of the work dir is a folder there.
+    out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+    name = Path(cfg.work_dir).name
+    cfg.load_from, notice = find_checkpoint(cfg.work_dir, [Path(out_dir, name)] if out_dir else [])
+    return notice
 
 
 def check_compile(cfg: Config) -> None:

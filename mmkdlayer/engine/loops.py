@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.runner import EpochBasedTrainLoop
@@ -40,14 +41,18 @@ def place_in_epoch(loop: EpochBasedTrainLoop, done: int) -> dict[str, Any]:
     return dict(done=done, batches=len(loop.dataloader), seed=seed)
 
 
-def resume_in_epoch(loop: Any, place: dict[str, Any]) -> str | None:
+def resume_in_epoch(loop: Any, place: Any) -> str | None:
     """Let a loop start its epoch at a place; else say why the epoch has to be repeated."""
     if not isinstance(loop, ResumableEpochLoop):
         return f'the loop is a {type(loop).__name__}, not a ResumableEpochLoop'
-    if len(loop.dataloader) != place['batches']:
+    numbers = dict(place) if isinstance(place, Mapping) else {}
+    done, batches, seed = (numbers.get(name) for name in ('done', 'batches', 'seed'))
+    if type(done) is not int or type(batches) is not int or not 0 <= done < batches:
+        return f'it does not say after which of its iterations ({place!r:.80})'
+    if len(loop.dataloader) != batches:
         return f'an epoch has {len(loop.dataloader)} iterations now'
-    loop.batches_done = place['done']
+    loop.batches_done = done
     sampler: Any = getattr(loop.dataloader, 'sampler', None)
-    if place.get('seed') is not None and hasattr(sampler, 'seed'):
-        sampler.seed = place['seed']  # a config without a seed draws another one each time
+    if type(seed) is int and hasattr(sampler, 'seed'):
+        sampler.seed = seed  # a config without a seed draws another one each time
     return None

@@ -1,4 +1,4 @@
-"""Signals that ask a training to end: noted while it trains, obeyed at once otherwise."""
+"""Signals that ask a command to end: noted while it trains or fits, obeyed at once otherwise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,21 +15,32 @@ from typing import Any
 SIGNALS = ('SIGTERM', 'SIGUSR1')
 #: Exit code of a training that was asked to end and can be resumed (EX_TEMPFAIL of sysexits.h).
 EXIT_CODE = 75
+#: Exit code after Ctrl-C, that of shells: nobody asked for another start.
+INTERRUPTED = 128 + signal.SIGINT
+#: Seconds in which several processes take Ctrl-C from terminal and launcher for one.
+TOGETHER = 2.0
 
 
 class SignalWatch:
     """A thread that learns of signals even while the main thread waits in compiled code.
 
-    While :attr:`deferring` is true a signal is kept in :attr:`received`; otherwise the process ends with
-    :data:`EXIT_CODE` at once. A process that waits for another rank, in a collective, could not do so
-    from an ordinary Python handler.
+    While :attr:`deferring` is true a signal is kept in :attr:`received`; otherwise the process ends
+    with :attr:`exit_code` at once. A process that waits for another rank, in a collective, could not do
+    so from an ordinary Python handler. SIGINT (Ctrl-C) is watched with the others; a second one always
+    ends the process at once.
     """
 
     def __init__(self) -> None:
         self.numbers: tuple[signal.Signals, ...] = ()
         self.deferring = False
         self.received: signal.Signals | None = None
+        self._pressed: float | None = None  # when Ctrl-C came first
         self._handlers: dict[signal.Signals, Any] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """:data:`INTERRUPTED` where Ctrl-C has come, else :data:`EXIT_CODE`."""
+        return INTERRUPTED if self.received == signal.SIGINT else EXIT_CODE
 
     def start(self, names: Sequence[str]) -> bool:
         """Begin to watch for signals, unless that was begun before.
@@ -43,11 +55,15 @@ class SignalWatch:
             KeyError: There is no such signal.
         """
         numbers = tuple(signal.Signals[name] for name in names)
-        if not numbers or threading.current_thread() is not threading.main_thread():
+        # In the background of a shell Ctrl-C is ignored.
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN or self._handlers:
+            numbers = tuple(dict.fromkeys((*numbers, signal.SIGINT)))
+        if not names or threading.current_thread() is not threading.main_thread():
             return False
         if self._handlers:
             return self.numbers == numbers
         self.numbers, self.received, self.deferring = numbers, None, False
+        self._pressed = None
         reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
@@ -68,24 +84,47 @@ class SignalWatch:
         self._handlers = {}
         self._writer.close()  # ends the thread, which a forked process doesn't have
 
+    def end(self, state: str) -> None:
+        """End the process without cleaning up, with :attr:`exit_code`; the first rank says why.
+
+        Args:
+            state: What becomes of the work so far, as a part of a sentence.
+        """
+        if os.environ.get('RANK', '0') == '0':
+            name = self.received.name if self.received else 'A signal'
+            text = f'\n{name} received {state}: ended with exit code {self.exit_code}.'
+            print(text, file=sys.stderr, flush=True)
+        os._exit(self.exit_code)
+
     def _watch(self, reader: socket.socket) -> None:
         with reader:
             while numbers := reader.recv(64):
-                for number in set(numbers) & set(self.numbers):
-                    self.received = signal.Signals(number)
-                    if not self.deferring:
-                        _end_at_once(self.received)
+                for number in numbers:
+                    if number in self.numbers:
+                        self._receive(signal.Signals(number))
 
+    def _receive(self, number: signal.Signals) -> None:
+        if number == signal.SIGINT and self._is_second():
+            self.received = number
+            self.end('again')
+        self.received = self.received or number
+        if not self.deferring:
+            self.end(
+                'outside the training loop (start again, with --resume in training, to continue; what '
+                'was fitted is kept)'
+            )
+        if number == signal.SIGINT and os.environ.get('RANK', '0') == '0':
+            text = '\nCtrl-C: saves as soon as it can, then ends. Press it again to end at once.'
+            print(text, file=sys.stderr, flush=True)
 
-def _end_at_once(number: signal.Signals) -> None:
-    if os.environ.get('RANK', '0') == '0':
-        print(
-            f'\n{number.name} received outside the training loop: ended with exit code {EXIT_CODE}. '
-            'Start again with --resume; fitted decisions are kept.',
-            file=sys.stderr,
-            flush=True,
-        )
-    os._exit(EXIT_CODE)
+    def _is_second(self) -> bool:
+        """Whether Ctrl-C has come before; noted by the way."""
+        now = time.monotonic()
+        if self._pressed is None:
+            self._pressed = now
+            return False
+        # A launcher passes on what the terminal has sent to each process too.
+        return now - self._pressed > (TOGETHER if 'RANK' in os.environ else 0)
 
 
 #: The watch of this process: a process has one set of signal handlers.

@@ -13,7 +13,7 @@ from .options import (
     load_config,
 )
 from .overrides import read_keys
-from .reporting import report_errors
+from .reporting import report_errors, watch_signals
 from .schedules import schedule_warnings
 
 __all__ = [
@@ -30,4 +30,5 @@ __all__ = [
     'read_keys',
     'report_errors',
     'schedule_warnings',
+    'watch_signals',
 ]

@@ -51,11 +51,7 @@ def check_checkpoints(cfg: Config) -> None:
     Raises:
         CheckpointError: A file is not there or can't be read.
     """
-    load_from = cfg.get('load_from')
-    latest = Path(cfg.work_dir, 'last_checkpoint')
-    if cfg.get('resume') and load_from is None and latest.is_file():
-        load_from = latest.read_text().strip()
-    for path in (cfg.get('model', {}).get('teacher_ckpt'), load_from):
+    for path in (cfg.get('model', {}).get('teacher_ckpt'), cfg.get('load_from')):
         if path and '://' not in str(path):
             read_checkpoint(path)
 

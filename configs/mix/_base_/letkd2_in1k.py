@@ -14,5 +14,6 @@ custom_hooks = [
     dict(type='mmkdlayer.FitDecisionsHook'),
     dict(type='mmkdlayer.ReleaseRecordsHook'),
     dict(type='mmkdlayer.KDMetricsHook', interval=100),
+    dict(type='mmkdlayer.CheckFiniteHook'),
     dict(type='mmkdlayer.PreemptionHook'),
 ]

@@ -18,6 +18,7 @@ from mmpretrain.visualization import UniversalVisualizer
 from torch.optim import SGD
 
 from mmkdlayer.engine import (
+    CheckFiniteHook,
     CheckWeightsHook,
     FitDecisionsHook,
     KDMetricsHook,
@@ -69,6 +70,7 @@ custom_hooks = [
     dict(type=FitDecisionsHook),
     dict(type=ReleaseRecordsHook),
     dict(type=KDMetricsHook, interval=100),
+    dict(type=CheckFiniteHook),
     dict(type=PreemptionHook),
 ]
 env_cfg = dict(

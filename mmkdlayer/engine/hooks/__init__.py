@@ -1,5 +1,6 @@
 """Hooks of the training loop."""
 
+from .check_finite_hook import CheckFiniteHook
 from .check_weights_hook import CheckWeightsHook
 from .distill_loss_schedule_hook import DistillLossScheduleHook
 from .fit_decisions_hook import FitDecisionsHook
@@ -8,6 +9,7 @@ from .preemption_hook import PreemptionHook
 from .release_records_hook import ReleaseRecordsHook
 
 __all__ = [
+    'CheckFiniteHook',
     'CheckWeightsHook',
     'DistillLossScheduleHook',
     'FitDecisionsHook',

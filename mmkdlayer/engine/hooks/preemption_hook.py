@@ -1,4 +1,4 @@
-"""Saves and ends when the scheduler asks for it, so that ``--resume`` continues from there."""
+"""Lets a training be ended at any moment, so that ``--resume`` continues from there."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from mmkdlayer.atomic import replacing
+from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.engine.launch import timeout_of
 from mmkdlayer.engine.loops import place_in_epoch, resume_in_epoch
-from mmkdlayer.engine.signals import EXIT_CODE, SIGNALS, WATCH
+from mmkdlayer.engine.resuming import named_checkpoint, not_resumable
+from mmkdlayer.engine.saving import keep_until_replaced, name_last_checkpoint
+from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.engine.votes import Votes
 from mmkdlayer.engine.worker_shield import shield_workers
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.registry import HOOKS
 
 #: The checkpoint in the work dir; removed when a later one is there.
@@ -35,9 +37,13 @@ class PreemptionHook(Hook):
     dir and all end. It is an iteration that updated the weights and is not the last one of its epoch,
     nor, in a loop by iterations, one that validation follows (unless each one is): so validation and
     the epoch's own checkpoint are not left out. Before training (fitting) the process ends at once.
+    Ctrl-C does the same with exit code 130; a second one ends the process at once.
+
+    A training that is killed can be resumed too: mmengine's CheckpointHooks remove old checkpoints
+    after the new one is there, and what a killed process left half written in the work dir is removed.
 
     Args:
-        signals: Their names. None at all switches this off; resuming still works.
+        signals: Their names. None at all switches this off, Ctrl-C included; resuming still works.
     """
 
     # After everything that belongs to an iteration.
@@ -49,25 +55,40 @@ class PreemptionHook(Hook):
         self.put_off = False
 
     def before_run(self, runner: Runner) -> None:
-        """Begin to watch."""
+        """Begin to watch; make the checkpoints safe."""
+        keep_until_replaced(runner)
+        if is_main_process():
+            remove_leftovers(runner.work_dir)
         if self.numbers and not WATCH.start([number.name for number in self.numbers]):
             self.numbers = []
             runner.logger.warning('PreemptionHook is off: only the main thread receives signals.')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Find the place within the epoch, where the checkpoint was saved within one."""
-        meta = checkpoint.get('meta', {})
-        place = meta.get('interrupted')
-        if not runner._resume or not place:
+        """Find the place within the epoch, where the checkpoint was saved within one.
+
+        Raises:
+            CheckpointError: It is to be resumed from, and has no state of a training.
+        """
+        if not runner._resume:
             return
-        epoch = f'epoch {meta["epoch"] + 1}'
-        where = f'{epoch} after {place["done"]} of {place["batches"]} iterations'
+        problem = not_resumable(checkpoint)
+        if problem:
+            raise CheckpointError(
+                f'The checkpoint to resume from {problem}. Take one that a training has saved. To '
+                'begin a new training with its weights, leave --resume out and add --cfg-options '
+                'load_from=FILE.'
+            )
+        place = checkpoint['meta'].get('interrupted')
+        if place is None:
+            return
+        epoch = f'epoch {checkpoint["meta"]["epoch"] + 1}'
         problem = resume_in_epoch(runner.train_loop, place)
         if problem is None:
-            runner.logger.info(f'Resuming in {where}.')
+            done, batches = place['done'], place['batches']
+            runner.logger.info(f'Resuming in {epoch} after {done} of {batches} iterations.')
         else:
             runner.logger.warning(
-                f'The checkpoint was saved in {where}, but {problem}: {epoch} is repeated.'
+                f'The checkpoint was saved within {epoch}, but {problem}: {epoch} is repeated.'
             )
 
     def before_train(self, runner: Runner) -> None:
@@ -77,9 +98,18 @@ class PreemptionHook(Hook):
             ConfigError: Ranks found different checkpoints to resume from.
         """
         check_same_place(runner)
+        loop = runner.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        if runner._resume and (
+            loop.epoch >= loop.max_epochs if by_epoch else loop.iter >= loop.max_iters
+        ):
+            unit, end = ('epoch', loop.max_epochs) if by_epoch else ('iter', loop.max_iters)
+            runner.logger.warning(
+                f'Nothing is left to train: the checkpoint is that of the end (max_{unit}s={end}).'
+            )
         if self.numbers:
-            shield_workers(runner.train_loop, self.numbers)
-            shield_workers(runner.val_loop, self.numbers)
+            shield_workers(runner.train_loop, WATCH.numbers)
+            shield_workers(runner.val_loop, WATCH.numbers)
             self.votes = Votes(timeout_of(runner.cfg))
             WATCH.deferring = True
 
@@ -105,10 +135,11 @@ class PreemptionHook(Hook):
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Remove the checkpoint of an interruption once there is a later one."""
-        path, last = Path(runner.work_dir, CHECKPOINT), Path(runner.work_dir, 'last_checkpoint')
-        if not is_main_process() or not path.exists() or not last.exists():
+        path = Path(runner.work_dir, CHECKPOINT)
+        if not is_main_process() or not path.exists():
             return
-        if Path(last.read_text().strip()).name != CHECKPOINT:
+        last = named_checkpoint(runner.work_dir)
+        if last is not None and Path(last).name != CHECKPOINT:
             path.unlink()
 
     def after_train(self, runner: Runner) -> None:
@@ -153,24 +184,22 @@ def save_interrupted(runner: Runner, meta: dict[str, Any]) -> None:
     if not is_main_process():
         return
     path = Path(runner.work_dir, CHECKPOINT)
-    with replacing(path) as partial:
-        runner.save_checkpoint(str(partial.parent), partial.name, meta=meta, by_epoch=False)
-    with replacing(Path(runner.work_dir, 'last_checkpoint')) as partial:
-        partial.write_text(str(path))
+    runner.save_checkpoint(runner.work_dir, CHECKPOINT, meta=meta, by_epoch=False)
+    name_last_checkpoint(runner.work_dir, path)
     name = WATCH.received.name if WATCH.received else 'Signal to another process'
     runner.logger.info(
         f'{name} received: saved {path} after iteration {runner.iter + 1}. Ending with exit code '
-        f'{EXIT_CODE}; --resume continues from here.'
+        f'{WATCH.exit_code}; --resume continues from here.'
     )
 
 
 def end_all_ranks(runner: Runner, votes: Votes) -> None:
-    """End the process with :data:`EXIT_CODE`, once every rank is here."""
+    """End the process with the exit code of the signal, once every rank is here."""
     runner.visualizer.close()
     if votes.group is None:
-        raise SystemExit(EXIT_CODE)
+        raise SystemExit(WATCH.exit_code)
     # All at the same moment and without cleaning up: a launcher that sees the first one end kills
     # the others, whose exit codes would hide this one.
     logging.shutdown()
     barrier(votes.group)
-    os._exit(EXIT_CODE)
+    os._exit(WATCH.exit_code)

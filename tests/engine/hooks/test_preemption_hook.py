@@ -12,7 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from mmkdlayer.engine.hooks import PreemptionHook
 from mmkdlayer.engine.loops import ResumableEpochLoop
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import CheckpointError, ConfigError
 
 
 def make_runner(loop_type: type = ResumableEpochLoop, batches: int = 5) -> Any:
@@ -21,7 +21,13 @@ def make_runner(loop_type: type = ResumableEpochLoop, batches: int = 5) -> Any:
     return SimpleNamespace(train_loop=loop, _resume=True, logger=logging.getLogger('test'))
 
 
-CHECKPOINT = dict(meta=dict(epoch=1, iter=8, interrupted=dict(done=3, batches=5)))
+def make_checkpoint(interrupted: Any = None, **changes: Any) -> dict:
+    hub: dict = dict(log_scalars={}, runtime_info={}, resumed_keys={})
+    meta = dict(epoch=1, iter=8, interrupted=interrupted)
+    return dict(dict(state_dict={}, message_hub=hub, meta=meta), **changes)
+
+
+CHECKPOINT = make_checkpoint(dict(done=3, batches=5))
 
 
 def test_place_in_the_epoch_is_found() -> None:
@@ -45,9 +51,52 @@ def test_epoch_is_repeated_where_its_rest_is_not_known(
     assert reason in caplog.text
 
 
+@pytest.mark.parametrize(
+    'place',
+    [
+        'epoch 2',
+        dict(done=-3, batches=5),
+        dict(done=10**9, batches=5),
+        dict(done=5, batches=5),
+        dict(done=2.5, batches=5),
+        dict(batches=5),
+    ],
+)
+def test_epoch_is_repeated_where_the_place_is_none(
+    place: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = make_runner()
+    PreemptionHook().after_load_checkpoint(runner, make_checkpoint(place))
+    assert runner.train_loop.batches_done == 0
+    assert 'does not say after which of its iterations' in caplog.text
+    assert 'epoch 2 is repeated' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('changes', 'text'),
+    [
+        (dict(message_hub=None), 'holds no message_hub'),
+        (dict(message_hub=dict(log_scalars={})), 'holds no message_hub'),
+        (dict(meta='epoch 3'), 'holds no meta'),
+        (dict(meta=dict(epoch='3', iter=8)), r"meta\['epoch'\]='3'"),
+        (dict(meta=dict(epoch=3, iter=-1)), r"meta\['iter'\]=-1"),
+        (dict(meta=dict(epoch=3)), r"meta\['iter'\]=None"),
+        (dict(state_dict=[1]), 'holds no state_dict'),
+        (dict(optimizer='SGD'), 'an optimizer that is no state'),
+    ],
+)
+def test_what_is_no_state_of_a_training_is_refused(changes: dict, text: str) -> None:
+    checkpoint = make_checkpoint(**changes)
+    with pytest.raises(CheckpointError, match=f'{text}.*load_from=FILE'):
+        PreemptionHook().after_load_checkpoint(make_runner(), checkpoint)
+    runner = make_runner()
+    runner._resume = False  # load_from: the weights alone
+    PreemptionHook().after_load_checkpoint(runner, checkpoint)
+
+
 def test_other_checkpoints_begin_an_epoch() -> None:
     runner = make_runner()
-    PreemptionHook().after_load_checkpoint(runner, dict(meta=dict(epoch=1, iter=5)))
+    PreemptionHook().after_load_checkpoint(runner, make_checkpoint())
     assert runner.train_loop.batches_done == 0
     runner._resume = False  # load_from: the weights alone
     PreemptionHook().after_load_checkpoint(runner, CHECKPOINT)

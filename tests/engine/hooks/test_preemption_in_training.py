@@ -9,52 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.evaluator import Evaluator
+from line_training import Line, Numbers, line_runner
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
-from torch.utils.data import Dataset
 
 from mmkdlayer.engine.hooks import PreemptionHook
-from mmkdlayer.engine.loops import ResumableEpochLoop  # noqa: F401  (registers it)
 from mmkdlayer.engine.signals import WATCH
-
-
-class Numbers(Dataset):
-    """0, 1, 2, ... as images."""
-
-    def __len__(self) -> int:
-        return 16
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return torch.tensor([float(index)])
-
-
-class Line(BaseModel):
-    """Notes the numbers of each iteration; trained by one optimiser, or by two."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = torch.nn.Linear(1, 1)
-        self.second = torch.nn.Linear(1, 1)
-        self.seen: list[list[int]] = []
-
-    def forward(self, inputs: torch.Tensor, mode: str = 'tensor') -> Any:
-        return dict(loss=self.second(self.first(inputs)).mean())
-
-    def train_step(self, data: Any, optim_wrapper: Any) -> dict:
-        inputs = torch.stack(list(data))
-        self.seen.append(inputs.flatten().int().tolist())
-        if not isinstance(optim_wrapper, OptimWrapperDict):
-            optim_wrapper.update_params(self(inputs)['loss'])
-        else:
-            for wrapper in optim_wrapper.values():
-                wrapper.update_params(self(inputs)['loss'])
-        return dict(loss=torch.tensor(0.0))
-
-    def val_step(self, data: Any) -> list:
-        return [None]
 
 
 class Ask(Hook):
@@ -73,31 +34,10 @@ class Ask(Hook):
 
 
 def train(work: Path, ask: int, hook: bool = True, **changes: Any) -> tuple[Runner, Ask]:
-    model, asking = Line(), Ask(ask)
-    loader = dict(
-        batch_size=2,
-        num_workers=0,
-        dataset=Numbers(),
-        sampler=dict(type='DefaultSampler', shuffle=True),
-        collate_fn=dict(type='pseudo_collate'),
+    asking = Ask(ask)
+    runner = line_runner(
+        work, custom_hooks=[asking, *([PreemptionHook()] if hook else [])], **changes
     )
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    settings: dict[str, Any] = dict(
-        model=model,
-        work_dir=str(work),
-        train_dataloader=dict(loader, **changes.pop('loader', {})),
-        train_cfg=dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=1),
-        optim_wrapper=OptimWrapper(optimizer),
-        custom_hooks=[asking, *([PreemptionHook()] if hook else [])],
-        default_hooks=dict(checkpoint=None, logger=None),
-        default_scope='mmpretrain',
-        log_level='ERROR',
-        experiment_name=work.name,
-    )
-    if changes.pop('val', False):
-        settings.update(val_dataloader=loader, val_cfg=dict(), val_evaluator=Evaluator([]))
-    settings.update(changes)
-    runner = Runner(**settings)
     try:
         runner.train()
     except SystemExit as end:

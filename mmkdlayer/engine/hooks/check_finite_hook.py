@@ -1,0 +1,120 @@
+"""Stops a training whose loss or weights are NaN or infinite, before it saves them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+from torch import Tensor
+
+from mmkdlayer.errors import CheckpointError, TrainingError
+from mmkdlayer.registry import HOOKS
+
+CAUSES = (
+    'Usual causes: a learning rate that is too high (lower optim_wrapper.optimizer.lr, or add '
+    'clip_grad), float16 (use bfloat16, or leave --amp out), a teacher checkpoint or images with such '
+    'values.'
+)
+
+
+@HOOKS.register_module()
+class CheckFiniteHook(Hook):
+    """Stops a training with a loss that is NaN or infinite, and saves no such weights.
+
+    The losses of every ``interval``-th iteration are looked at, and of the last one of each epoch; the
+    others cost nothing. A single step that automatic mixed precision skips is no reason to stop.
+    Whatever is saved is looked at too, so the checkpoints that are there stay good.
+
+    Args:
+        interval: Iterations between two that are looked at.
+    """
+
+    # After LoggerHook (BELOW_NORMAL), whose line has the numbers; before CheckpointHook (VERY_LOW).
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 50) -> None:
+        self.interval = interval
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Look at the losses.
+
+        Raises:
+            TrainingError: One is NaN or infinite, on any rank; on all ranks.
+        """
+        loop = runner.train_loop
+        is_last = isinstance(loop, EpochBasedTrainLoop) and self.end_of_epoch(
+            loop.dataloader, batch_idx
+        )
+        if not is_last and not self.every_n_train_iters(runner, self.interval):
+            return
+        for rank, found in enumerate(all_gather_object(bad_losses(outputs or {}))):
+            if found:
+                of_rank = f' of process {rank}' if rank else ''
+                raise TrainingError(
+                    f'{", ".join(found)}{of_rank} after iteration {runner.iter + 1}, in epoch '
+                    f'{runner.epoch + 1}: training stops. Checkpoints in {runner.work_dir} are from '
+                    f'before. {CAUSES}'
+                )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Look at what is about to be saved.
+
+        Raises:
+            TrainingError: Weights are NaN.
+        """
+        found = nan_entries(checkpoint.get('state_dict', {}))
+        if found:
+            raise TrainingError(
+                f'Weights of the student are NaN after iteration {checkpoint["meta"]["iter"]}: {found}. '
+                'Training stops, and they are not saved: checkpoints in '
+                f'{runner.work_dir} are from before. {CAUSES}'
+            )
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Look at what the training starts from.
+
+        Raises:
+            CheckpointError: Weights are NaN.
+        """
+        found = nan_entries(checkpoint.get('state_dict', checkpoint))
+        if found:
+            raise CheckpointError(
+                f'The checkpoint to start from has weights that are NaN: {found}. Take an earlier one: '
+                '--resume CHECKPOINT.'
+            )
+
+
+def bad_losses(outputs: Mapping[str, Any]) -> list[str]:
+    """Names and values of the losses of a step that are not finite; the sum only if no part is."""
+    losses = {name: value for name, value in outputs.items() if 'loss' in name.rsplit('.')[-1]}
+    found = {}
+    for name, value in losses.items():
+        number = float(value.detach().mean()) if isinstance(value, Tensor) else float(value)
+        if not math.isfinite(number):
+            found[name] = f'{name} is {number}'
+    if len(found) > 1:
+        found.pop('loss', None)
+    return list(found.values())
+
+
+def nan_entries(state: Mapping[str, Any]) -> str:
+    """The first entries of a state dict that hold a NaN; empty where none does."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    found = [
+        name
+        for name, tensor in tensors.items()
+        if (tensor.is_floating_point() or tensor.is_complex()) and torch.isnan(tensor).any()
+    ]
+    more = f' and {len(found) - 3} more' if len(found) > 3 else ''
+    return ', '.join(found[:3]) + more

@@ -1,0 +1,129 @@
+"""Finding the checkpoint to resume from, also where the last one was lost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.errors import CheckpointError
+
+from .saving import LAST_CHECKPOINT
+
+#: Bytes that a path may have.
+_LONGEST_NAME = 4096
+
+
+def named_checkpoint(work_dir: str | os.PathLike) -> str | None:
+    """What ``last_checkpoint`` of a work dir names; None where there is no such file.
+
+    Raises:
+        CheckpointError: It is no regular file, empty, no text, or longer than a path can be.
+    """
+    path = Path(work_dir, LAST_CHECKPOINT)
+    if not os.path.lexists(path):
+        return None
+    problem = 'is no file'
+    if path.is_file():
+        with path.open('rb') as file:
+            found = file.read(_LONGEST_NAME + 1)
+        try:
+            name = found.decode().strip()
+            problem = 'is empty' if not name else 'holds no path'
+            if name and len(found) <= _LONGEST_NAME and name.isprintable():
+                return name
+        except UnicodeDecodeError:
+            problem = 'holds no text'
+    raise CheckpointError(f'{path} {problem}')
+
+
+def find_checkpoint(
+    work_dir: str | os.PathLike, folders: Iterable[str | os.PathLike] = ()
+) -> tuple[str | None, str]:
+    """The checkpoint that a training in a work dir is resumed from.
+
+    It is the one that ``last_checkpoint`` names; where that can't be used, the newest of the ``*.pth``
+    files that can. One that has the optimiser's state goes before one that has not, such as
+    ``best_*.pth``.
+
+    Args:
+        work_dir: Where ``last_checkpoint`` is.
+        folders: Where checkpoints are beside the work dir.
+
+    Returns:
+        Its path, or None where there is no checkpoint at all; and what to tell the user, empty where
+        all is as expected.
+
+    Raises:
+        CheckpointError: There are some, but none can be used.
+    """
+    try:
+        named = named_checkpoint(work_dir)
+        if named is not None:
+            read_resumable(named)
+            return named, ''
+        problem = f'there is no {LAST_CHECKPOINT}'
+    except CheckpointError as error:
+        named, problem = '', str(error)
+    found: dict[bool, Path] = {}
+    for path in _newest_first([work_dir, *folders]):
+        try:
+            found.setdefault('optimizer' in read_resumable(path), path)
+        except CheckpointError:
+            continue
+        if True in found:
+            break
+    if found:
+        newest = found.get(True) or found[False]
+        lacking = '' if True in found else ', though without the state of the optimiser'
+        notice = (
+            f'Resuming from {newest}, the newest checkpoint that can be used{lacking}: {problem}'
+        )
+        return str(newest), notice
+    if named is None:
+        return None, ''
+    raise CheckpointError(
+        f'--resume: {problem}. No other checkpoint in {work_dir} can be used. Give one with --resume '
+        f'CHECKPOINT, or remove {Path(work_dir, LAST_CHECKPOINT)} to begin anew.'
+    )
+
+
+def _newest_first(folders: Iterable[str | os.PathLike]) -> list[Path]:
+    """The checkpoints in some folders, but for those that are being written (whose names are hidden)."""
+    files = {
+        path for folder in folders for path in Path(folder).glob('[!.]*.pth') if path.is_file()
+    }
+    return sorted(files, key=lambda file: file.stat().st_mtime, reverse=True)
+
+
+def read_resumable(path: str | os.PathLike) -> dict[str, Any]:
+    """Read a checkpoint that a training can be resumed from.
+
+    Raises:
+        CheckpointError: It can't be read, or does not hold what resuming needs.
+    """
+    content = read_checkpoint(path)
+    problem = not_resumable(content)
+    if problem:
+        raise CheckpointError(f'Checkpoint {path} {problem}')
+    return content
+
+
+def not_resumable(checkpoint: Any) -> str | None:
+    """Why a training can't be resumed from what a checkpoint holds, as the rest of a sentence."""
+    if not isinstance(checkpoint, Mapping) or not isinstance(checkpoint.get('state_dict'), Mapping):
+        return 'holds no state_dict'
+    meta, hub = checkpoint.get('meta'), checkpoint.get('message_hub')
+    if not isinstance(meta, Mapping):
+        return 'holds no meta, which says how far the training was'
+    for name in ('epoch', 'iter'):
+        if type(meta.get(name)) is not int or meta[name] < 0:
+            return f'has meta[{name!r}]={meta.get(name)!r:.80}, where a number of at least 0 is expected'
+    parts = ('log_scalars', 'runtime_info', 'resumed_keys')
+    if not isinstance(hub, Mapping) or not all(isinstance(hub.get(p), Mapping) for p in parts):
+        return f'holds no message_hub (with {", ".join(parts)}), which a training checkpoint has'
+    if not isinstance(checkpoint.get('optimizer', {}), Mapping):
+        return 'holds an optimizer that is no state'
+    return None

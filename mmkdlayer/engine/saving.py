@@ -1,0 +1,123 @@
+"""Checkpoints that appear whole, and go only when a later one is in their place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmkdlayer.atomic import replacing
+
+#: In a work dir: the name of the checkpoint that ``--resume`` takes.
+LAST_CHECKPOINT = 'last_checkpoint'
+
+
+@register_backend('local', prefixes='', force=True)
+class WholeFileBackend(LocalBackend):
+    """mmengine's files on local disks, where what is written appears whole or not at all.
+
+    All of mmengine's checkpoints go through it, but for those on other backends.
+    """
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        """Write bytes to a file; what was there before stays until they are all written."""
+        path = Path(filepath)
+        if path.is_symlink() or path.exists() and not path.is_file():
+            super().put(obj, filepath)  # a link, a device, a pipe: written to, not replaced
+            return
+        with replacing(path) as partial:
+            partial.write_bytes(obj)
+
+
+def keep_until_replaced(runner: Runner) -> None:
+    """Let mmengine's CheckpointHooks of a runner remove old checkpoints after the new one is there.
+
+    They remove them before, so that a process that is killed between leaves nothing to resume from. A
+    subclass that others have written decides for itself.
+    """
+    for hook in runner.hooks:
+        if type(hook) is CheckpointHook:
+            hook.__class__ = KeepingCheckpointHook
+
+
+def name_last_checkpoint(work_dir: str | Path, path: str | Path) -> None:
+    """Let ``--resume`` take a checkpoint."""
+    with replacing(Path(work_dir, LAST_CHECKPOINT)) as partial:
+        partial.write_text(str(path), encoding='utf-8')
+
+
+class KeepingCheckpointHook(CheckpointHook):
+    """mmengine's CheckpointHook in another order: write, name it in last_checkpoint, then remove."""
+
+    file_backend: Any
+
+    def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt: Any = self.file_backend.join_path(self.out_dir, name)
+        outdated: list[int] = []
+        if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
+            kept = [*self.keep_ckpt_ids, step]
+            outdated = kept[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids.append(step)  # which drops the outdated
+            # Saved with them: if the process is killed now, the next one removes them.
+            runner.message_hub.update_info('keep_ckpt_ids', kept)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if self.max_keep_ckpts > 0:
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        if is_main_process():
+            name_last_checkpoint(runner.work_dir, self.last_ckpt)
+            names = (self.filename_tmpl.format(one) for one in outdated)
+            paths = [self.file_backend.join_path(self.out_dir, one) for one in names]
+            self._remove(paths, but=[self.last_ckpt])
+
+    def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
+        backend = self.file_backend
+        self.file_backend = later = _RemovesLater(backend)
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        best = [getattr(self, 'best_ckpt_path', None)]
+        best += getattr(self, 'best_ckpt_path_dict', {}).values()
+        self._remove(later.outdated, but=best)
+
+    def _remove(self, paths: list[str], but: list[str | None]) -> None:
+        for path in paths:
+            if path in but:
+                continue
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):
+                self.file_backend.rmtree(path)  # of deepspeed
+
+
+class _RemovesLater:
+    """A file backend that notes what is to be removed."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self.outdated: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def remove(self, path: str) -> None:
+        """Note a file."""
+        self.outdated.append(path)
+
+    rmtree = remove
