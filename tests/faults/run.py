@@ -1,0 +1,139 @@
+#!/usr/bin/env python
+"""Break runs of the real commands at random, and check what comes of it; CONTRIBUTING.md says more."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faults.processes import preload
+
+preload()
+
+from faults.injections import unmount_below  # noqa: E402
+from faults.results import ResultsFile, describe, table  # noqa: E402
+from faults.stages import Stages  # noqa: E402
+from faults.trial import Result, Trial, case_of  # noqa: E402
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--trials', type=int, default=100, help='numbers 0 to N-1 (default: 100)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--only', type=int, nargs='+', metavar='NUMBER', help='these trials alone')
+    parser.add_argument('--kinds', nargs='+', metavar='WORD', help='kinds with one of these words')
+    parser.add_argument('--workers', type=int, default=os.cpu_count(), help='trials at once')
+    parser.add_argument('--out', type=Path, help='default: work_dirs/faults/seed<S>')
+    parser.add_argument('--keep', action='store_true', help='keep the folders of all trials')
+    args = parser.parse_args()
+    args.out = (args.out or Path('work_dirs', 'faults', f'seed{args.seed}')).resolve()
+    return args
+
+
+def main() -> int:
+    """Exit code 0 where there is no fault, 1 where there is one, 130 after Ctrl-C."""
+    args = parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    unmount_below(args.out)
+    file = ResultsFile(args.out / 'results.json', args.seed)
+    stages = Stages(args.out / f'stages-{file.origin["code"]}')
+    wanted = args.only or [n for n in range(args.trials) if chosen(n, args)]
+    left = [n for n in wanted if args.only or n not in file.results]
+    stages.build({case_of(number, args.seed).command for number in left})
+    if len(left) < len(wanted):
+        print(f'{len(wanted) - len(left)} of {len(wanted)} trials were done before.')
+    code = 0
+    try:
+        work(left, args, stages, file)
+    except KeyboardInterrupt:
+        print('\nInterrupted: the same command goes on from here.')
+        code = 130
+    found = [file.results[number] for number in wanted if number in file.results]
+    if found:
+        print(f'\n{table(found)}')
+    return code or int(any(result.outcome == 'fault' for result in found))
+
+
+def chosen(number: int, args: argparse.Namespace) -> bool:
+    """Whether ``--kinds`` includes a trial."""
+    kind = case_of(number, args.seed).kind
+    return not args.kinds or any(word in kind for word in args.kinds)
+
+
+def work(
+    numbers: Sequence[int], args: argparse.Namespace, stages: Stages, file: ResultsFile
+) -> None:
+    """Do trials, some at a time, each in a process of its own."""
+    context = multiprocessing.get_context('fork')
+    waiting, running = list(numbers), {}  # type: ignore[var-annotated]
+    began, done = time.monotonic(), 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < args.workers:
+                number = waiting.pop(0)
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(
+                    target=_one, args=(number, args.seed, stages, _folder(args, number), sender)
+                )
+                process.start()
+                sender.close()
+                running[number] = process, receiver
+            for number, (process, receiver) in list(running.items()):
+                process.join(0.02)
+                if process.is_alive() and not receiver.poll():
+                    continue
+                result = _received(number, process, receiver, args)
+                del running[number]
+                done += 1
+                file.add(result)
+                spent = time.monotonic() - began
+                print(
+                    f'[{done}/{len(numbers)}, {spent:.0f} s] {number}: {result.kind}: '
+                    f'{result.outcome}',
+                    flush=True,
+                )
+                if result.outcome == 'fault':
+                    print(describe(result, args.seed), flush=True)
+                elif not args.keep and not args.only:
+                    shutil.rmtree(_folder(args, number))
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.join()
+
+
+def _folder(args: argparse.Namespace, number: int) -> Path:
+    return args.out / 'trials' / str(number)
+
+
+def _received(number: int, process: BaseProcess, receiver, args: argparse.Namespace) -> Result:  # noqa: ANN001
+    try:
+        result = receiver.recv()
+    except EOFError:
+        kind = case_of(number, args.seed).kind
+        result = Result(number, kind, '', 'fault', ['the harness itself failed; see above'])
+    process.join()
+    return result
+
+
+def _one(number: int, seed: int, stages: Stages, folder: Path, sender) -> None:  # noqa: ANN001
+    """In a process of its own: one trial."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it has started ends with it
+    try:
+        sender.send(Trial(number, seed, stages, folder).run())
+    except KeyboardInterrupt:
+        os._exit(1)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
