@@ -40,6 +40,8 @@ class FitOptions:
         cache_dir: Folder for projected features and for the state of an interrupted fitting, from
             which the next start resumes; None for that of the decisions. May be on a disk of each
             machine's own.
+        small_classes: Whether a class may have fewer positions than sub-classes, or no image at all;
+            its sub-classes are equal then, or stay unused. For a fold, or a long tail.
         checkpoint_interval: Seconds between two saves of this state within a pass of the teacher.
     """
 
@@ -49,6 +51,7 @@ class FitOptions:
     streaming_passes: int = 0
     cache_dir: str | None = None
     checkpoint_interval: float = 300.0
+    small_classes: bool = False
 
     def compared(self) -> dict[str, int]:
         """What the decisions depend on: stored with them, compared before they are used again."""
@@ -176,6 +179,7 @@ def make_fitter(
             cache_dir=str(folder),
             cache_name=f'{layer.name}-rank{get_rank()}.bin',
             class_names=class_names if known else None,
+            small_classes=options.small_classes,
             **shared,
         )
     raise ConfigError(f'{layer.key}: a {type(decision).__name__} has no fitter. Give it a file.')

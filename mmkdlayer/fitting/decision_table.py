@@ -41,21 +41,29 @@ def fit_prototypes(features: ProjectedFeatures, centers: Tensor) -> Tensor:
     return torch.where(counts[:, None] > 0, means.float(), centers)
 
 
-def fit_decisions(features: ProjectedFeatures, centers: Tensor, prototypes: Tensor) -> Tensor:
+def fit_decisions(
+    features: ProjectedFeatures, centers: Tensor, prototypes: Tensor, present: Tensor | None = None
+) -> Tensor:
     """Share of sub-class a that is nearest to prototype b (docs/method.md, section 2b, step 4).
 
     The counts are exactly those of float64 distances. ``features`` are those of this rank, ``centers``
-    and ``prototypes`` (C*M, L), float32, where to calculate.
+    and ``prototypes`` (C*M, L), float32, where to calculate. The sub-classes of a class that is not
+    ``present`` (C,), bool, are nobody's nearest, and each of them decides for itself.
 
     Returns:
         As :meth:`DenseCounts.to_decisions`; sparse where that would be too large.
     """
     counts = counts_for(len(prototypes))
     with errors_on_all_ranks(), exact_float32(centers.device):
-        search = ExactCenterSearch(prototypes)
+        used = torch.ones(len(prototypes), dtype=torch.bool, device=centers.device)
+        if present is not None:
+            used = present.to(centers.device).repeat_interleave(len(prototypes) // len(present))
+        places = used.nonzero()[:, 0]
+        search = ExactCenterSearch(prototypes[places])
         for _, points, subclasses in _blocks(features, centers, 'decision table'):
-            counts.add(subclasses, search.find(points))
-        nearest_of_empty = search.find(centers.double()).cpu()
+            counts.add(subclasses, places[search.find(points)])
+        own = torch.arange(len(used), device=centers.device)
+        nearest_of_empty = torch.where(used, places[search.find(centers.double())], own).cpu()
     return counts.to_decisions(nearest_of_empty)
 
 

@@ -35,11 +35,12 @@ def grouped_kmeans(
 
     An empty cluster is put on the point of its group that is farthest from its own center, several
     on the farthest ones in turn. A group with fewer distinct points than clusters keeps equal
-    centers and is reported. Ranks share the groups; all must hold the same ``rows``.
+    centers and is reported; one without points has centers of zeros. Ranks share the groups; all must
+    hold the same ``rows``.
 
     Args:
         rows: (n, D), sorted by group; any floating point type.
-        counts: (G,), int64, sizes of the groups, each at least one.
+        counts: (G,), int64, sizes of the groups.
         num_clusters: M.
         device: Where to calculate.
         iterations: Largest number of steps.
@@ -70,6 +71,8 @@ def _blocks(counts: Tensor, channels: int, device: torch.device) -> Iterator[lis
     limit = _CPU_ELEMENTS if device.type == 'cpu' else _ACCELERATOR_ELEMENTS
     block: list[int] = []
     for group in torch.argsort(counts, descending=True, stable=True).tolist():
+        if not counts[group]:
+            break
         if block and (len(block) + 1) * int(counts[block[0]]) * channels > limit:
             yield block
             block = []

@@ -28,12 +28,12 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> tuple[Tensor, T
     fixed by making the largest weight of each component positive.
 
     Args:
-        statistics: Of all the data; every class has positions.
+        statistics: Of all the data. A class without positions counts for nothing.
         num_components: Upper limit of L.
 
     Returns:
         A (L, D) and b (L,), float64, of z = A f + b, whose mean is zero: the
-        L = min(num_components, C - 1, rank) directions, strongest first.
+        L = min(num_components, C - 1, rank) directions, strongest first; C classes have positions.
 
     Raises:
         DataError: The features do not vary within the classes, or not between them.
@@ -59,7 +59,7 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> tuple[Tensor, T
     spread = counts.sqrt()[:, None] * ((statistics.means().cpu() - mean) @ whitening)
     _, sizes, directions = torch.linalg.svd(spread, full_matrices=False)
     rank = int((sizes > _TOLERANCE * sizes[0]).sum())
-    length = min(num_components, len(counts) - 1, rank)
+    length = min(num_components, int((counts > 0).sum()) - 1, rank)
     if length < 1 or sizes[0] <= _TOLERANCE:
         raise DataError(
             'The teacher features have the same mean in every class, so they hold no discriminant '
@@ -128,8 +128,9 @@ class ClassStatistics:
         sum_over_ranks(self.sums)
 
     def means(self) -> Tensor:
-        """The mean of each class, (C, D); every class must have positions."""
-        return self.sums / self.counts[:, None]
+        """The mean of each class, (C, D); that of all positions for a class that has none."""
+        means = self.sums / self.counts.clamp(min=1)[:, None]
+        return torch.where(self.counts[:, None] > 0, means, self.mean)
 
     def within_scatter(self) -> Tensor:
         """Scatter of the positions about the mean of their own class, (D, D)."""

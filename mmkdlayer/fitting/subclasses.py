@@ -72,6 +72,8 @@ class SubclassFitter(Fitter):
         cache_name: Name of their file there, which stays for :meth:`restore`; its directory is to
             be removed by the caller. None: nothing stays.
         class_names: Names of the classes, for messages.
+        small_classes: Whether a class may have fewer positions than sub-classes, or none: some of its
+            sub-classes are equal then, or stay unused.
 
     Raises:
         ConfigError: A number is too small, or ``cache_dir`` cannot be written to.
@@ -86,6 +88,7 @@ class SubclassFitter(Fitter):
     cache_dir: Optional[str] = None
     cache_name: Optional[str] = None
     class_names: Optional[Sequence[str]] = None
+    small_classes: bool = False
 
     def __post_init__(self) -> None:
         if self.num_classes < 2 or self.num_subclasses < 1 or self.num_components < 1:
@@ -163,17 +166,23 @@ class SubclassFitter(Fitter):
         counts = self._counts[0]
         few = (counts < self.num_subclasses).nonzero().squeeze(1).tolist()
         empty = [index for index in few if counts[index] == 0]
-        if empty:
+        allow = 'or allow it, with FitDecisionsHook(small_classes=True)'
+        if empty and self.small_classes:
+            warnings.warn(
+                f'No image of class {self._names(empty)} in the data: its sub-classes stay unused.',
+                stacklevel=2,
+            )
+        elif empty:
             raise DataError(
                 f'No image of class {self._names(empty)} in the data, but the sub-classes of every '
-                f'one of the {self.num_classes} classes are fitted. Add images of each class or '
-                'set num_classes to what the data holds.'
+                f'one of the {self.num_classes} classes are fitted. Add images of each class, set '
+                f'num_classes to what the data holds, {allow}: its sub-classes stay unused then.'
             )
-        if few:
+        if few and not self.small_classes:
             raise DataError(
                 f'Class {self._names(few)} has fewer positions than num_subclasses='
-                f'{self.num_subclasses} (the first has {int(counts[few[0]])}). Add images or '
-                'set num_subclasses lower.'
+                f'{self.num_subclasses} (the first has {int(counts[few[0]])}). Add images, set '
+                f'num_subclasses lower, {allow}: some of its sub-classes are equal then.'
             )
 
     def _names(self, classes: list[int]) -> str:
@@ -200,7 +209,7 @@ class SubclassFitter(Fitter):
         projected = self._projected
         centers = (offsets + projected.means.cpu()[:, None]).flatten(0, 1).float().to(device)
         prototypes = first_rank_decides(fit_prototypes(projected, centers))
-        decisions = fit_decisions(projected, centers, prototypes)
+        decisions = fit_decisions(projected, centers, prototypes, self._counts[0] > 0)
         self.close()
         return SubclassDecision.from_tables(
             projected.projection.cpu(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any, Callable
 
@@ -13,8 +14,12 @@ from mmpretrain.structures import DataSample
 from seeded_training import SeededImages, make_config
 from torch import nn
 
+from mmkdlayer.engine import fit_decisions as module
 from mmkdlayer.engine import prepare_decisions
+from mmkdlayer.engine.fit_decisions import FitOptions
 from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.fitting import SubclassFitter
+from mmkdlayer.fitting.saved_state import SavedState
 from mmkdlayer.registry import MODELS
 
 
@@ -116,6 +121,54 @@ def test_stored_decisions_are_reused(
     ]
     for name in paths:
         ours, theirs = (m.distiller.distill_losses[f'loss_{name}'].decision for m in (first, again))
+        for table in ours.table_names:
+            assert torch.equal(getattr(ours, table), getattr(theirs, table))
+
+
+@pytest.mark.parametrize('damage', ['cache', 'folder in its place', 'copied pass'])
+def test_a_damaged_state_is_dropped_and_fitting_begins_anew(
+    build: Callable[..., tuple[nn.Module, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    expected, cfg = build()
+    prepare_decisions(expected, cfg, tmp_path / 'whole')
+    model, cfg = build()
+    options = FitOptions(cache_dir=str(tmp_path / 'cache'), checkpoint_interval=0)
+
+    def killed(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    if damage == 'copied pass':
+        monkeypatch.setattr(SavedState, 'begin_pass', killed)
+    else:
+        monkeypatch.setattr(module, 'check_unchanged', lambda *args: None)
+        monkeypatch.setattr(SubclassFitter, '_fit_tables', killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_decisions(model, cfg, tmp_path / 'out', options)
+    monkeypatch.undo()
+    (folder,) = (tmp_path / 'cache').glob('mmkdlayer_fitting_*')
+    if damage == 'copied pass':
+        shutil.copy(folder / 'pass0-rank0of1.npz', folder / 'pass1-rank0of1.npz')
+    else:
+        cache = folder / 'inter-rank0.bin'
+        content = bytearray(cache.read_bytes())
+        content[5] ^= 1
+        cache.unlink()
+        if damage == 'cache':
+            cache.write_bytes(content)
+        else:
+            cache.mkdir()
+    (tmp_path / 'out' / 'penult.safetensors').unlink(missing_ok=True)
+    model, cfg = build()
+    paths = prepare_decisions(model, cfg, tmp_path / 'out', options)
+    assert all(path.exists() for path in paths.values())
+    assert not list((tmp_path / 'cache').glob('mmkdlayer_fitting_*'))
+    for name in paths:
+        ours, theirs = (
+            m.distiller.distill_losses[f'loss_{name}'].decision for m in (model, expected)
+        )
         for table in ours.table_names:
             assert torch.equal(getattr(ours, table), getattr(theirs, table))
 

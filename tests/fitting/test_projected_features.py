@@ -6,7 +6,7 @@ from collections import namedtuple
 import pytest
 import torch
 
-from mmkdlayer.errors import ConfigError, DataError, ResourceError
+from mmkdlayer.errors import ConfigError, DataError, ResourceError, SavedStateError
 from mmkdlayer.fitting import projected_features as module
 from mmkdlayer.fitting.projected_features import ProjectedFeatures, make_folder
 
@@ -98,3 +98,29 @@ def test_a_disk_that_is_too_small_is_refused_before_writing(tmp_path, monkeypatc
 def test_a_directory_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match='nowhere'):
         make_folder(str(tmp_path / 'nowhere'))
+
+
+def test_no_link_is_followed(tmp_path):
+    victim = tmp_path / 'victim.txt'
+    victim.write_text('kept')
+    (tmp_path / 'features').symlink_to(victim)
+    with pytest.raises(SavedStateError, match='can not be opened'):
+        make(tmp_path / 'features')
+    assert victim.read_text() == 'kept'
+
+
+def test_a_folder_in_the_place_of_the_file_is_damage(tmp_path):
+    (tmp_path / 'features').mkdir()
+    with pytest.raises(SavedStateError, match='can not be opened'):
+        make(tmp_path / 'features')
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    """Linux's /dev/full is a disk that is always full."""
+    projected = make(tmp_path / 'features')
+    projected._file = open('/dev/full', 'wb')  # noqa: SIM115
+    with pytest.raises(
+        ResourceError, match=r'/features could not be written \(.* free in .*cache_dir'
+    ):
+        projected.write(torch.ones(3000, 4, 3), torch.zeros(3000, dtype=torch.int64))
+    projected.close()

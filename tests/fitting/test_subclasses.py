@@ -7,7 +7,7 @@ import torch
 from fitted_tables import fit_from
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.fitting import SubclassFitter, fit_subclasses, projected_features
+from mmkdlayer.fitting import SubclassFitter, decision_table, fit_subclasses, projected_features
 
 NAMES = ['ant', 'bee', 'cat', 'dog', 'eel', 'fox']
 
@@ -107,6 +107,43 @@ def test_empty_and_small_classes_are_named(maps):
         fit_subclasses(batches, 6, class_names=NAMES)
     with pytest.raises(DataError, match=r"Class 0 \('ant'\), .*121.*\(the first has 120\)"):
         fit_subclasses(maps.batches(50), 6, 121, class_names=NAMES)
+
+
+@pytest.mark.parametrize('sparse', [False, True])
+def test_an_empty_class_is_allowed_on_request_and_changes_no_other(maps, monkeypatch, sparse):
+    """As on a fold that lacks a class: its sub-classes are nobody's nearest, and all is finite."""
+    if sparse:
+        monkeypatch.setattr(decision_table, 'DENSE_BYTES', 0)
+    batches = maps._replace(labels=maps.labels % 5).batches(50)
+    expected = fit_subclasses(batches, 5, 3)
+    with pytest.warns(UserWarning, match=r"No image of class 5 \('fox'\).* stay unused"):
+        found = fit_subclasses(batches, 6, 3, class_names=NAMES, small_classes=True)
+    for name in ('projection', 'offset'):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    for name in ('centers', 'prototypes'):
+        assert torch.equal(getattr(found, name)[:15], getattr(expected, name))
+        assert torch.isfinite(getattr(found, name)).all()
+    table = found.decisions.to_dense() if sparse else found.decisions
+    other = expected.decisions.to_dense() if sparse else expected.decisions
+    assert torch.equal(table[:15, :15], other)
+    assert table[:15, 15:].sum() == 0
+    assert torch.equal(table[15:, 15:], torch.eye(3))  # each decides for itself
+    for labels in (maps.labels % 5, torch.full((120,), 5)):
+        decided = found.decide(maps.features, labels)
+        assert torch.isfinite(decided).all()
+        torch.testing.assert_close(decided.sum(1), torch.ones(120, 3, 2))
+
+
+def test_a_class_with_few_positions_is_allowed_on_request(maps):
+    keep = (maps.labels != 2) | (maps.labels.eq(2).cumsum(0) == 1)  # one image, of 6 positions
+    batches = type(maps)(maps.features[keep], maps.labels[keep]).batches(50)
+    with pytest.raises(DataError, match=r'2 .*the first has 6.*small_classes=True'):
+        fit_subclasses(batches, 6, 8)
+    with pytest.warns(UserWarning, match='2 has fewer distinct positions'):
+        found = fit_subclasses(batches, 6, 8, small_classes=True)
+    for name in ('centers', 'prototypes', 'decisions'):
+        assert torch.isfinite(getattr(found, name)).all()
+    torch.testing.assert_close(found.decisions.sum(1), torch.ones(48))
 
 
 def test_other_data_in_the_second_pass_is_refused(maps):

@@ -1,0 +1,78 @@
+"""A lack of memory, disk or file handles is named as that, with the file and what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmkdlayer.errors import ConfigError, ResourceError
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.fitting.shortages import explain_shortage, in_units, shortages_of
+
+HANDLES = """
+import resource
+from mmkdlayer.errors import ResourceError
+from mmkdlayer.fitting.shortages import shortages_of
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+kept = []
+try:
+    with shortages_of('the/file'):
+        while True:
+            kept.append(open('/dev/null'))
+except ResourceError as error:
+    for file in kept:
+        file.close()
+    print(error)
+"""
+
+
+def test_handles(tmp_path: Path) -> None:
+    """In a process of its own, which has a low limit."""
+    run = subprocess.run(
+        [sys.executable, '-c', HANDLES], capture_output=True, text=True, check=True
+    )
+    assert '/dev/null could not be opened' in run.stdout
+    assert 'limit of 40 (ulimit -n)' in run.stdout and 'num_workers' in run.stdout
+
+
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 'features could not be written'),
+        (RuntimeError('Error: I/O error: No space left on device (os error 28)'), 'features could'),
+        (OSError(errno.EDQUOT, 'Disk quota exceeded'), 'quota'),
+        (MemoryError(), 'an allocation failed'),
+        (RuntimeError('could not create a primitive'), 'Memory does not suffice.*memory_budget'),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+            ),
+            'Memory does not suffice.*free',
+        ),
+        (RuntimeError('Caught OSError in worker 0.\n[Errno 24] Too many open files'), 'ulimit -n'),
+    ],
+)
+def test_each_is_named(error: Exception, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=words) as caught, shortages_of(tmp_path / 'features'):
+        raise error
+    assert caught.value.__cause__ is error
+    with pytest.raises(ResourceError), errors_on_all_ranks():
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    for error in (ConfigError('out of memory'), ValueError('x'), OSError(errno.ENOENT, 'no file')):
+        assert explain_shortage(error) is None
+        with pytest.raises(type(error)), shortages_of('x'):
+            raise error
+
+
+def test_no_amount_is_shown_as_zero() -> None:
+    sizes = [0, 160, 64 << 20, 50 << 20, 5 << 30]
+    expected = ['0 bytes', '160 bytes', '64.0 MiB', '50.0 MiB', '5.00 GiB']
+    assert [in_units(size) for size in sizes] == expected
