@@ -16,6 +16,7 @@ import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from configuring import Pair, PairOptions, make_config
 from configuring.recipes import num_epochs
+from configuring.template import teacher_schedule_of
 
 
 def positive(text: str) -> int:
@@ -51,6 +52,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--teacher-ckpt', metavar='FILE', help="the teacher's weights")
     parser.add_argument(
         '--teacher-out', metavar='FILE', help='also write a config that trains the teacher'
+    )
+    parser.add_argument(
+        '--teacher-init',
+        metavar='FILE',
+        help='weights for other classes that this training starts from, or "none" (default: those that '
+        'mmpretrain publishes for the model, downloaded when it starts)',
     )
     parser.add_argument(
         '--letkd1', action='store_true', help='the penultimate layer alone, no intermediate one'
@@ -99,7 +106,12 @@ def report(pair: Pair) -> str:
     lines += ['', f'Wrote {" and ".join(filter(None, [options.out, options.teacher_out]))}.']
     checkpoint = 'FILE'
     if options.teacher_out:
-        epochs = num_epochs(pair.image_size, options.epochs)
+        schedule = teacher_schedule_of(pair).get('train_cfg') or {}
+        epochs = schedule.get('max_epochs') or num_epochs(pair.image_size, options.epochs)
+        start = pair.teacher_start
+        lines += [
+            f'The teacher is fine-tuned from {start}.' if start else 'It starts from scratch.'
+        ]
         checkpoint = f'work_dirs/{Path(options.teacher_out).stem}/epoch_{epochs}.pth'
         lines += [f'Train the teacher: python tools/train.py {options.teacher_out}']
     elif pair.checkpoint is None:

@@ -39,13 +39,14 @@ def open_data_sets(cfg: Config, loaders: tuple[str, ...]) -> list[DataSet]:
         DataError: A folder or list is not there, or class folders can't be classes.
     """
     return [
-        _open(path, dataset)
+        open_data_set(path, dataset)
         for loader in loaders
         for path, dataset in find_datasets(cfg.get(loader), loader)
     ]
 
 
-def _open(path: str, config: dict) -> DataSet:
+def open_data_set(path: str, config: dict) -> DataSet:
+    """Open one data set, named ``path`` in messages; raises what :func:`open_data_sets` raises."""
     kind = config['type']
     dataset_class = kind if inspect.isclass(kind) else DATASETS.get(kind)
     if dataset_class is None or not issubclass(dataset_class, CustomDataset):

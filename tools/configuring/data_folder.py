@@ -6,12 +6,14 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from mmpretrain.datasets import CustomDataset
-
+from cli.data_sets import check_classes, open_data_set
 from mmkdlayer.errors import DataError
 
 LAYOUT = 'Expected ROOT/train/<class>/<image> and ROOT/val/<class>/<image> (or test).'
+#: Files that count as images: those that mmpretrain reads by itself, and two more that its loader can.
+EXTENSIONS = ['.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp']
 
 
 @dataclass
@@ -32,36 +34,34 @@ def read_data_folder(root: str) -> DataFolder:
     Raises:
         DataError: Folders are missing, a class has no image, or the splits have other classes.
     """
-    folder = Path(os.path.abspath(root))
-    names = {split: _class_names(folder / split) for split in ('train', 'val', 'test')}
-    splits = [split for split in ('val', 'test') if names[split]]
+    folder = Path(os.path.abspath(os.path.expanduser(root)))
+    splits = [split for split in ('val', 'test') if _has_folders(folder / split)]
     if not (folder / 'train').is_dir() or not splits:
-        found = f'the folders {_class_names(folder)[:10]}' if folder.is_dir() else 'no such folder'
+        there = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        found = f'the folders {there[:10]}' if folder.is_dir() else 'no such folder'
         raise DataError(f'--data {root}: {LAYOUT} Found {found}.')
-    classes = names['train']
+    config = dict(type='CustomDataset', data_root=str(folder), extensions=EXTENSIONS)
+    data_sets = [
+        open_data_set(f'--data {root}', dict(config, data_prefix=split))
+        for split in ('train', *splits)
+    ]
+    classes = data_sets[0].folders or []
     if len(classes) < 2:
         raise DataError(f'--data {root}: train/ has {len(classes)} class folders. {LAYOUT}')
-    for split in splits:
-        if names[split] != classes:
-            raise DataError(
-                f'--data {root}: train/ and {split}/ must have the same class folders, because labels '
-                'are their positions in sorted order, but they differ in '
-                f'{sorted(set(classes) ^ set(names[split]))[:5]}. Make the missing folders, or remove '
-                'what is not a class.'
-            )
+    check_classes(data_sets)
+    train: Any = data_sets[0].opened
     try:
-        data = CustomDataset(data_root=str(folder), data_prefix='train', serialize_data=False)
-    except (RuntimeError, FileNotFoundError) as error:
+        train.full_init()
+    except RuntimeError as error:
         raise DataError(f'--data {root}: train/ has no images ({error}). {LAYOUT}') from error
-    counts = Counter(data.get_gt_labels().tolist())
+    counts = Counter(train.get_gt_labels().tolist())
     empty = [name for label, name in enumerate(classes) if not counts[label]]
     if empty:
         raise DataError(
             f'--data {root}: every class needs training images, but {empty[:5]} have none.'
         )
-    return DataFolder(str(folder), classes, len(data), min(counts.values()), splits[0], splits[-1])
+    return DataFolder(str(folder), classes, len(train), min(counts.values()), splits[0], splits[-1])
 
 
-def _class_names(folder: Path) -> list[str]:
-    # As mmpretrain does it, for which hidden folders are classes too.
-    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+def _has_folders(folder: Path) -> bool:
+    return folder.is_dir() and any(path.is_dir() for path in folder.iterdir())

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mmkdlayer.atomic import replacing
-from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.checkpoints import read_state_dict
+from mmkdlayer.deploy.example_images import first_channels
+from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 
 from .checking import check_config
 from .data_folder import DataFolder, read_data_folder
@@ -17,6 +19,9 @@ from .places import Place, choose_places
 from .probing import probe
 from .recipes import num_centroids, num_components
 from .template import config_text, teacher_text
+
+#: Training images below which a teacher is better fine-tuned than trained from scratch.
+FEW_IMAGES = 50_000
 
 
 @dataclass
@@ -42,6 +47,7 @@ class PairOptions:
     teacher_out: str | None = (
         None  #: second config to write, which trains the teacher on these data
     )
+    teacher_init: str | None = None  #: weights that its training starts from; "none" for none
     force: bool = False  #: replace files that are there
 
 
@@ -58,6 +64,10 @@ class Pair:
     places: dict[str, str]  #: by layer: where both networks have it, for people
     kd_layers: dict[str, dict[str, Any]]  #: as in the config
     hints: list[str]  #: what may be better otherwise, for people
+    channels: int = 3  #: of the images: 3, or 1 for gray ones
+    teacher_start: str | None = (
+        None  #: weights for other classes that the teacher is fine-tuned from
+    )
 
 
 def make_config(options: PairOptions) -> Pair:
@@ -111,13 +121,15 @@ def plan(options: PairOptions) -> Pair:
     image_size = options.image_size or student.image_size
     checkpoint = options.teacher_ckpt or teacher.weights
     if checkpoint and '://' not in checkpoint:
-        checkpoint = os.path.abspath(checkpoint)
+        checkpoint = os.path.abspath(os.path.expanduser(checkpoint))
         if not os.path.isfile(checkpoint):
             raise ConfigError(f'--teacher-ckpt {options.teacher_ckpt}: there is no such file.')
     layers = ('penult',) if options.letkd1 else ('inter', 'penult')
-    found = []
+    found, channels = [], []
     for role, network, prefix in (('student', student, ''), ('teacher', teacher, 'teacher_')):
-        trace = probe(build_network(network.model, role), image_size, role, network.name)
+        model = build_network(network.model, role)
+        channels.append(first_channels(model))
+        trace = probe(model, image_size, role, network.name)
         names = {layer: getattr(options, prefix + layer) for layer in layers}
         found.append(choose_places(trace, names))
     pairs = {layer: (found[0][layer], found[1][layer]) for layer in layers}
@@ -129,7 +141,59 @@ def plan(options: PairOptions) -> Pair:
         for layer, (one, _) in pairs.items()
         if max(one.shape[1:]) <= 2
     ]
-    return Pair(options, image_size, data, teacher, student, checkpoint, places, kd_layers, hints)
+    check_channels(teacher, *channels)
+    start = find_start(options, teacher)
+    if options.teacher_out and start is None and data.images < FEW_IMAGES:
+        hints.append(
+            f'The teacher starts from scratch, for which {data.images} images are few. Weights for '
+            'other classes, such as those of ImageNet, are a better start: --teacher-init FILE.'
+        )
+    known = (options, image_size, data, teacher, student, checkpoint, places, kd_layers, hints)
+    return Pair(*known, channels[0], start)
+
+
+def check_channels(teacher: Network, student_channels: int, teacher_channels: int) -> None:
+    """Both networks take the same images, of 1 or 3 channels; the normalisation gets as many."""
+    if student_channels != teacher_channels or student_channels not in (1, 3):
+        raise ConfigError(
+            f'The student takes images of {student_channels} channels, the teacher of '
+            f'{teacher_channels}. Both get the same images, of 3 channels or 1 (gray): choose another '
+            'network, or set in_channels of the backbone in a config of its own.'
+        )
+    normalisation = teacher.normalisation
+    if student_channels == 1:
+        normalisation['to_rgb'] = False
+        for key in ('mean', 'std'):
+            values = normalisation[key]
+            normalisation[key] = [round(sum(values) / len(values), 3)]
+
+
+def find_start(options: PairOptions, teacher: Network) -> str | None:
+    """The weights for other classes that the teacher's own training starts from.
+
+    Raises:
+        ConfigError: There is no such training, or no such file.
+        CheckpointError: The file can't be read, or holds no backbone of mmpretrain.
+    """
+    start = options.teacher_init
+    if start and not options.teacher_out:
+        raise ConfigError(
+            f"--teacher-init {start}: expected --teacher-out FILE beside it, the teacher's training "
+            'that starts from these weights.'
+        )
+    if start == 'none' or not options.teacher_out:
+        return None
+    if start is None or '://' in start:
+        return start or teacher.published
+    start = os.path.abspath(os.path.expanduser(start))
+    state, _ = read_state_dict(start)
+    if not any(key.startswith('backbone.') for key in state):
+        raise CheckpointError(
+            f'--teacher-init {start}: expected weights of a classifier of mmpretrain, named '
+            f'backbone..., but found {", ".join(list(state)[:3])}. Weights of torchvision: convert them '
+            'with tools/convert_teacher.py.'
+        )
+    return start
 
 
 def _kd_layer(

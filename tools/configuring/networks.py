@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -19,6 +20,10 @@ from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.registry import MODELS
 from mmkdlayer.type_names import type_name
 
+from .recipes import Recipe
+
+#: What of a recipe's optim_wrapper belongs to its optimiser.
+OF_OPTIMIZERS = ('optimizer', 'paramwise_cfg', 'clip_grad', 'constructor')
 CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
 IMAGENET_NORMALISATION = dict(
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
@@ -34,7 +39,8 @@ class Network:
     normalisation: dict[str, Any]  #: mean, std and to_rgb of the images that it expects
     image_size: int  #: side of the images that it expects, in pixels
     weights: str | None  #: published weights, where they are for as many classes
-    optimizer: str | None  #: type of the optimiser of its own recipe
+    published: str | None  #: published weights, for whatever classes
+    recipe: Recipe  #: how its own config trains it
     imports: list[str]  #: modules that its config imports
     augments: dict[str, Any] | None = None  #: batch augments of its own recipe (Mixup, CutMix)
 
@@ -51,7 +57,7 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
     Raises:
         ConfigError: There is no such model or file, or it is no classifier.
     """
-    found, weights = _read(spec, role)
+    found, published = _read(spec, role)
     cfg = found.to_dict()
     model = cfg.get('model')
     kind = model.get('type') if isinstance(model, dict) else None
@@ -69,7 +75,8 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         )
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     normalisation = {
-        key: preprocessor.get(key, default) for key, default in IMAGENET_NORMALISATION.items()
+        key: preprocessor.get(key) if preprocessor.get(key) is not None else default
+        for key, default in IMAGENET_NORMALISATION.items()
     }
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     pipeline = find_pipeline(dataset)
@@ -77,7 +84,8 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         # Data sets such as CIFAR give RGB arrays, which to_rgb=False leaves as they are; the image
         # files of the new config are read as BGR.
         normalisation['to_rgb'] = True
-    optimizer = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    optim = cfg.get('optim_wrapper') or {}
+    base_batch_size = (cfg.get('auto_scale_lr') or {}).get('base_batch_size') or 256
     train_cfg = model.get('train_cfg') or {}
     augments = preprocessor.get('batch_augments') or (
         train_cfg if 'augments' in train_cfg else None
@@ -90,8 +98,10 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         model=adapt(model, num_classes),
         normalisation=normalisation,
         image_size=_image_size(dataset, pipeline or []),
-        weights=weights if num_classes in counts else None,
-        optimizer=type_name(optimizer) or None,
+        # A config alone says nothing of weights: those of the same name are for fine-tuning.
+        weights=published if num_classes in counts and '::' not in spec else None,
+        published=published,
+        recipe=Recipe({key: optim[key] for key in OF_OPTIMIZERS if key in optim}, base_batch_size),
         imports=list((cfg.get('custom_imports') or {}).get('imports') or []),
         augments=augments,
     )
@@ -99,7 +109,9 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
 
 def _read(spec: str, role: str) -> tuple[Config, str | None]:
     """The config, and where the published weights are."""
-    near = get_close_matches(spec.lower(), list_models(), n=5, cutoff=0.4)
+    is_file = spec.endswith(('.py', '.yml', '.yaml', '.json'))
+    name = Path(spec).stem if '::' in spec else spec
+    near = get_close_matches(name.lower(), list_models(), n=5, cutoff=0.4)
     what = (
         f'The {role} {spec}: expected a model name of mmpretrain, a config such as '
         '"mmpretrain::resnet/resnet18_8xb32_in1k.py" or a config file, but reading it failed'
@@ -107,10 +119,13 @@ def _read(spec: str, role: str) -> tuple[Config, str | None]:
     advice = (
         f' Near matches: {", ".join(near) or "none"} (mmpretrain.list_models() gives all names).'
     )
+    if is_file and '::' not in spec and Path(spec).is_file():
+        advice = ' The file is there: look at its _base_ and at what it imports.'
     with as_config_error(what, advice):
         if '::' in spec:
-            return get_config(spec), None
-        if spec.endswith(('.py', '.yml', '.yaml', '.json')):
+            named = name in list_models()
+            return get_config(spec), ModelHub.get(name).weights if named else None
+        if is_file:
             return Config.fromfile(spec), None
         found = ModelHub.get(spec)
         return found.config, found.weights

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.models.evaluating import evaluating
 
 from .networks import as_config_error
@@ -51,7 +52,9 @@ class Trace:
 
 
 def probe(model: nn.Module, image_size: int, role: str, name: str) -> Trace:
-    """Run a network in eval mode on one random image (1, 3, S, S); it is left as it was.
+    """Run a network in eval mode on one random image (1, C, S, S); it is left as it was.
+
+    C is what its first convolution takes.
 
     Args:
         model: The network.
@@ -84,7 +87,8 @@ def probe(model: nn.Module, image_size: int, role: str, name: str) -> Trace:
     title, size = f'The {role} {name}', f'{image_size}x{image_size}'
     what = f'{title} does not run on images of {size}'
     advice = ' Choose another --image-size, or another network.'
-    image = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    shape = (1, first_channels(model), image_size, image_size)
+    image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     try:
         with as_config_error(what, advice), evaluating(model), torch.no_grad():
             model(image, mode='tensor')

@@ -10,10 +10,13 @@ from yapf.yapflib.yapf_api import FormatCode
 
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 
-from .recipes import SMALL, schedule_config
+from .data_folder import EXTENSIONS
+from .recipes import SMALL, schedule_config, teacher_schedule
 
 if TYPE_CHECKING:
     from .making import Pair
+
+STYLE = dict(based_on_style='facebook', column_limit=100)
 
 
 def config_text(pair: Pair) -> str:
@@ -28,7 +31,7 @@ def config_text(pair: Pair) -> str:
         str(student.model['backbone'].get('type')),
     )
     batch_size = schedule['auto_scale_lr']['base_batch_size']
-    own = student.optimizer if student.optimizer != 'SGD' else None
+    own = student.recipe.optimizer if student.recipe.optimizer != 'SGD' else None
     advice = f" The student's own recipe is of {own}, which may suit it better." if own else ''
     if size <= SMALL:
         train = f"""dict(type='Resize', scale=({size}, {size})),
@@ -38,6 +41,8 @@ def config_text(pair: Pair) -> str:
         train = f"dict(type='RandomResizedCrop', scale={size}, backend='pillow')"
         test = f"""dict(type='ResizeEdge', scale={size * 8 / 7:.0f}, edge='short', backend='pillow'),
             dict(type='CenterCrop', crop_size={size})"""
+    gray = ", color_type='grayscale'" if pair.channels == 1 else ''
+    load = f"dict(type='LoadImageFromFile'{gray})"
     kd_layers = standalone_kd_layers(pair.kd_layers)
     found = '\n# '.join(
         f'{layer}: {places}; {kd_layers[layer]["num_templates"]} templates'
@@ -85,14 +90,16 @@ train_dataloader = dict(
     batch_size={batch_size}, num_workers=4, persistent_workers=True,
     dataset=dict(
         type='CustomDataset', data_root={data.root!r}, data_prefix='train',
-        pipeline=[dict(type='LoadImageFromFile'), {train},
+        extensions={EXTENSIONS},
+        pipeline=[{load}, {train},
             dict(type='RandomFlip', prob=0.5, direction='horizontal'), dict(type='PackInputs')]),
     sampler=dict(type='DefaultSampler', shuffle=True))
 val_dataloader = dict(
     batch_size={batch_size}, num_workers=4, persistent_workers=True,
     dataset=dict(
         type='CustomDataset', data_root={data.root!r}, data_prefix={data.val!r},
-        pipeline=[dict(type='LoadImageFromFile'), {test}, dict(type='PackInputs')]),
+        extensions={EXTENSIONS},
+        pipeline=[{load}, {test}, dict(type='PackInputs')]),
     sampler=dict(type='DefaultSampler', shuffle=False))
 val_evaluator = dict(type='Accuracy', topk={(1, 5) if len(data.classes) > 5 else (1,)})
 test_dataloader = dict(
@@ -103,8 +110,7 @@ test_evaluator = val_evaluator
 # add --auto-scale-lr.{advice}
 {assignments(schedule)}
 """
-    style = dict(based_on_style='facebook', column_limit=100)
-    return FormatCode(text, style_config=style)[0]
+    return FormatCode(text, style_config=STYLE)[0]
 
 
 def assignments(values: dict[str, Any]) -> str:
@@ -128,12 +134,38 @@ def _arguments(values: dict[str, Any]) -> str:
 
 
 def teacher_text(pair: Pair) -> str:
-    """A config that trains the teacher on the same data with the same schedule."""
+    """A config that trains the teacher on the same data, from weights for other classes or none."""
     out, config = os.path.abspath(pair.options.teacher_out or ''), Path(pair.options.out)
     base = os.path.relpath(config.absolute(), os.path.dirname(out))
-    return (
-        f'# The teacher of {config.name}, {pair.teacher.name}: a plain mmpretrain training.\n'
+    start, schedule = pair.teacher_start, teacher_schedule_of(pair)
+    how = 'fine-tuned from weights for other classes' if start else 'trained from scratch'
+    if schedule:
+        schedule['optim_wrapper'] = {'_delete_': True, **schedule['optim_wrapper']}
+    text = (
+        f'# The teacher of {config.name}, {pair.teacher.name}, {how}.\n'
         f"_base_ = '{Path(base).as_posix()}'\n\n"
         "custom_hooks = [dict(type='mmkdlayer.PreemptionHook')]  # none of KD layers\n"
-        'model = dict(_delete_=True, **_base_.model.teacher)\n'
+    )
+    if start:
+        text += (
+            'model = dict(_base_.model.teacher, _delete_=True, backbone=dict(\n'
+            '    _base_.model.teacher.backbone,\n'
+            f"    init_cfg=dict(type='Pretrained', prefix='backbone', checkpoint={start!r})))\n"
+        )
+    else:
+        text += 'model = dict(_delete_=True, **_base_.model.teacher)\n'
+    if schedule:
+        text += f'# The recipe of {pair.teacher.name}, for these data.\n{assignments(schedule)}\n'
+    return FormatCode(text, style_config=STYLE)[0]
+
+
+def teacher_schedule_of(pair: Pair) -> dict[str, Any]:
+    """How the teacher is trained, where that is not as the student is; else nothing."""
+    options = pair.options
+    return teacher_schedule(
+        pair.teacher.recipe,
+        pair.image_size,
+        options.batch_size,
+        options.epochs,
+        pair.teacher_start is not None,
     )

@@ -15,6 +15,9 @@ import pytest
 import torch
 from command_line import ROOT
 from mmengine.config import Config
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS
+from PIL import Image
 
 from configuring import PairOptions, make_config
 from configuring.data_folder import read_data_folder
@@ -76,6 +79,7 @@ def test_letkd1_of_one_output_of_a_tuple_trains(
         image_size=64,
         letkd1=True,
         teacher_out=str(teacher_out),
+        teacher_init='none',
     )
     make_config(pair_options(folder, out, **options))
     cfg = Config.fromfile(out)
@@ -180,6 +184,7 @@ def test_overrides(folder: Path, tmp_path: Path) -> None:
         (dict(teacher='blip-base_3rdparty_caption'), ('ImageClassifier', 'BlipCaption')),
         (dict(teacher='replknet-31B_3rdparty_in1k'), ('teacher', 'reading it failed')),
         (dict(teacher_ckpt='none.pth'), ('--teacher-ckpt none.pth', 'no such file')),
+        (dict(teacher_init='a.pth'), ('--teacher-init a.pth', '--teacher-out FILE beside it')),
         (dict(data='none'), ('--data none', 'no such folder', 'ROOT/train/<class>')),
         (dict(teacher_inter='backbone.layer5'), ('--teacher-inter', 'backbone.layer4')),
         (dict(inter='backbone.layer1'), ('64 x 32x32', '512 x 4x4', '--teacher-inter', '--letkd1')),
@@ -264,6 +269,118 @@ def test_teacher_checkpoint_of_another_network(folder: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_teacher_checkpoint_for_other_classes(folder: Path, tmp_path: Path) -> None:
+    model = load_network(RESNET, 'teacher', 10).model
+    file = tmp_path / 'ten.pth'
+    torch.save(dict(state_dict=MODELS.build(model).state_dict()), file)
+    with pytest.raises(CheckpointError) as error:
+        make_config(pair_options(folder, tmp_path / 'pair.py', teacher_ckpt=str(file)))
+    for words in ('for other classes', '(10, 512)', '(3, 512)', f'--teacher-init {file}'):
+        assert words in str(error.value)
+
+
+def test_teacher_is_fine_tuned_from_a_file(folder: Path, tmp_path: Path) -> None:
+    weights = MODELS.build(load_network(RESNET, 'teacher', 10).model).state_dict()
+    file = tmp_path / 'ten.pth'
+    torch.save(dict(state_dict=weights), file)
+    options = dict(
+        teacher_out=str(tmp_path / 't.py'), teacher_init=str(file), epochs=None, batch_size=None
+    )
+    make_config(pair_options(folder, tmp_path / 'pair.py', **options))
+    cfg = Config.fromfile(tmp_path / 't.py')
+    assert cfg.train_cfg.max_epochs == 30
+    assert cfg.train_cfg.type == 'mmkdlayer.ResumableEpochLoop'
+    assert cfg.optim_wrapper == dict(
+        optimizer=dict(type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    )
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end, cosine.begin) == ('LinearLR', 3, 3)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    assert torch.equal(
+        model.backbone.layer4[1].conv2.weight, weights['backbone.layer4.1.conv2.weight']
+    )
+    assert model.head.fc.weight.shape == (3, 512)
+    torch.save(dict(state_dict={'layer1.weight': torch.zeros(1)}), file)
+    with pytest.raises(CheckpointError, match='but found layer1.weight.*convert_teacher'):
+        make_config(pair_options(folder, tmp_path / 'new.py', **{**options, 'force': True}))
+
+
+@pytest.mark.parametrize(('init', 'rate', 'epochs'), [(None, 5e-5, 30), ('none', 3.125e-5, 100)])
+def test_teacher_has_its_own_recipe(
+    folder: Path, tmp_path: Path, init: str | None, rate: float, epochs: int
+) -> None:
+    options = dict(
+        teacher='swin-tiny_16xb64_in1k',
+        student='resnet18_8xb32_in1k',
+        teacher_out=str(tmp_path / 't.py'),
+        teacher_init=init,
+        letkd1=True,
+        epochs=None,
+        batch_size=None,
+    )
+    make_config(pair_options(folder, tmp_path / 'pair.py', **options))
+    cfg = Config.fromfile(tmp_path / 't.py')
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.weight_decay) == ('AdamW', 0.05)
+    assert optimizer.lr == pytest.approx(rate)  # 0.001 for 1024 images, and 32 of them here
+    assert 'momentum' not in optimizer
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=5.0)
+    assert cfg.optim_wrapper.paramwise_cfg.norm_decay_mult == 0
+    assert [one.type for one in cfg.param_scheduler] == ['LinearLR', 'CosineAnnealingLR']
+    assert cfg.param_scheduler[0].end == epochs // 10
+    assert cfg.train_cfg.max_epochs == epochs
+    start = cfg.model.backbone.get('init_cfg', {}).get('checkpoint', '')
+    assert ('swin_tiny_224' in start) == (init is None)
+    assert 'AdamW' not in (tmp_path / 'pair.py').read_text()
+
+
+GRAY = """
+_base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
+model = dict(backbone=dict(in_channels=1))
+data_preprocessor = dict(mean={mean}, std={std})
+"""
+
+
+def test_one_channel(folder: Path, tmp_path: Path) -> None:
+    out, gray = tmp_path / 'pair.py', tmp_path / 'gray.py'
+    for mean, std, expected in (([33.5], [78.9], 33.5), ([10.0, 20.0, 30.0], [4.0] * 3, 20.0)):
+        gray.write_text(GRAY.format(mean=mean, std=std))
+        make_config(pair_options(folder, out, str(gray), str(gray), force=True))
+        cfg = Config.fromfile(out)
+        assert cfg.data_preprocessor.mean == [expected]
+    cfg.merge_from_dict({f'train_dataloader.{key}': 0 for key in ('num_workers',)})
+    cfg.train_dataloader.persistent_workers = False
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    data = model.data_preprocessor(batch)
+    assert data['inputs'].shape == (12, 1, 32, 32)
+    with pytest.raises(ConfigError, match='student takes images of 3 channels, the teacher of 1'):
+        make_config(pair_options(folder, out, str(gray), RESNET, force=True))
+
+
+def test_wrong_base(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / 'own.py'
+    file.write_text("_base_ = './nowhere.py'")
+    with pytest.raises(ConfigError, match='nowhere.py.*look at its _base_') as error:
+        make_config(pair_options(folder, tmp_path / 'pair.py', student=str(file)))
+    assert 'Near matches' not in str(error.value)
+
+
+def test_webp_counts(folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / 'data'
+    shutil.copytree(folder, root)
+    for file in sorted((root / 'train').glob('*/*.png'))[:9]:
+        with Image.open(file) as image:
+            image.save(file.with_suffix('.webp'))
+        file.unlink()
+    make_config(pair_options(root, tmp_path / 'pair.py'))
+    cfg = Config.fromfile(tmp_path / 'pair.py')
+    data = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(data) == 24
+    assert tuple(data[0]['inputs'].shape) == (3, 32, 32)
+
+
 def test_files_are_not_replaced_unasked(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / 'pair.py'
     out.write_text('mine')
@@ -325,25 +442,30 @@ def test_learning_rates_that_are_none(
     )
 
 
-@pytest.mark.parametrize('size, epochs', [(None, 240), (128, 100)])
+@pytest.mark.parametrize(
+    ('size', 'init', 'epochs'), [(None, 'none', 240), (128, 'none', 100), (None, '', 30)]
+)
 def test_command_says_what_comes_next(
     folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
     size: int | None,
+    init: str,
     epochs: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     more = [] if size is None else ['--image-size', str(size)]
-    run_command(monkeypatch, folder, '--out', 'a.py', '--teacher-out', 't.py', *more)
+    start = ['--teacher-init', init] if init else []
+    run_command(monkeypatch, folder, '--out', 'a.py', '--teacher-out', 't.py', *start, *more)
     assert Config.fromfile('t.py').train_cfg.max_epochs == epochs
     output = capsys.readouterr().out
     checkpoint = f'work_dirs/t/epoch_{epochs}.pth'
     assert 'Train the teacher: python tools/train.py t.py\n' in output
     assert f'tools/train.py a.py --cfg-options model.teacher_ckpt={checkpoint}\n' in output
     assert f'--teacher-ckpt {checkpoint} --force' in output
-    assert 'Hint' not in output
+    assert ('fine-tuned from https://download.openmmlab' in output) == (not init)
+    assert ('Hint: The teacher starts from scratch' in output) == bool(init)
     run_command(monkeypatch, folder, '--out', 'b.py', *more)
     assert '--teacher-out TEACHER_FILE --force' in capsys.readouterr().out
 
@@ -382,7 +504,10 @@ class TestDataFolder:
         root = tmp_path / 'data'
         shutil.copytree(folder, root)
         (root / 'train' / '.cache').mkdir()
-        with pytest.raises(DataError, match=r"differ in \['.cache'\]"):
+        with pytest.raises(DataError, match='hidden folder .*/train/.cache'):
+            read_data_folder(str(root))
+        (root / 'val' / '.cache').mkdir()
+        with pytest.raises(DataError, match='hidden folder .*/train/.cache'):
             read_data_folder(str(root))
 
     def test_class_without_images(self, folder: Path, tmp_path: Path) -> None:
