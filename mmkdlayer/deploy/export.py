@@ -28,6 +28,7 @@ from .exported_student import load_student
 from .file_metadata import file_metadata
 from .folding import LayerChange, fold_student, prune_student
 from .formats import FILES, OPSET, write_format
+from .markdown import plain
 from .model_card import model_card
 from .reparameterise import reparameterise
 from .student_config import student_config, without_teacher
@@ -130,8 +131,8 @@ def export_student(
     with tempfile.TemporaryDirectory(dir=folder, prefix='.export-') as trial_name:
         trial = Path(trial_name)
         kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
-        plain = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
-        torch.save(dict(state_dict=state, meta=plain), trial / 'student.pth')
+        about = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
+        torch.save(dict(state_dict=state, meta=about), trial / 'student.pth')
         student_cfg.weights_sha256 = hash_file(trial / 'student.pth')
         (trial / 'student.py').write_text(student_cfg.pretty_text, encoding='utf-8')
         exported = load_student(trial)
@@ -140,9 +141,9 @@ def export_student(
         checks = [
             f'On {compared}, the largest difference of its logits to those of the training model is '
             f'{comparison.difference:.2g} (at most {comparison.allowed(tolerance):.2g} is allowed).',
-            *(f'{change}.' for change in changes),
+            *(f'{plain(change)}.' for change in changes),
         ]
-        metadata = file_metadata(cfg, student_cfg, plain, batches[0].shape[1:])
+        metadata = file_metadata(cfg, student_cfg, about, batches[0].shape[1:])
         written = {
             name: write_format(name, exported, batches[-1], trial, metadata)
             for name in options.formats

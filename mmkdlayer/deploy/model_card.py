@@ -16,6 +16,7 @@ from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 from mmkdlayer.version import installed_versions
 
+from .markdown import code, plain
 from .student_config import decision_configs
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def model_card(
         checkpoint: What was exported.
         meta: Its meta data.
         files: The files of the export, as they are written.
-        checks: Sentences about what was compared, and what was left out.
+        checks: Sentences, as Markdown, about what was compared and what was left out.
         options: Those of the export: measured figures, licence of the weights.
 
     Raises:
@@ -105,25 +106,29 @@ def model_card(
     """
     decisions = _read_decisions(cfg, checkpoint)
     layers = student_cfg.model.get('kd_layers') or {}
-    classes = (meta.get('dataset_meta') or {}).get('classes') or ()
-    names = ', '.join(map(str, classes[:5])) + (', ...' if len(classes) > 5 else '')
+    classes = _mapping(meta.get('dataset_meta')).get('classes')
+    classes = classes if isinstance(classes, (list, tuple)) else ()
+    names = ', '.join(map(plain, classes[:5])) + (', ...' if len(classes) > 5 else '')
     counts = {key: meta.get(key) for key in ('epoch', 'iter', 'seed')}
     return PAGE.format(
-        licence=json.dumps(options.licence),
-        name=Path(str(cfg.filename)).stem if cfg.filename else 'student',
-        student=describe_network(student_cfg.model),
+        licence=json.dumps(options.licence).replace('<', r'\u003c'),
+        name=plain(Path(str(cfg.filename)).stem if cfg.filename else 'student'),
+        student=plain(describe_network(student_cfg.model)),
         checkpoint=_describe_checkpoint(checkpoint, meta),
-        teacher=_describe_teacher(cfg.model, decisions.values()),
-        training_data=_describe_data(cfg.get('train_dataloader')),
-        test_data=_describe_data(cfg.get('test_dataloader')),
+        teacher=plain(_describe_teacher(cfg.model, decisions.values())),
+        training_data=plain(_describe_data(cfg.get('train_dataloader'))),
+        test_data=plain(_describe_data(cfg.get('test_dataloader'))),
         classes=f'{len(classes)}: {names}' if classes else NOT_STATED,
         layers=_rows(_kd_layer_row(name, layer) for name, layer in layers.items()),
         decisions=_rows(_decision_row(path, content) for path, content in decisions.items()),
-        metrics=_rows(options.metrics.items(), otherwise='None were given to the export.'),
+        metrics=_rows(
+            (map(plain, row) for row in options.metrics.items()),
+            otherwise='None were given to the export.',
+        ),
         checks='\n'.join(f'- {sentence}' for sentence in checks),
-        files=_rows((path.name, path.stat().st_size, f'`{hash_file(path)}`') for path in files),
+        files=_rows((p.name, p.stat().st_size, code(hash_file(p))) for p in files),
         versions=', '.join(f'{key} {value}' for key, value in installed_versions().items()),
-        **{key: NOT_STATED if count is None else count for key, count in counts.items()},
+        **{key: NOT_STATED if n is None else plain(n) for key, n in counts.items()},
     )
 
 
@@ -154,10 +159,10 @@ def describe_network(model: Any) -> str:
 
 def _describe_checkpoint(checkpoint: str | os.PathLike, meta: Mapping[str, Any]) -> str:
     """Its name, which of its weights were taken, and its hash."""
-    text = _without_folders(checkpoint)
+    text = plain(_without_folders(checkpoint))
     if meta.get('averaged') is not None:
         text += ' (averaged weights)' if meta['averaged'] else ' (weights of the last step)'
-    return text + (f', SHA-256 `{hash_file(checkpoint)}`' if Path(checkpoint).is_file() else '')
+    return text + (f', SHA-256 {code(hash_file(checkpoint))}' if Path(checkpoint).is_file() else '')
 
 
 def _without_folders(path: Any) -> str:
@@ -170,7 +175,7 @@ def _describe_teacher(model_cfg: Mapping[str, Any], decisions: Iterable[Decision
     if model_cfg.get('teacher') is None:
         return NOT_STATED
     # The command line of the training may have named its weights: then the decisions know.
-    known = [(content.provenance.get('teacher') or {}).get('checkpoint') for content in decisions]
+    known = [_mapping(d.provenance.get('teacher')).get('checkpoint') for d in decisions]
     origins = [o for o in (model_cfg.get('teacher_ckpt'), *known) if o not in (None, 'None')]
     origin = _without_folders(origins[0]) if origins else f'weights {NOT_STATED}'
     return f'{describe_network(model_cfg["teacher"])}, {origin}'
@@ -192,20 +197,27 @@ def _kd_layer_row(name: str, layer: Mapping[str, Any]) -> Sequence[Any]:
     """Name, place, channels, templates and alpha."""
     folded = type_name((layer.get('layer') or {}).get('type')) == 'FoldedKDLayer'
     alpha = 'folded in' if folded else layer.get('alpha', 1.0)
-    return name, f'`{layer["module"]}`', layer['in_channels'], layer['num_templates'], alpha
+    numbers = (plain(value) for value in (layer['in_channels'], layer['num_templates'], alpha))
+    return plain(name), code(layer['module']), *numbers
 
 
 def _decision_row(path: Path, content: DecisionFile) -> Sequence[Any]:
     """Name, kind and sizes, what it was fitted on, hash."""
     options = ', '.join(f'{key}={value}' for key, value in sorted(content.settings.items()))
     fitted = content.provenance
-    layer = (fitted.get('layer') or {}).get('source', NOT_STATED)
-    images = (fitted.get('data') or {}).get('images', NOT_STATED)
+    layer = _mapping(fitted.get('layer')).get('source', NOT_STATED)
+    images = _mapping(fitted.get('data')).get('images', NOT_STATED)
     date = str(fitted.get('date', NOT_STATED))[:10]
-    place = f'`{layer}`, {images} images, {date}'
-    return path.name, f'{content.kind} ({options})', place, f'`{hash_file(path)[:16]}`'
+    place = f'{code(layer)}, {plain(images)} images, {plain(date)}'
+    kind = plain(f'{content.kind} ({options})')
+    return plain(path.name), kind, place, code(hash_file(path)[:16])
 
 
-def _rows(rows: Iterable[Sequence[Any]], otherwise: str = 'None.') -> str:
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What a file says under a key, if that is a mapping; else none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _rows(rows: Iterable[Iterable[Any]], otherwise: str = 'None.') -> str:
     """The body of a table, or what to say where there are no rows."""
     return '\n'.join(f'| {" | ".join(map(str, row))} |' for row in rows) or f'| {otherwise} |'

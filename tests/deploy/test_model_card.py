@@ -107,6 +107,57 @@ def test_a_damaged_decision_file_is_refused(training, decisions, tmp_path):
     assert list((tmp_path / 'out').iterdir()) == []
 
 
+HOSTILE = [
+    '<script>alert(1)</script>',
+    'a|b',
+    'x\n\n# Licence: MIT',
+    'y\r## Metrics',
+    'z\u2028| w | v |',
+    '[a](http://b)',
+    '`c` *d* _e_ ![f](g) &lt; ~~h~~',
+]
+
+
+@pytest.fixture
+def hostile(training, decisions):
+    """A training in which every text that others may have written holds all of HOSTILE."""
+    text = ' '.join(HOSTILE)
+    content = torch.load(training.checkpoint, weights_only=False)
+    content['meta'].update(dataset_meta=dict(classes=HOSTILE), epoch=text, iter=[text], seed=text)
+    torch.save(content, training.checkpoint)
+    decision = training.model.distiller.distill_losses.loss_inter.decision
+    decision.provenance = dict(
+        layer=dict(source=text),
+        teacher=dict(checkpoint=text),
+        data=dict(images=text),
+        date='|\n|<b>|`|',
+    )
+    decision.save(decisions / 'inter.safetensors')
+    dataset = training.cfg.train_dataloader.dataset
+    dataset.update(data_root=f'/x/{HOSTILE[0]}{HOSTILE[2]}', split=text)
+    return text
+
+
+def test_texts_of_others_are_shown_as_they_are(hostile, training, tmp_path):
+    harmless = card(training, tmp_path / 'before')
+    metrics = {hostile: 1.0, 'accuracy/top1': 2.0}
+    page = card(training, tmp_path / 'out', metrics=metrics, licence=f'mit\n{hostile}')
+    text = re.sub(r'(?<!\\)`[^`\n]*`', '', page)  # code shows each sign as it is
+    assert '<' not in text
+    lines = [line for line in page.splitlines() if line.startswith('#')]
+    assert [line for line in harmless.splitlines() if line.startswith('#')] == lines
+    assert lines[:3] == ['# student', '## KD layers', '## Decision files of the training']
+    tables: dict[str, set[int]] = {}
+    for section in page.split('\n## ')[1:]:
+        rows_of = [line for line in section.splitlines() if line.startswith('|')]
+        tables[section.splitlines()[0]] = {len(re.findall(r'(?<!\\)\|', r)) for r in rows_of}
+    assert tables['Metrics'] == {3} and tables['Decision files of the training'] == {5}
+    assert page.split('---')[1].count('\n') == 5  # the header of YAML has its four keys
+    body = text.split('---\n', 2)[2]
+    signs = re.findall(r'(?<!\\)(\]\(|\*d\*|!\[|~~h|`c)', body)
+    assert not signs
+
+
 def test_networks_by_path_and_without_settings():
     assert describe_network(dict(cfg_path='mmpretrain::a/b.py')) == 'mmpretrain::a/b.py'
     assert describe_network(dict(backbone=dict(type='mmpretrain.VGG'))) == 'VGG'

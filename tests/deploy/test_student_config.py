@@ -6,7 +6,7 @@ import copy
 
 import pytest
 from mmengine.config import Config
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, TRANSFORMS
 
 from mmkdlayer.deploy import student_config, student_model_config
 from mmkdlayer.errors import ConfigError
@@ -35,6 +35,56 @@ def test_nothing_of_the_training_is_left(make_config, distillation_config):
     text = student.pretty_text
     for word in ('teacher', 'mmrazor', 'distiller', 'optim', 'FitDecisions', 'train_'):
         assert word not in text, word
+
+
+def test_nothing_of_the_trainers_machine_is_left(make_config, distillation_config):
+    """As after training with TensorBoard and logging to a folder of the machine."""
+    cfg = make_config(
+        distillation_config(),
+        visualizer=dict(
+            type='UniversalVisualizer', vis_backends=[dict(type='TensorboardVisBackend')]
+        ),
+        vis_backends=[dict(type='WandbVisBackend', init_kwargs=dict(entity='me'))],
+        default_hooks=dict(checkpoint=dict(type='CheckpointHook', out_dir='/scratch/me')),
+        env_cfg=dict(dist_cfg=dict(backend='nccl')),
+        work_dir='/scratch/me/run',
+        load_from='/scratch/me/earlier.pth',
+        log_level='DEBUG',
+        user_name='me',
+    )
+    cfg.test_dataloader.dataset.update(data_root='/scratch/me/animals', backend_args=dict(key='me'))
+    student = student_config(cfg)
+    assert set(student.keys()) == {
+        *('model', 'custom_imports', 'default_scope', 'test_dataloader', 'test_evaluator'),
+        *('test_cfg', 'test_pipeline', 'visualizer', 'default_hooks'),
+    }
+    assert student.test_dataloader.dataset.data_root == 'data/animals'
+    for word in ('scratch', 'Tensorboard', 'Wandb', "'me'", 'nccl', 'CheckpointHook'):
+        assert word not in student.pretty_text, word
+
+
+def test_classes_as_types_are_written_by_name(make_config, distillation_config, tmp_path):
+    from mmengine.dataset import DefaultSampler, pseudo_collate
+    from mmpretrain.datasets import CustomDataset, LoadImageFromFile, PackInputs
+    from mmpretrain.evaluation import Accuracy
+    from mmpretrain.models import ImageClassifier
+
+    cfg = make_config(distillation_config())
+    cfg.model.architecture.type = ImageClassifier
+    cfg.test_evaluator.type = Accuracy
+    cfg.test_dataloader.update(
+        sampler=dict(type=DefaultSampler), collate_fn=dict(type=pseudo_collate)
+    )
+    cfg.test_dataloader.dataset.update(
+        type=CustomDataset, pipeline=[dict(type=LoadImageFromFile), dict(type=PackInputs)]
+    )
+    student = student_config(cfg)
+    (tmp_path / 'student.py').write_text(student.pretty_text)
+    read = Config.fromfile(tmp_path / 'student.py')
+    assert read.model.type == 'mmkdlayer.KDLayerClassifier'
+    assert read.test_evaluator.type == 'mmpretrain.evaluation.metrics.single_label.Accuracy'
+    assert TRANSFORMS.build(read.test_pipeline[1])
+    assert read.test_dataloader.collate_fn.type == 'mmengine.dataset.utils.pseudo_collate'
 
 
 def test_the_written_config_is_the_config(make_config, distillation_config, tmp_path):
