@@ -50,6 +50,11 @@ def parse_args() -> argparse.Namespace:
         help='continue from a checkpoint, or from the latest one in the work dir if none is named',
     )
     parser.add_argument(
+        '--init-from',
+        metavar='CHECKPOINT',
+        help='begin with what fits of these weights, and say what does not (key init_from)',
+    )
+    parser.add_argument(
         '--amp', action='store_true', help='automatic mixed precision (bfloat16 on CPUs)'
     )
     parser.add_argument(
@@ -130,6 +135,10 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
     if options.resume is not None:
         cfg.resume = True
         cfg.load_from = None if options.resume == 'auto' else options.resume
+    if options.init_from:
+        cfg.init_from = options.init_from
+    if cfg.get('init_from'):
+        _begin_with_what_fits(cfg)
 
 
 def _check_places(cfg: Config) -> None:
@@ -154,6 +163,17 @@ def unread_warnings(cfg: Config) -> Iterator[str]:
         near = get_close_matches(key, known, n=1, cutoff=0.9)
         if near:
             yield f'Nothing reads "{key}" of the config. Did you mean "{near[0]}"?'
+
+
+def _begin_with_what_fits(cfg: Config) -> None:
+    if cfg.get('load_from') and not cfg.get('resume'):
+        raise ConfigError(
+            f'init_from={cfg.init_from} and load_from={cfg.load_from} are both given, but training '
+            'begins with the weights of one file. Take one of them out.'
+        )
+    hook = cli.find_hook(cfg, 'InitFromHook')
+    others = [other for other in cfg.custom_hooks if other is not hook]
+    cfg.custom_hooks = [*others, dict(type='mmkdlayer.InitFromHook', checkpoint=cfg.init_from)]
 
 
 def _use_mixed_precision(cfg: Config) -> None:

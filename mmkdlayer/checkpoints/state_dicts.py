@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,21 +28,25 @@ def describe_misfits(
     Returns:
         A phrase for what is missing, unknown, and of another shape; none where it fits.
     """
-    misfits = {
-        'missing': [k for k in expected if k not in found and not k.endswith(optional)],
-        'unknown': [k for k in found if k not in expected],
-        'of another shape': [
-            f'{k} is {tuple(found[k].shape)} there and {tuple(tensor.shape)} in the model'
-            for k, tensor in expected.items()
-            if k in found and found[k].shape != tensor.shape
-        ],
-    }
-    phrases = []
-    for what, names in misfits.items():
-        if names:
-            more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-            phrases.append(f'{len(names)} {what} ({", ".join(names[:3])}{more})')
-    return phrases
+    missing = [key for key in expected if key not in found and not key.endswith(optional)]
+    other_shapes = _other_shapes(expected, found)
+    shapes = [
+        f'{key} is {tuple(found[key].shape)} there and {tuple(expected[key].shape)} in the model'
+        for key in other_shapes
+    ]
+    unknown = [key for key in found if key not in expected]
+    phrases = {'missing': missing, 'unknown': unknown, 'of another shape': shapes}
+    return [_phrase(what, names) for what, names in phrases.items() if names]
+
+
+def _other_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str]:
+    return [key for key in expected if key in found and found[key].shape != expected[key].shape]
+
+
+def _phrase(what: str, names: Sequence[str]) -> str:
+    """How many, and three examples."""
+    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+    return f'{len(names)} {what} ({", ".join(names[:3])}{more})'
 
 
 def check_values(state: Mapping[str, Any], origin: str) -> None:
@@ -60,10 +64,9 @@ def check_values(state: Mapping[str, Any], origin: str) -> None:
     problems = {name: _problem(value) for name, value in state.items()}
     wrong = [f'{name} {problem}' for name, problem in problems.items() if problem]
     if wrong:
-        more = f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''
         raise CheckpointError(
-            f'{origin}: expected weights that a network can compute with, but {len(wrong)} of its '
-            f'{len(state)} entries are none: {", ".join(wrong[:3])}{more}. Either the file is damaged, '
+            f'{origin}: expected weights that a network can compute with, but found, among '
+            f'its {len(state)} entries, {_phrase("unusable", wrong)}. Either the file is damaged, '
             'or the training that wrote it had diverged: use an earlier checkpoint.'
         )
 
@@ -106,3 +109,36 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
             'it was trained with.'
         )
     model.load_state_dict(state)
+
+
+def load_what_fits(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> list[str]:
+    """Load the entries of a state dict that a network has too, in the same shape.
+
+    Args:
+        model: Where to; the rest of it stays as it is.
+        state: Names and tensors.
+        origin: Where they come from, for the message.
+
+    Returns:
+        Phrases about what was loaded, what stays as it is and why, and what is not used.
+
+    Raises:
+        CheckpointError: Nothing fits.
+    """
+    own = model.state_dict()
+    other_shapes = _other_shapes(own, state)
+    fitting = {key: state[key] for key in own if key in state and key not in other_shapes}
+    if not any(value.is_floating_point() for value in fitting.values()):
+        raise CheckpointError(
+            f'{origin}: expected weights of {type(model).__name__} or of a part of it, but nothing '
+            f'fits: {"; ".join(describe_misfits(own, state))}. It belongs to another architecture.'
+        )
+    model.load_state_dict(fitting, strict=False)
+    stay = describe_misfits(
+        own, {key: state[key] for key in own if key in state}, optional='num_batches_tracked'
+    )
+    unused = [key for key in state if key not in own]
+    phrases = [f'{len(fitting)} of {len(own)} entries are loaded']
+    phrases += [f'the rest stays as it is initialised, {", ".join(stay)}'] if stay else []
+    phrases += [f'of the file, {_phrase("not used", unused)}'] if unused else []
+    return phrases

@@ -26,6 +26,7 @@ def completed(options: dict | None = None, **entries: object) -> tuple[Config, l
     cfg = Config(dict(dict(train_cfg=dict(EPOCHS), model=dict(type='ImageClassifier')), **entries))
     given = cfg.to_dict()
     defaults = dict(launcher='none', work_dir=None, amp=False, auto_scale_lr=False, resume=None)
+    defaults['init_from'] = None
     train.complete_config(
         cfg, Namespace(config='folder/pair.py', **{**defaults, **(options or {})})
     )
@@ -160,3 +161,16 @@ def test_entries_beside_those_that_are_read() -> None:
     cfg.pop('custom_hook')
     cfg.model.pop('data_preprocessor')
     assert not list(train.unread_warnings(cfg))
+
+
+def test_weights_to_begin_with_by_option_and_key() -> None:
+    option = dict(init_from='first.pth')
+    for options, entries in ((option, {}), ({}, option), (option, dict(init_from='other.pth'))):
+        cfg, _ = completed(options, **entries)
+        hook = dict(type='mmkdlayer.InitFromHook', checkpoint='first.pth')
+        assert cfg.init_from == 'first.pth' and cfg.custom_hooks[-1] == hook
+        again, changes = completed(**cfg.to_dict())
+        assert again.custom_hooks == cfg.custom_hooks and not changes[1:]
+    with pytest.raises(ConfigError, match='init_from=first.pth and load_from=b.pth are both given'):
+        completed(option, load_from='b.pth')
+    completed(option, load_from='b.pth', resume=True)

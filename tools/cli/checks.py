@@ -51,7 +51,8 @@ def check_checkpoints(cfg: Config) -> None:
     Raises:
         CheckpointError: A file is not there or can't be read.
     """
-    for path in (cfg.get('model', {}).get('teacher_ckpt'), cfg.get('load_from')):
+    model = cfg.get('model', {})
+    for path in (model.get('teacher_ckpt'), cfg.get('load_from'), cfg.get('init_from')):
         if path and '://' not in str(path):
             read_checkpoint(path)
 

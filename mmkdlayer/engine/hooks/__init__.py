@@ -4,6 +4,7 @@ from .check_finite_hook import CheckFiniteHook
 from .check_weights_hook import CheckWeightsHook
 from .distill_loss_schedule_hook import DistillLossScheduleHook
 from .fit_decisions_hook import FitDecisionsHook
+from .init_from_hook import InitFromHook
 from .kd_metrics_hook import KDMetricsHook
 from .preemption_hook import PreemptionHook
 from .release_records_hook import ReleaseRecordsHook
@@ -13,6 +14,7 @@ __all__ = [
     'CheckWeightsHook',
     'DistillLossScheduleHook',
     'FitDecisionsHook',
+    'InitFromHook',
     'KDMetricsHook',
     'PreemptionHook',
     'ReleaseRecordsHook',

@@ -8,7 +8,12 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmkdlayer.checkpoints import describe_misfits, read_state_dict
+from mmkdlayer.checkpoints import (
+    STUDENT_PREFIX,
+    check_content,
+    describe_misfits,
+    read_state_dict,
+)
 from mmkdlayer.engine.data_checks import check_training_data
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import CheckpointError, ConfigError
@@ -22,14 +27,42 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
     mmengine loads what fits and only logs the rest, so a wrong file would leave a random teacher.
     """
     state, _ = read_state_dict(path)
-    problems = _misfits(teacher.state_dict(), state)
+    own = teacher.state_dict()
+    problems = _misfits(own, state)
     if problems:
         raise CheckpointError(
             f'Teacher checkpoint {path} does not fit the teacher ({type(teacher).__name__}): '
-            f'{"; ".join(problems)}. Give the checkpoint of this network, or the network of this '
-            'checkpoint; one of the CRD zoo or of torchvision is converted first, by '
-            'tools/convert_teacher.py.'
+            f'{"; ".join(problems)}. {_explain_misfits(own, state, path)}'
         )
+
+
+def _explain_misfits(own: dict[str, Tensor], found: dict[str, Tensor], path: str) -> str:
+    """What the file probably is, and what to do."""
+    shared = [key for key in own if key in found]
+    if not shared and any(key.startswith(STUDENT_PREFIX) for key in found):
+        return (
+            'It is the checkpoint of a distillation, with a student inside. To use that student as the '
+            f'teacher, export it first: python tools/export_student.py CONFIG {path} --out DIR; then '
+            'give DIR/student.pth, and the model of DIR/student.py as model.teacher.'
+        )
+    others = [key for key in shared if found[key].shape != own[key].shape]
+    heads = {key.rpartition('.')[0] for key in others}
+    if not _misfits({key: own[key] for key in own if key not in others}, found) and all(
+        key.startswith('head.') and found[key].shape[1:] == own[key].shape[1:] for key in others
+    ):
+        classes = len(found[others[0]]), len(own[others[0]])
+        return (
+            f'It is of this network, but its head ({", ".join(sorted(heads))}) is for {classes[0]} '
+            f'classes, and that of the config, for your data, has {classes[1]}. Fine-tune it first: '
+            f'python tools/train.py CONFIG_OF_THE_TEACHER --init-from {path} trains a teacher that '
+            'begins with all of it but the head; give the checkpoint of that training.'
+        )
+    if shared:
+        return 'Give the checkpoint of this network, or the network of this checkpoint as model.teacher.'
+    return (
+        'Give the checkpoint of this network, or the network of this checkpoint; one of the CRD zoo or '
+        'of torchvision is converted first, by tools/convert_teacher.py.'
+    )
 
 
 def _misfits(own: dict[str, Tensor], found: dict[str, Any]) -> list[str]:
@@ -68,7 +101,13 @@ class CheckWeightsHook(Hook):
         _warn_of_untrained_teachers(runner, 'the student has learned from random weights')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the student with the checkpoint that training starts from."""
+        """Compare the student with the checkpoint that training starts from.
+
+        Raises:
+            CheckpointError: It is no checkpoint, or its weights are no numbers.
+            ConfigError: It is of another network.
+        """
+        check_content(checkpoint, 'The checkpoint to start from', ('state_dict', 'ema_state_dict'))
         state = checkpoint.get('state_dict', checkpoint)
         own = unwrap_model(runner.model).state_dict()
         student = {key: value for key, value in own.items() if not key.startswith('teacher.')}
@@ -78,9 +117,8 @@ class CheckWeightsHook(Hook):
         if problems and (runner._resume or not shared or _misfits(shared, state)):
             raise ConfigError(
                 f'The checkpoint to start from does not fit this config: {"; ".join(problems)}. It is '
-                'of another training; use its config, or another checkpoint. (Weights of a student '
-                'without KD layers go into model.architecture.init_cfg=dict(type="Pretrained", '
-                'checkpoint=FILE).)'
+                'of another training; use its config, or another checkpoint. To begin a new training '
+                'with what fits of it: --init-from FILE, without --resume and load_from.'
             )
 
 
