@@ -99,6 +99,7 @@ def test_hooks_given_by_class_are_not_added_again() -> None:
     assert [type_name(hook['type']) for hook in cfg.custom_hooks] == [
         'FitDecisionsHook',
         'PreemptionHook',
+        'CheckFiniteHook',
         'CheckWeightsHook',
         'ReleaseRecordsHook',
     ]

@@ -18,7 +18,7 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 READ_BESIDES = {
     *('activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval'),
     *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn'),
-    *('tta_model', 'tta_pipeline'),
+    *('init_from', 'tta_model', 'tta_pipeline'),
 }
 
 
