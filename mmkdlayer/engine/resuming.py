@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.checkpoints import check_content, read_checkpoint
 from mmkdlayer.errors import CheckpointError
 
 from .saving import LAST_CHECKPOINT
@@ -105,6 +105,7 @@ def read_resumable(path: str | os.PathLike) -> dict[str, Any]:
         CheckpointError: It can't be read, or does not hold what resuming needs.
     """
     content = read_checkpoint(path)
+    check_content(content, f'Checkpoint {path}')
     problem = not_resumable(content)
     if problem:
         raise CheckpointError(f'Checkpoint {path} {problem}')

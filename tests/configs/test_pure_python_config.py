@@ -69,7 +69,7 @@ def test_trains_tests_and_exports(tmp_path: Path) -> None:
     assert 'Epoch(train) [1][2/2]' in log
     hooks = Config.fromfile(work / 'small.py').custom_hooks
     listed = [type_name(hook.type) for hook in hooks]
-    assert len(listed) == len(set(listed)) == 5
+    assert len(listed) == len(set(listed)) == 6
 
     run('export_student.py', [str(config), str(work / 'epoch_1.pth'), '--out', str(exported)])
     metrics = []

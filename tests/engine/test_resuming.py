@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def work(tmp_path: Path) -> Path:
     save(tmp_path / 'epoch_2.pth', age=20).write_bytes(b'PK half')
     save(tmp_path / 'best_acc_epoch_2.pth', age=10).touch()
     torch.save(dict(state_dict={}), tmp_path / 'teacher.pth')
+    save(tmp_path / 'iter_12.pth', state_dict=dict(weight=torch.tensor([math.nan])))
     save(tmp_path / '.epoch_3.partial-12345678.pth')
     return tmp_path
 
@@ -48,8 +50,9 @@ def test_the_named_one(work: Path) -> None:
         (b'a\0b', 'last_checkpoint holds no path'),
         (b'x' * 5000, 'last_checkpoint holds no path'),
         (b'{}/epoch_9.pth', 'no such file'),
-        (b'{}/epoch_2.pth', 'cannot be loaded'),
+        (b'{}/epoch_2.pth', 'is damaged'),
         (b'{}/teacher.pth', 'holds no meta'),
+        (b'{}/iter_12.pth', 'weight holds NaN'),
         (None, 'there is no last_checkpoint'),
     ],
 )

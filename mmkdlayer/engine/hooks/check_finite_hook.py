@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
+from mmkdlayer.checkpoints import check_values
 from mmkdlayer.errors import CheckpointError, TrainingError
 from mmkdlayer.registry import HOOKS
 
@@ -71,28 +71,21 @@ class CheckFiniteHook(Hook):
         """Look at what is about to be saved.
 
         Raises:
-            TrainingError: Weights are NaN.
+            TrainingError: Weights are NaN or infinite.
         """
-        found = nan_entries(checkpoint.get('state_dict', {}))
-        if found:
+        state = checkpoint.get('state_dict', {})
+        numbers = {
+            name: value
+            for name, value in state.items()
+            if isinstance(value, Tensor) and value.is_floating_point()
+        }
+        try:
+            check_values(numbers, f'The student after iteration {checkpoint["meta"]["iter"]}')
+        except CheckpointError as error:
             raise TrainingError(
-                f'Weights of the student are NaN after iteration {checkpoint["meta"]["iter"]}: {found}. '
-                'Training stops, and they are not saved: checkpoints in '
+                f'{error} Training stops, and these weights are not saved: checkpoints in '
                 f'{runner.work_dir} are from before. {CAUSES}'
-            )
-
-    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Look at what the training starts from.
-
-        Raises:
-            CheckpointError: Weights are NaN.
-        """
-        found = nan_entries(checkpoint.get('state_dict', checkpoint))
-        if found:
-            raise CheckpointError(
-                f'The checkpoint to start from has weights that are NaN: {found}. Take an earlier one: '
-                '--resume CHECKPOINT.'
-            )
+            ) from error
 
 
 def bad_losses(outputs: Mapping[str, Any]) -> list[str]:
@@ -106,15 +99,3 @@ def bad_losses(outputs: Mapping[str, Any]) -> list[str]:
     if len(found) > 1:
         found.pop('loss', None)
     return list(found.values())
-
-
-def nan_entries(state: Mapping[str, Any]) -> str:
-    """The first entries of a state dict that hold a NaN; empty where none does."""
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    found = [
-        name
-        for name, tensor in tensors.items()
-        if (tensor.is_floating_point() or tensor.is_complex()) and torch.isnan(tensor).any()
-    ]
-    more = f' and {len(found) - 3} more' if len(found) > 3 else ''
-    return ', '.join(found[:3]) + more

@@ -12,11 +12,11 @@ from line_training import Line, line_runner
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
-from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.checkpoints import check_values, read_checkpoint
 from mmkdlayer.engine.hooks import CheckFiniteHook, PreemptionHook
-from mmkdlayer.engine.hooks.check_finite_hook import bad_losses, nan_entries
+from mmkdlayer.engine.hooks.check_finite_hook import bad_losses
 from mmkdlayer.engine.signals import WATCH
-from mmkdlayer.errors import CheckpointError, TrainingError
+from mmkdlayer.errors import TrainingError
 
 
 class Breaking(Line):
@@ -72,7 +72,7 @@ def test_training_stops_with_the_name_of_the_loss(
     saved = sorted(path.name for path in tmp_path.glob('*.pth'))
     assert saved == ['epoch_1.pth'][: epoch - 1]
     for name in saved:
-        assert not nan_entries(read_checkpoint(tmp_path / name)['state_dict'])
+        check_values(read_checkpoint(tmp_path / name)['state_dict'], name)
 
 
 def test_a_step_that_is_skipped_is_no_reason(tmp_path: Path) -> None:
@@ -89,17 +89,12 @@ def test_weights_that_are_nan_are_not_saved(tmp_path: Path) -> None:
                 self.first.weight.data.fill_(math.nan)
             return outputs
 
-    with pytest.raises(TrainingError, match=r'NaN after iteration 16: first\.weight'):
+    with pytest.raises(
+        TrainingError, match=r'after iteration 16: .*first\.weight holds NaN.* not saved'
+    ):
         run(tmp_path, Spoiled())
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == ['epoch_1.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'epoch_1.pth')
-
-    path = tmp_path / 'epoch_1.pth'
-    checkpoint = read_checkpoint(path)
-    checkpoint['state_dict']['first.bias'].fill_(math.nan)
-    torch.save(checkpoint, path)
-    with pytest.raises(CheckpointError, match=r'weights that are NaN: first\.bias'):
-        run(tmp_path / 'again', Line(), resume=True, load_from=str(path))
 
 
 def test_other_ranks_stop_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,6 +111,3 @@ def test_only_losses_are_looked_at() -> None:
         'distill.loss_a is inf'
     ]
     assert bad_losses({'loss': torch.tensor([1.0, 2.0])}) == []
-    assert nan_entries(dict(a=torch.tensor([inf]), b=torch.tensor(1), c='text')) == ''
-    many = dict.fromkeys('abcde', nan)
-    assert nan_entries(many) == 'a, b, c and 2 more'
