@@ -5,6 +5,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 
 ROOT = Path(__file__).resolve().parent
 
@@ -26,8 +27,8 @@ def read_readme() -> str:
     return readme.read_text(encoding='utf-8') if readme.is_file() else ''
 
 
-class BuildWithConfigs(build_py):
-    """Puts the configs and the model index into ``mmkdlayer/.mim``, where ``mim`` looks for them."""
+class BuildWithMim(build_py):
+    """Puts configs, commands and model index into ``mmkdlayer/.mim``, where ``mim`` looks for them."""
 
     def run(self) -> None:
         super().run()
@@ -35,21 +36,51 @@ class BuildWithConfigs(build_py):
         folder = (ROOT if editable else Path(self.build_lib)) / 'mmkdlayer' / '.mim'
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        for name in ('configs', 'model-index.yml'):
+        for name in ('configs', 'tools', 'model-index.yml'):
             if editable:
-                try:  # so that edited configs are the ones that are found
+                try:  # so that what was edited is what is found
                     (folder / name).symlink_to(Path('..', '..', name))
                     continue
                 except OSError:  # a system without symbolic links
                     pass
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, folder / name)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, folder / name, ignore=NOT_IN_WHEEL)
+            else:
+                shutil.copy(ROOT / name, folder / name)
 
 
-NAMES = ('distill', 'deploy', 'tests', 'dev', 'docs')
-EXTRAS = {name: read_requirements(name) for name in (*NAMES, 'lite')}
-# Without lite, which would overwrite the files of an installed mmcv.
-EXTRAS['all'] = sum((EXTRAS[name] for name in NAMES), [])
+# What makes environments for a checkout has no use without one.
+NOT_IN_WHEEL = shutil.ignore_patterns(
+    '__pycache__', '.*', 'setup_env.sh', 'run_tests.sh', 'quickstart.sh'
+)
+
+
+class EditableByPath(editable_wheel):
+    """An editable install that puts the checkout on Python's path, and shows it to ``mim``."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # Else a folder called mmkdlayer beside a script, such as the checkout, hides the package.
+        self.mode = self.mode or 'compat'
+
+    def _install_namespaces(self, installation_dir: str, pth_prefix: str) -> None:
+        # mim looks for a package beside its metadata (by pkg_resources, in the order of sys.path):
+        # so there are some in the checkout, and the checkout comes before site-packages.
+        super()._install_namespaces(installation_dir, pth_prefix)
+        self.reinitialize_command('egg_info', egg_base=str(ROOT))
+        self.run_command('egg_info')
+        first = Path(installation_dir, '__editable__.mmkdlayer-first.pth')
+        first.write_text(f'import sys; sys.path.insert(0, {str(ROOT)!r})\n', encoding='utf-8')
+
+
+NAMES = ('deploy', 'tensorboard', 'tests', 'dev', 'docs')
+EXTRAS = {name: read_requirements(name) for name in NAMES}
+OPENMMLAB = read_requirements('openmmlab')
+EXTRAS['distill'] = OPENMMLAB + read_requirements('distill')
+EXTRAS['onedl'] = read_requirements('onedl') + read_requirements('distill')
+# What an exported student needs; with mmcv-lite, which would overwrite the files of an installed mmcv.
+EXTRAS['lite'] = OPENMMLAB + read_requirements('lite')
+EXTRAS['all'] = sum((EXTRAS[name] for name in ('distill', *NAMES)), [])
 
 setup(
     name='mmkdlayer',
@@ -60,7 +91,7 @@ setup(
     license='Apache-2.0',
     keywords='knowledge distillation, image classification, mmrazor, mmpretrain, letKD',
     packages=find_packages(include=['mmkdlayer', 'mmkdlayer.*']),
-    cmdclass=dict(build_py=BuildWithConfigs),
+    cmdclass=dict(build_py=BuildWithMim, editable_wheel=EditableByPath),
     python_requires='>=3.9',
     install_requires=read_requirements('runtime'),
     extras_require=EXTRAS,

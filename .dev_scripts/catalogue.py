@@ -28,6 +28,8 @@ from mmkdlayer.registry import MODELS
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = 'python .dev_scripts/catalogue.py'
 FOLDER = 'configs/kdlayer'
+#: What "mim download" shows, which ends in a KeyError where a model has no weights.
+NO_WEIGHTS = 'no weights are published for these models: train them with mim train mmkdlayer CONFIG'
 README, METAFILE, MODEL_INDEX = f'{FOLDER}/README.md', f'{FOLDER}/metafile.yml', 'model-index.yml'
 BEGIN, END = f'<!-- Written by {COMMAND}: -->\n', '<!-- to here -->'
 LINK = re.compile(r'\[(letKD-[12])\]\((\S+)\.py\)')
@@ -223,6 +225,7 @@ def _model(entry: Entry) -> dict[str, Any]:
         }
         model['Results'] = [result]
     model['Config'] = f'{FOLDER}/{entry.name}.py'
+    model['Weights'] = NO_WEIGHTS
     return model
 
 
