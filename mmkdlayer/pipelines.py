@@ -101,10 +101,17 @@ def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
             'test_dataloader with a pipeline (the test-time transform), but the config has '
             f'{[k for k in cfg if k.endswith("_dataloader")]}. Add what is missing.'
         )
+    batch_size = max(train.get('batch_size', 1), test.get('batch_size', 1))
+    dataset = replace_pipeline(train['dataset'], pipeline)
+    return in_order(test, dataset, batch_size, train.get('num_workers', 0))
+
+
+def in_order(test: Any, dataset: Any, batch_size: int, num_workers: int) -> ConfigDict:
+    """Config of a loader that gives each image of a data set once, made as the one for testing."""
     loader = ConfigDict(
-        dataset=replace_pipeline(train['dataset'], pipeline),
-        batch_size=max(train.get('batch_size', 1), test.get('batch_size', 1)),
-        num_workers=train.get('num_workers', 0),
+        dataset=dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
         sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
         drop_last=False,
     )

@@ -42,6 +42,8 @@ class FitOptions:
             machine's own.
         small_classes: Whether a class may have fewer positions than sub-classes, or no image at all;
             its sub-classes are equal then, or stay unused. For a fold, or a long tail.
+        quality_images: On so many validation images, at most, the teacher and its decisions are measured
+            before training, in one pass of the teacher; 0 for none.
         checkpoint_interval: Seconds between two saves of this state within a pass of the teacher.
     """
 
@@ -52,6 +54,7 @@ class FitOptions:
     cache_dir: str | None = None
     checkpoint_interval: float = 300.0
     small_classes: bool = False
+    quality_images: int = 1000
 
     def compared(self) -> dict[str, int]:
         """What the decisions depend on: stored with them, compared before they are used again."""

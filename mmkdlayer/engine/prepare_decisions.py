@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, suppress
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 
 from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.errors import DecisionFileError, FolderInUseError
-from mmkdlayer.fitting.distributed import from_first_rank
+from mmkdlayer.fitting.distributed import errors_on_all_ranks, from_first_rank
 from mmkdlayer.models.decisions import read_decision_file
 from mmkdlayer.pipelines import fitting_dataloader_cfg
 
 from .algorithm_checks import check_algorithm
+from .decision_quality import report_quality
 from .feature_stream import FeatureStream
 from .fit_decisions import FitOptions, fit_decisions
 from .fitting_folder import folder_prefix, leftovers, remove_folders
@@ -45,14 +50,21 @@ def prepare_decisions(
         DecisionFileError: A file that the config names does not fit.
         OSError: ``out_dir`` can't be written.
     """
-    options = options or FitOptions()
+    with unchanged_randomness():
+        return _prepare(algorithm, cfg, out_dir, options or FitOptions())
+
+
+def _prepare(
+    algorithm: Any, cfg: Any, out_dir: str | os.PathLike, options: FitOptions
+) -> dict[str, Path]:
     check_algorithm(algorithm)
     layers = find_supervised_layers(getattr(algorithm, 'distiller', None))
     if not layers:
         return {}
     assign_teachers(layers, algorithm, cfg.get('model') or {})
-    stream = FeatureStream(algorithm, layers, fitting_dataloader_cfg(cfg), options.seed)
-    stream.check_shapes()
+    with errors_on_all_ranks():
+        stream = FeatureStream(algorithm, layers, fitting_dataloader_cfg(cfg), options.seed)
+        stream.check_shapes()
     describe_provenance(stream, options.compared())
     if is_main_process():
         remove_leftovers(out_dir)
@@ -76,7 +88,18 @@ def prepare_decisions(
         # A fitting was killed after it had stored its last decision, or is at work there now.
         with suppress(FolderInUseError), folder_lock(out_dir, 'fitting', patience=0):
             remove_folders(cache_dir, out_dir)
+    report_quality(algorithm, layers, cfg, options.quality_images)
     return paths
+
+
+@contextmanager
+def unchanged_randomness() -> Iterator[None]:
+    """Leave the random numbers that follow as they are: a training is the same with stored decisions."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        yield
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _check_given(layer: SupervisedLayer) -> None:

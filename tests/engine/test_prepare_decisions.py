@@ -8,10 +8,9 @@ from typing import Any, Callable
 
 import pytest
 import torch
-from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
-from seeded_training import SeededImages, make_config
+from seeded_training import SeededImages
 from torch import nn
 
 from mmkdlayer.engine import fit_decisions as module
@@ -20,7 +19,6 @@ from mmkdlayer.engine.fit_decisions import FitOptions
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.fitting import SubclassFitter
 from mmkdlayer.fitting.saved_state import SavedState
-from mmkdlayer.registry import MODELS
 
 
 class OtherLabels(SeededImages):
@@ -50,30 +48,6 @@ class UnlabelledImages(OtherLabels):
 class MultiLabelImages(OtherLabels):
     def label(self, index: int) -> list[int] | None:
         return [index % 3, (index + 1) % 3]
-
-
-@pytest.fixture
-def build(
-    distillation_config: Callable[..., dict], tmp_path: Path
-) -> Callable[..., tuple[nn.Module, Any]]:
-    """A model with seeded weights, and its config with a data set."""
-
-    def call(
-        dataset: str = 'SeededImages', letkd1: bool = False, **penult: Any
-    ) -> tuple[nn.Module, Any]:
-        model_cfg = distillation_config()
-        model_cfg['distiller']['kd_layers']['penult'].update(penult)
-        if letkd1:
-            del model_cfg['distiller']['kd_layers']['inter']
-        cfg = make_config(model_cfg, tmp_path)
-        cfg.train_dataloader.dataset.type = dataset
-        init_default_scope('mmpretrain')
-        torch.manual_seed(0)
-        model = MODELS.build(dict(cfg.model))
-        model.init_weights()
-        return model, cfg
-
-    return call
 
 
 @pytest.mark.parametrize('dataset', ['UnlabelledImages', 'MultiLabelImages'])

@@ -26,7 +26,7 @@ class FitDecisionsHook(Hook):
         out_dir: Where decisions are stored; None for ``<work_dir>/decisions``.
         **options: How to fit, see :class:`~mmkdlayer.engine.fit_decisions.FitOptions`: ``seed``,
             ``memory_budget``, ``iterations``, ``streaming_passes``, ``cache_dir``,
-            ``checkpoint_interval``, ``small_classes``.
+            ``checkpoint_interval``, ``small_classes``, ``quality_images``.
     """
 
     # After the checkpoint is loaded (before_run) and before any hook that trains.
