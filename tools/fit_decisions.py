@@ -44,9 +44,9 @@ def main() -> None:
         out = args.out or hook.folder(cfg.work_dir)
         prepare_launch(cfg, args.dist_timeout)
         with errors_on_all_ranks():
-            cli.check_data(cfg, ('train_dataloader',), args=args)
+            data_sets = cli.check_data(cfg, ('train_dataloader',), args=args)
             cli.check_writable(out)
-            cli.check_checkpoints(cfg)
+            cli.check_checkpoints(cfg, data_sets)
         compare_configs(cfg)
         cfg.custom_hooks = []
         runner = cli.build_runner(cfg)

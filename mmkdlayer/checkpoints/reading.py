@@ -51,6 +51,7 @@ def read_checkpoint(
     if '://' in str(path):
         with weights_only(), _explained(path, None):
             return CheckpointLoader.load_checkpoint(os.fspath(path), map_location=map_location)
+    path = os.path.expanduser(path)  # as mmengine does
     if not Path(path).is_file():
         raise CheckpointError(f'Checkpoint {path}: there is no such file. Check the path.')
     with open(path, 'rb') as opened:

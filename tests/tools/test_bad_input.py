@@ -168,10 +168,7 @@ def test_timeout_that_is_not_positive(main: Main, images: Path, work: Path) -> N
     refused(main, work, line, '--dist-timeout', '0')
 
 
-def test_classes_from_a_folder_that_is_not_given(
-    main: Main, work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv('DATA_ROOT', raising=False)
+def test_classes_from_a_folder_that_is_not_given(main: Main, work: Path) -> None:
     refused(main, work, arguments(CONFIG, '--work-dir', work), '--data-root')
 
 

@@ -4,7 +4,7 @@ import mmkdlayer  # noqa: F401  (before all others: makes the host libraries wor
 
 from .bad_images import add_image_options
 from .building import build_runner
-from .checks import check_checkpoints, check_data, check_writable
+from .checks import check_checkpoints, check_continued, check_data, check_writable
 from .options import (
     add_common_options,
     add_config_as_given,
@@ -22,6 +22,7 @@ __all__ = [
     'add_image_options',
     'build_runner',
     'check_checkpoints',
+    'check_continued',
     'check_data',
     'check_writable',
     'choose_work_dir',

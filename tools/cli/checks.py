@@ -14,7 +14,7 @@ from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.errors import ConfigError
 
 from .bad_images import handle_images
-from .data_sets import as_names, check_classes, open_data_sets
+from .data_sets import DataSet, check_classes, check_stored_classes, open_data_sets
 
 
 def check_data(
@@ -23,7 +23,7 @@ def check_data(
     checkpoint: str = '',
     meta: Mapping[str, Any] | None = None,
     args: argparse.Namespace | None = None,
-) -> None:
+) -> list[DataSet]:
     """Check the data sets of some loaders: folders, lists, the names of the classes, and the images.
 
     Args:
@@ -33,28 +33,47 @@ def check_data(
         meta: Its meta data, whose classes must be those of the data.
         args: The options of :func:`add_image_options`; None checks no images.
 
+    Returns:
+        The data sets.
+
     Raises:
         DataError: Something is not there, the data sets (or the checkpoint) have other classes, or
             images can't be read.
     """
-    stored = (meta or {}).get('dataset_meta')
-    names = stored.get('classes') if isinstance(stored, dict) else None
     data_sets = open_data_sets(cfg, loaders)
-    check_classes(data_sets, as_names(names), checkpoint)
+    check_classes(data_sets)
+    check_stored_classes(data_sets, meta, checkpoint)
     if args is not None:
         handle_images(cfg, data_sets, args)
+    return data_sets
 
 
-def check_checkpoints(cfg: Config) -> None:
+def check_checkpoints(cfg: Config, data_sets: list[DataSet]) -> None:
     """Read the files that training starts from once, so that a damaged one is a clear error.
 
     Raises:
         CheckpointError: A file is not there or can't be read.
+        DataError: The teacher was trained on other classes than those of the data sets.
     """
-    model = cfg.get('model', {})
-    for path in (model.get('teacher_ckpt'), cfg.get('load_from'), cfg.get('init_from')):
-        if path and '://' not in str(path):
-            read_checkpoint(path)
+    for key in ('load_from', 'init_from'):
+        if start := cfg.get(key):
+            _read_meta(start)
+    if teacher := cfg.get('model', {}).get('teacher_ckpt'):
+        check_stored_classes(data_sets, _read_meta(teacher), str(teacher), other_names=True)
+
+
+def check_continued(cfg: Config, data_sets: list[DataSet]) -> None:
+    """Raise a DataError where a training is continued that had other classes."""
+    if cfg.get('resume') and (start := cfg.get('load_from')):
+        check_stored_classes(data_sets, _read_meta(start), str(start))
+
+
+def _read_meta(path: str) -> Any:
+    """The ``meta`` of a checkpoint; None where it has none, or is not here."""
+    if '://' in str(path):
+        return None
+    content = read_checkpoint(path)
+    return content.get('meta') if isinstance(content, dict) else None
 
 
 def check_writable(folder: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -151,17 +152,11 @@ def _check_folders(data: DataSet) -> None:
         _compare(data.names, found, f'{data.path}.classes', f'the folders of {data.place}')
 
 
-def check_classes(
-    data_sets: list[DataSet], stored: list[str] | None = None, file: str = ''
-) -> None:
-    """All data sets, and the checkpoint ``file``, give the same labels to the same classes.
+def check_classes(data_sets: list[DataSet]) -> None:
+    """All data sets give the same labels to the same classes.
 
-    Labels are positions: of a folder in sorted order, of a name in a list.
-
-    Args:
-        data_sets: As opened; the first one is compared with the others.
-        stored: Names of the classes that a checkpoint was trained on.
-        file: The checkpoint, for messages.
+    Labels are positions: of a folder in sorted order, of a name in a list. The first data set is
+    compared with the others.
 
     Raises:
         DataError: They differ.
@@ -173,11 +168,29 @@ def check_classes(
             _compare(first.folders, data.folders, *places)
         elif first.names and data.names and not _differ_in_kind(first.names, data.names):
             _compare(first.names, data.names, first.path, data.path)
-    for data in data_sets if stored else ():
-        if data.names:
-            _compare(
-                stored or [], data.names, f'the checkpoint {file}', f'{data.path}: {data.place}'
-            )
+
+
+def check_stored_classes(
+    data_sets: list[DataSet], meta: Any, file: str, other_names: bool = False
+) -> None:
+    """The classes that a checkpoint was trained on, where it names them, are those of the data sets.
+
+    Args:
+        data_sets: As opened.
+        meta: The checkpoint's ``meta``.
+        file: The checkpoint, for messages.
+        other_names: As many names that have nothing in common with these are right too: a teacher may
+            know the classes by names for people.
+
+    Raises:
+        DataError: They differ.
+    """
+    stored = meta.get('dataset_meta') if isinstance(meta, Mapping) else None
+    names = as_names(stored.get('classes')) if isinstance(stored, Mapping) else None
+    for data in data_sets if names else ():
+        if data.names and not (other_names and _differ_in_kind(names or [], data.names)):
+            place = f'{data.path}: {data.place}' if data.place else data.path
+            _compare(names or [], data.names, f'the checkpoint {file}', place)
 
 
 def _differ_in_kind(names: list[str], others: list[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -44,6 +45,15 @@ def check_overrides(changes: Mapping[str, Any], variables: set[str]) -> None:
             f'nothing. Near matches: {", ".join(near) or "none"}. Set the entry that uses it, such as '
             'train_dataloader.batch_size; if code of yours reads it, set it in a config file.'
         )
+
+
+def expand_homes(cfg: Config) -> None:
+    """Write out ``~`` in data roots, as mmpretrain does in the other paths of a data set."""
+    for loader in LOADERS:
+        for _, dataset in find_datasets(cfg.get(loader), loader):
+            root = dataset.get('data_root')
+            if isinstance(root, str):
+                dataset['data_root'] = os.path.expanduser(root)
 
 
 def move_data(cfg: Config, root: str, changes: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from command_line import CONFIG, write_images
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -147,6 +148,33 @@ class TestNames:
             check(['bucket', 'fish', 'walking_stick'])
         cli.check_data(cfg, ('val_dataloader',), 'a.pth', dict(dataset_meta='text'))
         cli.check_data(cfg, ('val_dataloader',), 'a.pth', {})
+
+    @pytest.mark.parametrize('names', [CLASSES[::-1], ['bucket', 'fish', 'walking_stick']])
+    def test_classes_of_a_teacher_and_of_a_continued_training(
+        self, data: Path, tmp_path: Path, names: list, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def write(classes: list) -> None:
+            meta = dict(dataset_meta=dict(classes=tuple(classes)))
+            torch.save(dict(state_dict={}, meta=meta), tmp_path / 'a.pth')
+
+        monkeypatch.setenv('HOME', str(tmp_path))
+        cfg = both(data)
+        data_sets = cli.check_data(cfg, LOADERS)
+        cfg.model = dict(teacher_ckpt='~/a.pth')  # which the host finds too
+        start = Config(dict(load_from=str(tmp_path / 'a.pth')))
+        resumed = Config(dict(start, resume=True))
+        write(CLASSES)
+        cli.check_checkpoints(cfg, data_sets)
+        cli.check_continued(resumed, data_sets)
+        write(names)
+        with pytest.raises(DataError, match='the checkpoint ~/a.pth, in the same order'):
+            cli.check_checkpoints(cfg, data_sets)
+        with pytest.raises(DataError, match='the checkpoint .*a.pth, in the same order'):
+            cli.check_continued(resumed, data_sets)
+        cli.check_checkpoints(start, data_sets)  # a start may have other classes
+        cli.check_continued(start, data_sets)
+        write(['pail', 'carp', 'cane'])
+        cli.check_checkpoints(cfg, data_sets)  # names for people
 
 
 class TestFolders:

@@ -57,6 +57,9 @@ def test_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv('HOME', str(tmp_path))
     cfg = load(CONFIG, '~/photos')
     assert cfg.train_dataloader.dataset.data_root == str(tmp_path / 'photos')
+    config = ROOT / 'configs/kdlayer/resnet34_resnet18_in1k.py'
+    cfg = load(config, train_dataloader__dataset__data_root='~/photos')
+    assert cfg.train_dataloader.dataset.data_root == str(tmp_path / 'photos')
 
 
 @pytest.mark.parametrize(
