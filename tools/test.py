@@ -14,6 +14,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.deploy import check_trained_config, student_model_config
+from mmkdlayer.engine.agreement import compare_configs
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.models.wrappers import unwrap_model
 
@@ -52,6 +53,7 @@ def main() -> None:
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             cfg.pop(key, None)
         prepare_launch(cfg, args.dist_timeout)
+        compare_configs(cfg, checkpoint=args.checkpoint)
         runner = cli.build_runner(cfg)
         load_weights(unwrap_model(runner.model), state, f'Checkpoint {args.checkpoint}')
         metrics = runner.test()

@@ -30,18 +30,18 @@ _SHOWN = 120
 _NOTHING = 'not there'
 
 
-def compare_configs(cfg: Config) -> None:
+def compare_configs(cfg: Config, **others: Any) -> None:
     """Raise a ConfigError where ranks have other configs, files that these name, or versions.
 
     All ranks must call it, before anything that depends on the config is built. Where a value is the
     path of a file, such as ``teacher_ckpt`` or a decision's ``file``, its content is compared: each
-    machine may have a copy of its own. :data:`FREE_KEYS` may differ.
+    machine may have a copy of its own. :data:`FREE_KEYS` may differ. ``others`` are compared too.
     """
     if dist.get_world_size() == 1:
         return
     with errors_on_all_ranks():
         versions = {f'version of {name}': found for name, found in installed_versions().items()}
-        facts = dict(_config_facts(cfg.to_dict(), ''), **versions)
+        facts = dict(_config_facts(dict(cfg.to_dict(), **others), ''), **versions)
     compare_over_ranks(facts)
 
 

@@ -25,6 +25,7 @@ from mmkdlayer.version import installed_versions
 from .feature_stream import FeatureStream
 from .fingerprints import FileState, file_states, hash_json
 from .fitting_folder import fitting_folder, remove_folders
+from .provenance import identity_of
 from .supervision import SupervisedLayer
 
 
@@ -151,7 +152,7 @@ def check_unchanged(before: Mapping[str, FileState], after: Mapping[str, FileSta
 def fitting_identity(stream: FeatureStream) -> str:
     """A hash of all that the state of a fitting of these layers, or of some of them, depends on."""
     facts = dict(
-        expected={layer.name: layer.provenance for layer in stream.layers},
+        expected={layer.name: identity_of(layer.provenance) for layer in stream.layers},
         settings={layer.name: layer.decision.fit_options() for layer in stream.layers},
         batch_size=stream.loader.batch_size,
         ranks=get_world_size(),  # each rank's files hold its share

@@ -26,7 +26,7 @@ from .feature_stream import FeatureStream
 from .fit_decisions import FitOptions, fit_decisions
 from .fitting_folder import folder_prefix, leftovers, remove_folders
 from .locks import folder_lock
-from .provenance import describe_provenance, differences
+from .provenance import describe_provenance, differences, teacher_weights
 from .supervision import SupervisedLayer, assign_teachers, find_supervised_layers
 
 
@@ -108,8 +108,7 @@ def _check_given(layer: SupervisedLayer) -> None:
     origin = f'Decision file {decision.file}' if decision.file else f'Decision "{layer.name}"'
     logger.info(f'{origin} is used for "{layer.name}".')
     found = decision.provenance
-    fingerprint = (found.get('teacher') or {}).get('weights')
-    own = layer.provenance['teacher']['weights']
+    fingerprint, own = teacher_weights(found), teacher_weights(layer.provenance)
     if fingerprint not in (None, own):
         raise DecisionFileError(
             f'{origin} was fitted on a teacher with the fingerprint {fingerprint}, but the teacher '

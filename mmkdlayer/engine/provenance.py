@@ -102,17 +102,29 @@ def _describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, 
     return dict(source=source, recorder=type(recorder).__name__, **indices)
 
 
+def identity_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a description that must be the same, without what depends on the place.
+
+    Weights and config of the teacher are one: the same weights with other strides are another teacher.
+    """
+    parts = {key: provenance.get(key) for key in IDENTITY}
+    if isinstance(parts['teacher'], Mapping):
+        config = hash_json(without_places(parts['teacher'].get('config')))
+        parts['teacher'] = f'{parts["teacher"].get("weights")}-{config}'
+    return parts
+
+
+def teacher_weights(provenance: Mapping[str, Any]) -> Any:
+    """The fingerprint of the teacher's weights; None if the description has none."""
+    teacher = provenance.get('teacher')
+    return teacher.get('weights') if isinstance(teacher, Mapping) else None
+
+
 def differences(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     """One phrase for each part of the identity that differs, naming both values."""
-    phrases = []
-    for key in IDENTITY:
-        ours, theirs = expected.get(key), found.get(key)
-        if key == 'teacher':
-            # Weights and config in one: the same weights with other strides are another teacher.
-            ours, theirs = (
-                f'{teacher.get("weights")}-{hash_json(without_places(teacher.get("config")))}'
-                for teacher in (ours or {}, theirs or {})
-            )
-        if ours != theirs:
-            phrases.append(f'{key} is {theirs!r} in the file and {ours!r} now')
-    return phrases
+    ours, theirs = identity_of(expected), identity_of(found)
+    return [
+        f'{key} is {theirs[key]!r} in the file and {ours[key]!r} now'
+        for key in IDENTITY
+        if ours[key] != theirs[key]
+    ]

@@ -30,7 +30,7 @@ def identity(monkeypatch, expected=None, settings=None, batch_size=4, ranks=1) -
 
 
 def test_the_identity_has_all_that_a_state_depends_on(monkeypatch) -> None:
-    changes = [
+    changes: list[dict] = [
         dict(),
         dict(expected={'teacher': 'u'}),
         dict(settings={'num_classes': 4}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from mmkdlayer.engine.provenance import differences
+from mmkdlayer.engine.provenance import differences, identity_of, teacher_weights
 from mmkdlayer.version import installed_versions
 
 FITTED = dict(
@@ -53,3 +53,20 @@ def test_versions_of_what_is_installed() -> None:
 def test_same_weights_in_another_network_differ() -> None:
     strided = dict(FITTED, teacher=dict(FITTED['teacher'], config=dict(strides=[1])))
     assert len(differences(FITTED, strided)) == 1
+
+
+def test_the_place_of_the_teacher_does_not_count() -> None:
+    def teacher(place: str) -> dict:
+        init = dict(type='Pretrained', checkpoint=f'{place}/w.pth')
+        return dict(weights='abc', checkpoint=f'{place}/w.pth', config=dict(init_cfg=init))
+
+    ours, theirs = (dict(FITTED, teacher=teacher(place)) for place in ('/here', '/there'))
+    assert differences(ours, theirs) == []
+    assert identity_of(ours) == identity_of(theirs)
+
+
+def test_a_description_of_another_form_is_only_different() -> None:
+    for odd in ('text', ['list'], 3, None):
+        found = dict.fromkeys(FITTED, odd)
+        assert len(differences(FITTED, found)) == 5
+        assert teacher_weights(found) is None
