@@ -12,7 +12,7 @@ PACKAGE = ROOT / 'mmkdlayer'
 #: Each layer imports only from those above it; those of one line not from each other.
 LAYERS = [
     {'errors', 'version', 'registry', 'type_names'},
-    {'atomic', 'config_variables', 'pipelines', 'plain_json'},
+    {'atomic', 'image_files', 'config_variables', 'pipelines', 'plain_json'},
     {'compat'},
     {'checkpoints'},
     {'models'},

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmpretrain import get_model
+from torch import Tensor
 
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.errors import ConfigError
@@ -40,10 +43,26 @@ def load_student(
     weights = folder / 'student.pth'
     cfg = Config.fromfile(folder / 'student.py')
     state, meta = read_student_weights(weights, sha256=cfg.get('weights_sha256'))
+    model = build_student(cfg, state, meta, f'Checkpoint {weights}')
+    return model if device is None else model.to(device)
+
+
+def build_student(
+    cfg: Config, state: Mapping[str, Tensor], meta: Mapping[str, Any], origin: str
+) -> BaseModel:
+    """A student in eval mode, of the config and the weights of one that stands alone.
+
+    Args:
+        cfg: As :func:`student_config` gives it.
+        state: The weights.
+        meta: Their meta data, which may name the classes.
+        origin: Where the weights come from, for the message.
+
+    Raises:
+        CheckpointError: The weights do not fit.
+    """
     model = get_model(cfg, pretrained=False)
-    load_weights(model, state, f'Checkpoint {weights}')
+    load_weights(model, state, origin)
     if meta.get('dataset_meta'):
         model._dataset_meta = meta['dataset_meta']
-    if device is not None:
-        model.to(device)
     return model.eval()

@@ -13,10 +13,10 @@ from typing import Any, Callable
 
 from mmengine.fileio import list_from_file
 from mmpretrain.registry import TRANSFORMS
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from mmkdlayer.errors import DataError
+from mmkdlayer.image_files import why_bad
 from mmkdlayer.type_names import type_name
 
 from .data_sets import DataSet, is_local
@@ -142,59 +142,8 @@ def _left_out(opened: Any, folder: str, depth: int = 0) -> Iterator[tuple[str, s
 
 
 def _check_files(files: list[tuple[str, Callable[[str], Any]]], full: bool) -> Bad:
-    checked = ((path, _why_bad(path, load, full)) for path, load in files)
+    checked = ((path, why_bad(path, load, full)) for path, load in files)
     return {path: reason for path, reason in checked if reason}
-
-
-def _why_bad(path: str, load: Callable[[str], Any], full: bool) -> str:
-    """Why a file can't be used; empty if it can."""
-    try:
-        path.encode()
-        if not full and _looks_whole(path):
-            return ''
-        if os.path.getsize(path) == 0:
-            return 'empty file'
-    except UnicodeEncodeError:
-        return 'its name is not UTF-8'
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    try:
-        load(path)
-    except Exception:
-        try:
-            with Image.open(path) as image:
-                image.load()
-        except UnidentifiedImageError:
-            return 'no image'
-        except Exception as error:
-            return ' '.join(str(error).split())[:80]
-        return 'not decoded by the pipeline'
-    try:  # OpenCV 4 fills the rest of a truncated image with grey
-        with Image.open(path) as image:
-            image.load()
-    except OSError as error:
-        return str(error)[:80] if 'truncated' in str(error) else ''
-    except Exception:  # kinds that only OpenCV knows
-        return ''
-    return ''
-
-
-def _looks_whole(path: str) -> bool:
-    """Whether a file begins and ends as an image of a common kind; False needs a closer look."""
-    with open(path, 'rb', buffering=0) as file:
-        head = file.read(32)
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 256))
-        tail = file.read()
-    if head.startswith(b'\xff\xd8\xff'):
-        return b'\xff\xd9' in tail
-    if head.startswith(b'\x89PNG\r\n\x1a\n'):
-        return b'IEND' in tail
-    if head[:4] == b'RIFF' and head[8:12] == b'WEBP':
-        return int.from_bytes(head[4:8], 'little') + 8 <= size
-    if head[:2] == b'BM':
-        return int.from_bytes(head[2:6], 'little') <= size
-    return False
 
 
 def _say(text: str) -> None:

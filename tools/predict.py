@@ -1,0 +1,133 @@
+#!/usr/bin/env python
+"""Class names and scores of images, by a student: a CSV file with the columns file, class and score."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.model import BaseModel
+from tqdm import tqdm
+
+import cli
+import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer import load_student
+from mmkdlayer.atomic import replacing
+from mmkdlayer.checkpoints import read_student_weights
+from mmkdlayer.deploy import (
+    check_trained_config,
+    find_images,
+    predict_files,
+    student_config,
+)
+from mmkdlayer.deploy.exported_student import build_student
+from mmkdlayer.errors import ConfigError
+
+#: Exit code where some images could not be read.
+SKIPPED = 3
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage='%(prog)s (DIR | CONFIG CHECKPOINT) IMAGES [IMAGES ...] [options]',
+        epilog='Exit code 3: some images could not be read; they are named, and not in the file.',
+    )
+    parser.add_argument(
+        'student', help='folder of an exported student; or a training config, then its checkpoint'
+    )
+    parser.add_argument(
+        'images', nargs='+', help='image files, and folders of them with their sub-folders'
+    )
+    parser.add_argument('--out', default='predictions.csv', help='default: predictions.csv')
+    parser.add_argument(
+        '--top',
+        type=int,
+        metavar='K',
+        help='the K best classes of each image (default: what the student decides for)',
+    )
+    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--workers', type=int, default=0, help='processes that read images')
+    parser.add_argument('--device', help='default: a GPU if there is one')
+    cli.add_config_as_given(parser)
+    cli.add_common_options(parser, launcher=False)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Predict."""
+    args = parse_args()
+    with cli.report_errors(args.debug):
+        for name, least in (('top', 1), ('batch_size', 1), ('workers', 0)):
+            value = getattr(args, name)
+            if value is not None and value < least:
+                option = f'--{name.replace("_", "-")}'
+                raise ConfigError(f'{option} expects a number of at least {least}, got {value}.')
+        cli.check_writable(os.path.dirname(args.out) or '.')
+        student = open_student(args)
+        files, others = find_images(args.images)
+        if others:
+            kinds = ', '.join(f'{count} of {kind}' for kind, count in sorted(others.items()))
+            print(f'left out, since they are no images: {kinds}', file=sys.stderr)
+        skipped = write_predictions(student, files, args)
+        print(f'{args.out}: {len(files) - skipped} of {len(files)} images')
+    if skipped:
+        sys.exit(SKIPPED)
+
+
+def open_student(args: argparse.Namespace) -> BaseModel:
+    """The student that the command line names; takes the checkpoint from the front of ``args.images``.
+
+    Raises:
+        ConfigError: Its config is not there, or is not that of the checkpoint.
+        CheckpointError: Its weights can't be read, or do not fit.
+    """
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    if os.path.isdir(args.student):
+        if args.data_root or args.cfg_options or args.config_as_given:
+            raise ConfigError(
+                f'{args.student} is an exported student: --data-root, --cfg-options and '
+                '--config-as-given change nothing of it. Leave them out.'
+            )
+        return load_student(args.student, device)
+    args.config, checkpoint = args.student, args.images.pop(0)
+    if not args.images:
+        raise ConfigError(
+            f'Expected images after CONFIG and CHECKPOINT, or after the folder of an exported student; '
+            f'{args.student} is no folder.'
+        )
+    cfg = cli.load_config(args)
+    state, meta = read_student_weights(checkpoint, sha256=cfg.get('weights_sha256'))
+    check_trained_config(cfg, meta, checkpoint, refuse=not args.config_as_given)
+    return build_student(student_config(cfg), state, meta, f'Checkpoint {checkpoint}').to(device)
+
+
+def write_predictions(student: BaseModel, files: list[str], args: argparse.Namespace) -> int:
+    """Write the CSV file; images that can't be read are named. Returns how many they are."""
+    skipped = 0
+    with (
+        replacing(args.out) as path,
+        Path(path).open('w', newline='', encoding='utf-8', errors='surrogateescape') as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(('file', 'class', 'score'))
+        found = predict_files(student, files, args.top, args.batch_size, args.workers)
+        for prediction in tqdm(found, total=len(files), unit='image', desc='predicting'):
+            if prediction.problem:
+                skipped += 1
+                name = prediction.file.encode('utf-8', 'replace').decode()
+                tqdm.write(f'skipped {name}: {prediction.problem}', file=sys.stderr)
+                continue
+            # With a multi-label head an image can have no class.
+            for name, score in prediction.classes or [('', '')]:
+                table.writerow((prediction.file, name, score))
+    return skipped
+
+
+if __name__ == '__main__':
+    main()
