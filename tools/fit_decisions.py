@@ -40,6 +40,7 @@ def main() -> None:
         cfg = cli.load_config(args)
         cfg.launcher = args.launcher
         cli.choose_work_dir(cfg, args)
+        cli.watch_signals(cfg)
         hook = fitting_hook(cfg)
         out = args.out or hook.folder(cfg.work_dir)
         prepare_launch(cfg, args.dist_timeout)

@@ -19,6 +19,7 @@ from mmpretrain import ImageClassificationInferencer, get_model
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import cli
 import mmkdlayer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -135,4 +136,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with cli.report_errors():
+        main()

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from mmkdlayer.errors import ConfigError, DataError, SavedStateError
 from mmkdlayer.fitting import CentroidFitter, Fitter, SubclassFitter, run_fitters
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
-from mmkdlayer.fitting.saved_state import SavedState
 from mmkdlayer.fitting.shortages import shortages_of
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision, TeacherDecision
 from mmkdlayer.version import installed_versions
@@ -25,6 +24,7 @@ from mmkdlayer.version import installed_versions
 from .feature_stream import FeatureStream
 from .fingerprints import FileState, file_states, hash_json
 from .fitting_folder import fitting_folder, remove_folders
+from .interruptible_state import InterruptibleState
 from .provenance import identity_of
 from .supervision import SupervisedLayer
 
@@ -131,7 +131,7 @@ def _fit_once(
                 name: make_fitter(layer, options, folder, class_names)
                 for name, layer in layers.items()
             }
-        saved = SavedState(folder, identity, options.checkpoint_interval)
+        saved = InterruptibleState(folder, identity, options.checkpoint_interval)
         run_fitters(stream, fitters, progress_bar, store, saved)
         left = [name for name, layer in layers.items() if not layer.decision.is_fitted]
         if left:

@@ -29,11 +29,39 @@ while watch.received is None and time.monotonic() < end:
 print(watch.received.name)
 watch.stop()
 assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 """
 AT_ONCE = """
 os.kill(os.getpid(), signal.SIGUSR1)
 while True:
     time.sleep(1)
+"""
+# Ctrl-C twice: the first is kept, the second ends the process; from a launcher too they may be one.
+TWICE = """
+watch.deferring = True
+os.kill(os.getpid(), signal.SIGINT)
+end = time.monotonic() + 20
+while watch.received is None and time.monotonic() < end:
+    time.sleep(0.01)
+print(watch.received.name, watch.exit_code, flush=True)
+if {together}:
+    os.environ['RANK'] = '0'
+    watch._receive(signal.SIGINT)
+    print('one', flush=True)
+    watch._pressed -= 60
+os.kill(os.getpid(), signal.SIGINT)
+while True:
+    time.sleep(1)
+"""
+# A background job of a shell, which ignores Ctrl-C.
+IGNORED = """
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+watch = signals['SignalWatch']()
+assert watch.start(signals['SIGNALS'])
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.2)
+watch.stop()
+print(signal.getsignal(signal.SIGINT).name)
 """
 # A child that is told to end (as a loader ends its workers) is no reason for the parent to end.
 CHILD = """
@@ -55,10 +83,28 @@ def run(code: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize(
     ('body', 'code', 'output'),
-    [(DEFERRED, 0, 'SIGUSR1'), (AT_ONCE, 75, 'SIGUSR1 received outside'), (CHILD, 0, '-15 None')],
-    ids=['deferred', 'at once', 'child'],
+    [
+        (DEFERRED, 0, ['SIGUSR1']),
+        (AT_ONCE, 75, ['SIGUSR1 received outside', 'exit code 75']),
+        (AT_ONCE.replace('USR1', 'INT'), 130, ['SIGINT received outside', 'exit code 130']),
+        (
+            TWICE.format(together=False),
+            130,
+            ['SIGINT 130', 'Press it again', 'SIGINT received again'],
+        ),
+        (TWICE.format(together=True), 130, ['SIGINT 130', 'one', 'SIGINT received again']),
+        (CHILD, 0, ['-15 None']),
+    ],
+    ids=['deferred', 'at once', 'Ctrl-C', 'twice', 'together', 'child'],
 )
-def test_signal(body: str, code: int, output: str) -> None:
+def test_signal(body: str, code: int, output: list[str]) -> None:
     done = run(SCRIPT.format(body=body))
     assert done.returncode == code, done.stderr
-    assert output in done.stdout + done.stderr
+    for text in output:
+        assert text in done.stdout + done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def test_ctrl_c_that_is_ignored() -> None:
+    done = run(IGNORED)
+    assert (done.returncode, done.stdout) == (0, 'SIG_IGN\n'), done.stderr

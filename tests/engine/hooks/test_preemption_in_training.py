@@ -21,27 +21,34 @@ from mmkdlayer.engine.signals import WATCH
 class Ask(Hook):
     """Asks for the end in an iteration (from 0), as a signal would; notes validations."""
 
-    def __init__(self, iteration: int) -> None:
+    def __init__(self, iteration: int, number: signal.Signals = signal.SIGUSR1) -> None:
         self.iteration = iteration
+        self.number = number
         self.validated: list[int] = []
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         if runner.iter == self.iteration:
-            WATCH.received = signal.SIGUSR1
+            WATCH.received = self.number
 
     def after_val_epoch(self, runner: Runner, metrics: Any = None) -> None:
         self.validated.append(runner.iter)
 
 
-def train(work: Path, ask: int, hook: bool = True, **changes: Any) -> tuple[Runner, Ask]:
-    asking = Ask(ask)
+def train(
+    work: Path,
+    ask: int,
+    hook: bool = True,
+    number: signal.Signals = signal.SIGUSR1,
+    **changes: Any,
+) -> tuple[Runner, Ask]:
+    asking = Ask(ask, number)
     runner = line_runner(
         work, custom_hooks=[asking, *([PreemptionHook()] if hook else [])], **changes
     )
     try:
         runner.train()
     except SystemExit as end:
-        assert end.code == 75
+        assert end.code == (130 if number == signal.SIGINT else 75)
     else:
         assert ask < 0
     finally:
@@ -56,6 +63,13 @@ def test_a_config_without_a_seed_is_resumed_in_the_same_order(tmp_path: Path) ->
     after, _ = train(tmp_path, ask=-1, resume=True)
     seen = [number for batch in before.model.seen + after.model.seen for number in batch]
     assert sorted(seen) == list(range(16))
+
+
+def test_ctrl_c_saves_too(tmp_path: Path) -> None:
+    train(tmp_path, ask=2, number=signal.SIGINT)
+    assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'interrupted.pth')
+    after, _ = train(tmp_path, ask=-1, resume=True)
+    assert len(after.model.seen) == 5
 
 
 def test_two_optimisers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from urllib.error import URLError
 
@@ -61,3 +62,24 @@ def test_debug_shows_the_traceback_too(capsys):
     with pytest.raises(SystemExit), report_errors(debug=True):
         raise ConfigError('what is wrong')
     assert 'Traceback' in capsys.readouterr().err
+
+
+def test_ctrl_c_is_one_line(capsys):
+    """Whatever the code in between makes of it: mmengine calls it a failure to format."""
+    with pytest.raises(SystemExit) as ended, report_errors():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except:  # noqa: E722
+            raise SyntaxError('Failed to format the config file') from None
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == '\nCtrl-C: ended with exit code 130.\n'
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    with pytest.raises(SystemExit) as ended, report_errors():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+
+
+def test_an_end_is_no_error():
+    with pytest.raises(SystemExit) as ended, report_errors():
+        sys.exit(75)
+    assert ended.value.code == 75
