@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Make an environment in which all of this project runs, or find one that exists already.
 #
-#   bash tools/setup_env.sh [EXTRA ...]      extras of setup.py; default: distill tests
+#   bash tools/setup_env.sh [--stack openmmlab|onedl] [EXTRA ...]
+#
+# EXTRA: extras of setup.py; default: distill tests. --stack: OpenMMLab's host packages, or OneDL's
+# successors of them (Python 3.10 or later); default: those that the environment has, else OpenMMLab's.
 #
 # Prints the path of the environment's python on standard output, and everything else on standard
 # error, so that a script can say: python=$(bash tools/setup_env.sh)
@@ -14,17 +17,41 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
-extras=("$@")
-[ ${#extras[@]} -gt 0 ] || extras=(distill tests)
+extras=()
+stack=
 smoke_modules='cv2, torch, torchvision, mmengine, mmcv, mmpretrain.models, safetensors'
 unset PYTHONHOME
 
 say() { printf 'setup_env: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
 
+while [ $# -gt 0 ]; do
+  case $1 in
+    --stack) [ $# -gt 1 ] || fail '--stack expects openmmlab or onedl'; stack=$2; shift ;;
+    --stack=*) stack=${1#*=} ;;
+    onedl | openmmlab) fail "$1 is a stack: --stack $1" ;;
+    -*) fail "no option $1; there is --stack openmmlab|onedl" ;;
+    *) extras+=("$1") ;;
+  esac
+  shift
+done
+case $stack in '' | openmmlab | onedl) ;; *) fail "--stack expects openmmlab or onedl, but found '$stack'" ;; esac
+[ ${#extras[@]} -gt 0 ] || extras=(distill tests)
+
+# The stack that was asked for, else the one that a python has.
+stack_of() {
+  if [ -n "$stack" ]; then
+    printf '%s\n' "$stack"
+  elif [ -x "$1" ] && "$1" -I -c 'import importlib.metadata as m; m.version("onedl-mmengine")' 2>/dev/null; then
+    printf 'onedl\n'
+  else
+    printf 'openmmlab\n'
+  fi
+}
+
 # What is missing for the requested extras, one item a line; nothing if all of it is installed.
 missing_in() {
-  "$1" -I - "$root" "${extras[@]}" <<'PY'
+  "$1" -I - "$root" "$(stack_of "$1")" "${extras[@]}" <<'PY'
 import importlib.metadata as metadata
 import importlib.util
 import pathlib
@@ -35,7 +62,7 @@ try:
 except ImportError:
     from pip._vendor.packaging.requirements import Requirement
 
-root, extras = pathlib.Path(sys.argv[1]), sys.argv[2:]
+root, stack, extras = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
 
 
 def version_of(name):
@@ -45,7 +72,7 @@ def version_of(name):
         return None
 
 
-for name in ['runtime', *extras]:
+for name in ['runtime', stack, *extras]:
     for line in (root / 'requirements' / f'{name}.txt').read_text().splitlines():
         if not line.strip() or line.startswith('#'):
             continue
@@ -55,8 +82,12 @@ for name in ['runtime', *extras]:
         found = version_of(wanted.name)
         if found is None or not wanted.specifier.contains(found, prereleases=True):
             print(f'{line} (found {found})')
-if not (version_of('mmcv') or version_of('mmcv-lite')):
-    print('mmcv or mmcv-lite')
+if not any(map(version_of, ('mmcv', 'mmcv-lite', 'onedl-mmcv'))):
+    print('mmcv, mmcv-lite or onedl-mmcv')
+for name in ('mmengine', 'mmpretrain'):
+    other = name if stack == 'onedl' else f'onedl-{name}'
+    if version_of(other):
+        print(f'{other} uninstalled: it overwrites the stack {stack}')
 package = importlib.util.find_spec('mmkdlayer')
 if package is None or package.origin != str(root / 'mmkdlayer' / '__init__.py'):
     print('mmkdlayer')
@@ -65,15 +96,23 @@ PY
 
 # The python with which to make a new environment.
 find_python() {
-  local candidate version
-  for candidate in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python3.9; do
+  local candidate version oldest=3.9 commands pyenv=${PYENV_ROOT:-$HOME/.pyenv}/versions minor
+  [ "$(stack_of '')" = openmmlab ] || oldest=3.10
+  commands=(python3 python3.13 python3.12 python3.11 python3.10 python3.9)
+  for minor in 13 12 11 10 9; do  # pyenv's own commands work for the chosen version alone
+    commands+=("$pyenv/3.$minor".*/bin/python)
+  done
+  [ -z "${PYTHON:-}" ] || commands=("$PYTHON")
+  for candidate in "${commands[@]}"; do
     version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
     case $version in
-      3.9 | 3.10 | 3.11 | 3.12 | 3.13) printf '%s\n' "$candidate"; return ;;
+      3.9) [ "$oldest" != 3.9 ] || { printf '%s\n' "$candidate"; return; } ;;
+      3.10 | 3.11 | 3.12 | 3.13) printf '%s\n' "$candidate"; return ;;
     esac
-    say "passing over $candidate: it is Python $version, and 3.9 to 3.13 are supported"
+    say "passing over $candidate: it is Python $version, and $oldest to 3.13 are supported"
   done
-  fail 'no Python 3.9 to 3.13 found. Install one, or name it: PYTHON=/path/to/python bash tools/setup_env.sh'
+  [ -z "${PYTHON:-}" ] || fail "PYTHON=$PYTHON is no Python $oldest to 3.13 that works"
+  fail "no Python $oldest to 3.13 found. Install one, or name it: PYTHON=/path/to/python bash tools/setup_env.sh"
 }
 
 # An active environment, if it lacks nothing (except perhaps this package itself).
@@ -83,7 +122,7 @@ use_active_environment() {
   missing=$(missing_in "$prefix/bin/python" 2>/dev/null) || return 1
   if [ "$missing" = mmkdlayer ] && [ -w "$root" ]; then
     say "installing this checkout (pip install --no-deps -e) into the active environment $prefix"
-    pip_install "$prefix/bin/python" --no-deps --no-build-isolation --config-settings editable_mode=compat -e "$root" || return 1
+    pip_install "$prefix/bin/python" --no-deps --no-build-isolation -e "$root" || return 1
     missing=$(missing_in "$prefix/bin/python")
   fi
   [ -z "$missing" ] || return 1
@@ -116,7 +155,8 @@ drop_torn_packages() {
 }
 
 install_everything() {
-  local constraints=() requirement_files=() extra
+  local constraints=() requirement_files=() extra hosts
+  hosts=$(stack_of "$python")
   say 'installing torch and the rest; on a new machine this takes a few minutes and up to 6 GB'
   pip_install "$python" 'setuptools>=64,<81' wheel 'torch>=2.1' 'torchvision>=0.16'
   if "$python" -I -c 'import importlib.metadata, sys
@@ -124,14 +164,19 @@ sys.exit(tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) >= 
     # torch up to 2.2 was built for numpy 1.
     constraints=('numpy<2')
   fi
-  if ! "$python" -I -m pip show --quiet mmcv >/dev/null 2>&1; then
-    requirement_files+=(-r "$root/requirements/lite.txt")
-  fi
-  for extra in runtime "${extras[@]}"; do
+  for extra in runtime "$hosts" "${extras[@]}"; do
     requirement_files+=(-r "$root/requirements/$extra.txt")
   done
   pip_install "$python" ${constraints[@]+"${constraints[@]}"} "${requirement_files[@]}"
+  if ! has_package mmcv && ! has_package onedl-mmcv; then
+    # What it asks for is here, and by itself it would bring OpenMMLab's mmengine.
+    pip_install "$python" ${constraints[@]+"${constraints[@]}"} --no-deps -r "$root/requirements/lite.txt"
+  fi
   install_this_checkout
+}
+
+has_package() {
+  "$python" -I -c 'import importlib.metadata, sys; importlib.metadata.version(sys.argv[1])' "$1" 2>/dev/null
 }
 
 install_this_checkout() {
@@ -140,7 +185,7 @@ install_this_checkout() {
   rm -f "$link"
   if [ -w "$root" ]; then
     # By path: the usual finder loses to a folder called mmkdlayer (the checkout) beside a script.
-    pip_install "$python" --no-deps --no-build-isolation --config-settings editable_mode=compat -e "$root"
+    pip_install "$python" --no-deps --no-build-isolation -e "$root"
   else
     # A read-only checkout can't take the files that an editable install writes.
     "$python" -m pip uninstall -qq --yes mmkdlayer >&2
@@ -163,6 +208,16 @@ replace_opencv_without_libraries() {
       pip_install "$python" opencv-python-headless
       ;;
   esac
+}
+
+# One stack overwrites the files of the other.
+refuse_other_stack() {
+  local other=mmengine
+  [ "$stack" = onedl ] || other=onedl-mmengine
+  if [ -n "$stack" ] && [ -x "$python" ] && has_package "$other"; then
+    fail "$environment has $other, which is not of the stack $stack, and both install the same modules. \
+Use an environment of its own: MMKDLAYER_ENV=DIR bash tools/setup_env.sh --stack $stack"
+  fi
 }
 
 # Ready: the marker names this state of the requirements, and nothing was removed since.
@@ -189,6 +244,7 @@ python=$environment/bin/python
 ready_marker=$environment/.mmkdlayer-ready
 # Marks environments that this script created and may therefore create again.
 made_here_marker=$environment/.mmkdlayer-made-here
+refuse_other_stack
 state="ready $(cat "$root"/requirements/*.txt "$root/setup.py" | cksum)"
 if is_ready; then
   printf '%s\n' "$python"
