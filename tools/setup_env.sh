@@ -106,8 +106,8 @@ find_python() {
   for candidate in "${commands[@]}"; do
     version=$("$candidate" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue
     case $version in
-      3.9) [ "$oldest" != 3.9 ] || { printf '%s\n' "$candidate"; return; } ;;
-      3.10 | 3.11 | 3.12 | 3.13) printf '%s\n' "$candidate"; return ;;
+      3.9 | 3.10 | 3.11 | 3.12 | 3.13)
+        [ "$version $oldest" = '3.9 3.10' ] || { printf '%s\n' "$candidate"; return; } ;;
     esac
     say "passing over $candidate: it is Python $version, and $oldest to 3.13 are supported"
   done
