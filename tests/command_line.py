@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Callable
 
 import numpy as np
 from PIL import Image
 
+#: Runs a command in this process: what tests/tools/conftest.py has as the fixture ``main``.
+Main = Callable[[str, list[str]], tuple[int, str]]
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / 'configs' / 'kdlayer' / 'folder_example.py'
 
@@ -136,3 +139,17 @@ def load_tool(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 'train.py') -> str:
+    """The command must fail with one paragraph that has these words, and leave nothing half-made."""
+    code, errors = main(tool, line)
+    assert code == 2, errors
+    message = errors[errors.rindex('\nerror: ') :].strip()
+    assert '\n' not in message, message
+    for word in words:
+        assert word in message, message
+    if work.is_dir():
+        assert not list(work.rglob('*.pth'))
+        assert not [file for file in work.rglob('.*') if 'safetensors' in file.name]
+    return message

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from command_line import ROOT, environment, write_images
+from command_line import CONFIG, ROOT, arguments, environment, run, write_images
 
 from mmkdlayer.engine.signals import WATCH
 
@@ -16,6 +16,14 @@ from mmkdlayer.engine.signals import WATCH
 @pytest.fixture(scope='session')
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp('images'))
+
+
+@pytest.fixture(scope='session')
+def earlier(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work dir of a training of one epoch; not to be changed."""
+    work = tmp_path_factory.mktemp('earlier')
+    run('train.py', arguments(CONFIG, '--work-dir', work, data=images))
+    return work
 
 
 @pytest.fixture

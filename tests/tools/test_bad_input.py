@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Callable
 
 import pytest
 import torch
-from command_line import CONFIG, arguments, run, write_images
-
-Main = Callable[[str, list[str]], tuple[int, str]]
+from command_line import CONFIG, Main, arguments, refused, write_images
 
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     return tmp_path / 'work'
-
-
-def refused(main: Main, work: Path, line: list[str], *words: str, tool: str = 'train.py') -> None:
-    """The command must fail with one paragraph that has these words, and leave nothing half-made."""
-    code, errors = main(tool, line)
-    assert code == 2, errors
-    message = errors[errors.rindex('\nerror: ') :].strip()
-    assert '\n' not in message, message
-    for word in words:
-        assert word in message, message
-    if work.is_dir():
-        assert not list(work.rglob('*.pth'))
-        assert not [file for file in work.rglob('.*') if 'safetensors' in file.name]
 
 
 @pytest.mark.parametrize(
@@ -179,13 +163,6 @@ def test_teacher_checkpoint_that_is_not_there(
         CONFIG, '--work-dir', work, data=images, model__teacher_ckpt=tmp_path / 'none.pth'
     )
     refused(main, work, line, 'none.pth')
-
-
-@pytest.fixture(scope='module')
-def earlier(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    work = tmp_path_factory.mktemp('earlier')
-    run('train.py', arguments(CONFIG, '--work-dir', work, data=images))
-    return work
 
 
 class TestStoredThings:
