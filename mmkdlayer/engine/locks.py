@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -27,7 +28,7 @@ _LINES = 12
 @contextmanager
 def folder_lock(
     folder: str | os.PathLike, task: str, patience: float = math.inf, advice: str = ''
-) -> Iterator[bool]:
+) -> Iterator[None]:
     """Hold ``<folder>/.<task>.lock`` in the block; the main process does so for all ranks.
 
     All ranks must call it. The system frees the lock with the process that holds it, however that one
@@ -40,27 +41,24 @@ def folder_lock(
         patience: Seconds to wait for another holder; without an end by default.
         advice: What else to do, for the error.
 
-    Yields:
-        Whether another holder was waited for.
-
     Raises:
         FolderInUseError: The other holder, who is named, was still there after ``patience``.
     """
     lock = FolderLock(folder, task)
-    looks = 0
+    seconds, looks = 0.0, 0
     try:
-        while holder := from_first_rank(lambda: lock.acquire(min(_STEP, patience))):
-            looks += 1
+        while holder := from_first_rank(partial(lock.acquire, seconds)):
             if looks * _STEP >= patience:
                 raise FolderInUseError(
                     f"{folder}: {holder} is at work there ({task}), and two would spoil each other's "
                     f'files. Wait for its end, or end it. {advice}'.strip()
                 )
-            if looks % _LINES == 1:
+            if looks % _LINES == 0:
                 print_log(
                     f'Waiting for {holder}, which is at work in {folder} ({task}).', 'current'
                 )
-        yield looks > 0
+            seconds, looks = min(_STEP, patience), looks + 1
+        yield
     finally:
         lock.release()
 

@@ -73,15 +73,23 @@ def _prepare(
         if layer not in unfitted:
             _check_given(layer)
     paths = {layer.name: Path(out_dir, f'{layer.name}.safetensors') for layer in unfitted}
+    before = {layer.name: _state_of(paths[layer.name]) for layer in unfitted}
     missing = [layer for layer in unfitted if not _use_stored(layer, paths[layer.name])]
     cache_dir = options.cache_dir or out_dir
     if missing:
         with ExitStack() as locks:
-            waited = locks.enter_context(folder_lock(out_dir, 'fitting'))
+            locks.enter_context(folder_lock(out_dir, 'fitting'))
             if options.cache_dir:  # out_dir may be on a disk of this machine, and cache_dir shared
                 locks.enter_context(folder_lock(cache_dir, folder_prefix(out_dir)))
-            if waited:  # the other process may have fitted them
-                missing = [layer for layer in missing if not _use_stored(layer, paths[layer.name])]
+            # Another process may have fitted some in the meantime.
+            new = from_first_rank(
+                lambda: {name for name, state in before.items() if _state_of(paths[name]) != state}
+            )
+            missing = [
+                layer
+                for layer in missing
+                if layer.name not in new or not _use_stored(layer, paths[layer.name])
+            ]
             if missing:
                 fit_decisions(stream, missing, paths, out_dir, options)
     elif from_first_rank(lambda: bool(leftovers(cache_dir, out_dir))):
@@ -118,6 +126,15 @@ def _check_given(layer: SupervisedLayer) -> None:
     others = differences(dict(layer.provenance, teacher=found.get('teacher')), found)
     if found and others:
         logger.warning(f'{origin} is used as it is, though {"; ".join(others)}.')
+
+
+def _state_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written anew; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _use_stored(layer: SupervisedLayer, path: Path) -> bool:
