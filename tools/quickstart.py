@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ import mmkdlayer
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs' / 'quickstart'
+SECONDS_BETWEEN_LINES = 5
 TEST_IMAGES = 1397  # few are left for training, so that the task is not too easy
 
 
@@ -53,17 +55,41 @@ def run(title: str, log: Path, *command: str | Path) -> None:
     # Small networks gain nothing from more threads, and lose much where cores are shared.
     environment = dict({'OMP_NUM_THREADS': '1'}, **os.environ)
     with open(log, 'w') as output:
-        code = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, '-W', 'ignore', *map(str, command)],
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
             env=environment,
-        ).returncode
+        )
+        code, shown = None, ''
+        try:
+            while code is None:
+                try:
+                    code = process.wait(SECONDS_BETWEEN_LINES)
+                except subprocess.TimeoutExpired:
+                    line = progress(log.read_text(errors='replace'))
+                    seconds = time.perf_counter() - start
+                    if line != shown:
+                        print(f'   {seconds:.0f} s: {line}', flush=True)
+                    shown = line
+        finally:
+            process.terminate()  # an interruption ends both
     if code:
         print(log.read_text()[-5000:], file=sys.stderr)
         sys.exit(f'"{title}" failed with exit code {code}; the whole log is {log}')
     print(f'   {time.perf_counter() - start:.0f} s', flush=True)
+
+
+def progress(log: str) -> str:
+    """How far a command is, by its log so far."""
+    epochs = re.findall(r'Epoch\(train\) +\[(\d+)\]', log)
+    length = re.search(r'max_epochs=(\d+)', log)
+    if epochs:
+        return f'epoch {epochs[-1]}' + (f' of {length[1]}' if length else '')
+    if 'Fitting the decisions' in log:
+        return "fitting the teacher's decisions"
+    return 'starting'
 
 
 @torch.no_grad()

@@ -30,8 +30,8 @@ test_dataloader = val_dataloader
 
 optim_wrapper = dict(
     optimizer=dict(type='SGD', lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4))
-param_scheduler = dict(
-    type='CosineAnnealingLR', by_epoch=True, T_max=60, convert_to_iter_based=True)
+# Down to 0 at the end of the last epoch, train_cfg.max_epochs.
+param_scheduler = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
 train_cfg = dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=60, val_interval=20)
 default_hooks = dict(
     checkpoint=dict(interval=20, max_keep_ckpts=2, save_best=None), logger=dict(interval=13))

@@ -56,6 +56,8 @@ def test_amp_and_scaled_learning_rate(main: Main, images: Path, tmp_path: Path) 
         runs[name] = (learning_rates(work), read_losses(work))
     # The batch is 8, the base 32.
     assert runs['changed'][0] == pytest.approx([lr / 4 for lr in runs['plain'][0]])
+    # One epoch, and the schedule of the config ends with it.
+    assert runs['plain'][0][-1] < 0.2 * runs['plain'][0][0]
     found, expected = runs['changed'][1][0], runs['plain'][1][0]
     assert found['loss'] != expected['loss']  # in bfloat16
     assert found['loss'] == pytest.approx(expected['loss'], rel=0.05)
