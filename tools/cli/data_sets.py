@@ -64,8 +64,8 @@ def open_data_set(path: str, config: dict) -> DataSet:
         raise DataError(f'{path}: there is no file {listed}. {_advice(path, "ann_file")}')
     if prefix and not os.path.isdir(prefix):
         raise DataError(
-            f'{path} ({type_name(kind)}): there is no folder {prefix}.{_neighbour(prefix)} '
-            f'{_advice(path, "data_root")}'
+            f'{path} ({type_name(kind)}): there is no folder {prefix}. '
+            f'{_neighbour(path, prefix) or _advice(path, "data_root")}'
         )
     if not listed and opened.with_label:
         data.folders = find_folders(prefix)[0]
@@ -102,15 +102,15 @@ def _advice(path: str, key: str) -> str:
     )
 
 
-def _neighbour(folder: str) -> str:
+def _neighbour(path: str, folder: str) -> str:
     """A hint where validation images are in the folder of the test images, or the other way round."""
     parent, name = os.path.split(os.path.abspath(folder))
     others = {'test': ('val', 'valid', 'validation'), 'val': ('valid', 'validation', 'test')}
     for other in others.get(name, ()):
         if os.path.isdir(os.path.join(parent, other)):
             return (
-                f' There is {os.path.join(parent, other)}: to use it, set the data_prefix of this data '
-                f'set to {other!r}, or rename the folder.'
+                f'There is {os.path.join(parent, other)}: to use it, add --cfg-options '
+                f'{path}.data_prefix={other}, or rename the folder.'
             )
     return ''
 
