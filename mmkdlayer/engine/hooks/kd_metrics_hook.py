@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from mmkdlayer.models.connectors import KDLayerConnector
@@ -16,6 +16,8 @@ from mmkdlayer.models.ops import rows_of
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
+#: What is logged unless details are asked for.
+MAIN_METRICS = ('agreement', 'student_perplexity', 'dead_templates')
 #: Scores that are worked on together.
 CHUNK = 1 << 22
 
@@ -80,27 +82,33 @@ def layer_metrics(layer: KDLayerConnector, scores: Tensor) -> dict[str, Tensor]:
 class KDMetricsHook(Hook):
     """Logs metrics of each TeacherDecisionLoss, computed in every ``interval``-th iteration alone.
 
-    They appear in the log as ``kd/<loss's name without "loss_">/<metric>``: see
-    :func:`assignment_metrics` and :func:`layer_metrics`. With several processes they are those of the
-    main process's batch. An iteration in which they are computed waits for the device and forms dense
-    targets, some images at a time; the others cost nothing.
+    An epoch that has no such iteration is measured in its last one. They appear in the log as
+    ``kd/<loss's name without "loss_">/<metric>``: ``agreement``, ``student_perplexity`` and
+    ``dead_templates``; see :func:`assignment_metrics` and :func:`layer_metrics`. With several
+    processes they are those of the main process's batch. An iteration in which they are computed
+    waits for the device and forms dense targets, some images at a time; the others cost nothing.
 
     Args:
         interval: Iterations between two that are measured.
+        details: Log all that the two functions give: the teacher's perplexity and the layers' scales
+            too.
     """
 
     # Before LoggerHook (BELOW_NORMAL), which prints what is found in the same iteration.
     priority = 'NORMAL'
 
-    def __init__(self, interval: int = 100) -> None:
+    def __init__(self, interval: int = 100, details: bool = False) -> None:
         self.interval = interval
+        self.details = details
+        self._epoch = -1  # the last one that was measured
         self._handles: list[Any] = []
         self._found: dict[str, Tensor] = {}
 
-    def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Watch the losses in an iteration that is to be measured."""
-        if not self.every_n_train_iters(runner, self.interval):
+        if not self._is_due(runner, batch_idx):
             return
+        self._epoch = runner.epoch
         model = unwrap_model(runner.model)
         distiller: Any = getattr(model, 'distiller', None)
         for name, loss in getattr(distiller, 'distill_losses', {}).items():
@@ -122,10 +130,22 @@ class KDMetricsHook(Hook):
             runner.message_hub.update_scalar(f'train/kd/{name}', value.item())
         self._handles, self._found = [], {}
 
+    def _is_due(self, runner: Runner, batch_idx: int) -> bool:
+        loop = runner.train_loop
+        if self.every_n_train_iters(runner, self.interval):
+            return True
+        return (
+            isinstance(loop, EpochBasedTrainLoop)
+            and self.end_of_epoch(loop.dataloader, batch_idx)
+            and self._epoch != runner.epoch
+        )
+
     def _measure(self, name: str, layer: Any, loss: Any, args: tuple, kwargs: dict) -> None:
         """Forward pre-hook of a loss: compute the metrics of what it is called with."""
         inputs = {**dict(zip(('scores', 'teacher_feature', 'gt_label'), args)), **kwargs}
         found = assignment_metrics(loss, **inputs)
         if isinstance(layer, KDLayerConnector):
             found.update(layer_metrics(layer, inputs['scores']))
-        self._found.update({f'{name}/{metric}': value for metric, value in found.items()})
+        for metric, value in found.items():
+            if self.details or metric in MAIN_METRICS:
+                self._found[f'{name}/{metric}'] = value

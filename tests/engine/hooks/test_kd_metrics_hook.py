@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 import torch
 
 from mmkdlayer.engine.hooks import KDMetricsHook
 from mmkdlayer.engine.hooks import kd_metrics_hook as module
+from mmkdlayer.engine.loops import ResumableEpochLoop
 from mmkdlayer.models import CentroidDecision, KDLayerConnector, TeacherDecisionLoss
 
 
@@ -49,8 +50,33 @@ def test_dead_templates_are_those_that_the_layer_never_assigns(frozen: bool) -> 
     assert [found[f'{name}_scale'].item() for name in ('template', 'semantic')] == [2.0, 0.5]
 
 
-def test_they_are_computed_in_logged_iterations_alone(
-    make_distillation: Any, make_batch: Any, monkeypatch: pytest.MonkeyPatch
+MAIN = ['agreement', 'student_perplexity', 'dead_templates']
+DETAILS = ['teacher_perplexity', 'template_scale', 'semantic_scale']
+
+
+def make_runner(model: Any, log: Callable[[str, float], Any], batches: int = 100) -> Any:
+    loop = ResumableEpochLoop.__new__(ResumableEpochLoop)
+    loop.dataloader = range(batches)  # type: ignore[assignment]
+    hub = SimpleNamespace(update_scalar=log)
+    return SimpleNamespace(iter=0, epoch=0, model=model, message_hub=hub, train_loop=loop)
+
+
+@pytest.mark.parametrize(
+    ('batches', 'details', 'measured'),
+    [
+        (7, False, [2, 5]),
+        (7, True, [2, 5]),
+        (2, False, [1, 2, 5]),  # the second epoch has the third iteration, the last the sixth
+        (1, False, [0, 1, 2, 3, 4, 5, 6]),
+    ],
+)
+def test_they_are_computed_every_few_iterations_and_once_an_epoch(
+    batches: int,
+    details: bool,
+    measured: list[int],
+    make_distillation: Any,
+    make_batch: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[int] = []
     compute = module.assignment_metrics
@@ -58,21 +84,23 @@ def test_they_are_computed_in_logged_iterations_alone(
         module, 'assignment_metrics', lambda *a, **k: calls.append(runner.iter) or compute(*a, **k)
     )
     logged: dict[str, list[int]] = {}
-    hub = SimpleNamespace(
-        update_scalar=lambda name, value: logged.setdefault(name, []).append(runner.iter)
+    runner = make_runner(
+        make_distillation(),
+        lambda name, value: logged.setdefault(name, []).append(runner.iter),
+        batches,
     )
-    runner: Any = SimpleNamespace(iter=0, model=make_distillation(), message_hub=hub)
-    hook = KDMetricsHook(interval=3)
+    hook = KDMetricsHook(interval=3, details=details)
     for runner.iter in range(7):
-        hook.before_train_iter(runner, runner.iter)
+        runner.epoch, index = divmod(runner.iter, batches)
+        hook.before_train_iter(runner, index)
         runner.model(*make_batch(), mode='loss')
-        hook.after_train_iter(runner, runner.iter)
-    assert calls == [2, 2, 5, 5]  # two losses
-    metrics = ('agreement', 'student_perplexity', 'teacher_perplexity')
-    metrics += ('dead_templates', 'template_scale', 'semantic_scale')
+        hook.after_train_iter(runner, index)
+    assert calls == [iteration for iteration in measured for _ in range(2)]  # two losses
+    names = MAIN + DETAILS * details
     assert logged == {
-        f'train/kd/{layer}/{metric}': [2, 5] for layer in ('inter', 'penult') for metric in metrics
+        f'train/kd/{layer}/{metric}': measured for layer in ('inter', 'penult') for metric in names
     }
+    assert sum(len(name) + len(': 12.3456  ') for name in logged) < (250 if not details else 500)
     for loss in runner.model.distiller.distill_losses.values():
         assert not loss._forward_pre_hooks
 
@@ -84,8 +112,7 @@ def test_layers_of_a_student_that_is_wrapped_itself(
     # As MMSeparateDistributedDataParallel does, which mmrazor's data-free recipes use.
     model.architecture = torch.nn.DataParallel(model.architecture)
     found: dict[str, float] = {}
-    hub = SimpleNamespace(update_scalar=found.__setitem__)
-    runner: Any = SimpleNamespace(iter=0, model=model, message_hub=hub)
+    runner = make_runner(model, found.__setitem__)
     hook = KDMetricsHook(interval=1)
     hook.before_train_iter(runner, 0)
     model(*make_batch(), mode='loss')
