@@ -43,7 +43,7 @@ def without_places(value: Any) -> Any:
             kept[key] = _relative(item, root)
     classes = value.get('classes')
     if isinstance(classes, str):  # a file with a name in each line
-        kept['classes'] = Path(os.path.expanduser(classes)).read_text().splitlines()
+        kept['classes'] = Path(os.path.expanduser(classes)).read_text(encoding='utf-8').splitlines()
     if is_absolute(value.get('data_prefix')) and not root:
         kept.update(data_root=f'{DATA}/{kept["data_prefix"]}', data_prefix='')
     return kept

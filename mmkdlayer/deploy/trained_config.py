@@ -22,6 +22,11 @@ NEUTRAL = {
     *('init_cfg', 'pretrained', 'loss', 'train_cfg', 'batch_augments', 'with_cp', 'frozen_stages'),
     *('norm_eval', 'backend_args', 'file_client_args', 'cal_acc', 'topk', '_scope_', '_delete_'),
 }
+#: What a text that is no such config raises; the last two where it is nested too deep.
+UNREADABLE = (
+    *(ValueError, SyntaxError, KeyError, TypeError, AttributeError),
+    *(RecursionError, MemoryError),
+)
 _NOTHING = object()
 
 
@@ -48,7 +53,7 @@ def check_trained_config(
         return
     try:
         trained = student_facts(Config(parse_config(text)))
-    except (KDLayerError, ValueError, SyntaxError, KeyError, TypeError, AttributeError) as error:
+    except (KDLayerError, *UNREADABLE) as error:
         print_log(
             f'Checkpoint {checkpoint}: the config that it was trained with cannot be compared '
             f'({type(error).__name__}: {str(error)[:200]}).',

@@ -18,6 +18,7 @@ from mmengine.logging import MMLogger, print_log
 from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import FolderInUseError
 from mmkdlayer.fitting.distributed import from_first_rank
+from mmkdlayer.plain_json import parse_json
 
 # Seconds between two looks of all ranks: none of them waits longer than this in a collective.
 _STEP = 5.0
@@ -90,7 +91,7 @@ class FolderLock:
     def holder(self) -> str:
         """Who holds the lock, in words."""
         try:
-            found = json.loads(self._holder.read_text())
+            found = parse_json(self._holder.read_text(encoding='utf-8'))
             return f'process {found["pid"]} on {found["host"]} (since {found["since"]})'
         except (OSError, ValueError, KeyError, TypeError):
             return 'another process'

@@ -62,7 +62,7 @@ def test_licence_and_metrics(training, tmp_path):
     assert '| accuracy/top1 | 72.5 |' in page and 'None were given' not in page
 
 
-@pytest.mark.parametrize('content', [None, 'no json', '[1]', '{"a": "b"}'])
+@pytest.mark.parametrize('content', [None, 'no json', '[1]', '{"a": "b"}', '[' * 100000])
 def test_metrics_that_are_none(content, tmp_path):
     if content is not None:
         (tmp_path / 'metrics.json').write_text(content)

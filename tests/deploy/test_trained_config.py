@@ -102,7 +102,12 @@ def test_the_config_of_an_export_fits_the_checkpoint(recorded, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'text', ['import os', 'a = os.getcwd()', 'a = (', 'model = 3', '', None, 5]
+    'text',
+    [
+        *('import os', 'a = os.getcwd()', 'a = (', 'model = 3', '', None, 5),
+        *(f'a = {"-" * 100000}1', f'a{".a" * 100000} = 1', '[' * 100000),
+    ],
+    ids=range(10),
 )
 def test_a_record_that_tells_nothing_is_no_obstacle(text, training):
     check_trained_config(training.cfg, dict(cfg=text), training.checkpoint)

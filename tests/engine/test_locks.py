@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
 def test_a_damaged_note_of_the_holder_is_no_error(tmp_path: Path) -> None:
     first = FolderLock(tmp_path, 'fitting')
     assert first.acquire(0) is None
-    for text in ('', '[]', '{"pid": 1}', 'x'):
+    for text in ('', '[]', '{"pid": 1}', 'x', '[' * 100000):
         (tmp_path / '.fitting.holder').write_text(text)
         assert FolderLock(tmp_path, 'fitting').acquire(0) == 'another process'
     first.release()
