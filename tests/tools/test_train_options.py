@@ -34,13 +34,13 @@ def test_bad_images(main: Main, tmp_path: Path) -> None:
     assert 'class_2/1.png (no image)' in error and '--skip-bad-images' in error
     code, errors = main('train.py', [*line[:1], '--skip-bad-images', *line[1:]])
     assert code == 0, errors
-    assert '2 images are left out' in errors
+    assert '2 images left out' in errors
     # Fitting and validation read the same lists.
     file = work / 'decisions' / 'penult.safetensors'
     assert read_decision_file(file).provenance['data']['images'] == 29
     tested = arguments(CONFIG, work / 'epoch_1.pth', '--work-dir', work, data=data)
     code, errors = main('test.py', tested)
-    assert code == 2 and 'error: 1 images can not be read' in errors
+    assert code == 2 and 'error: 1 image can not be read' in errors
 
 
 def test_amp_and_scaled_learning_rate(main: Main, images: Path, tmp_path: Path) -> None:

@@ -59,12 +59,13 @@ def handle_images(cfg: Config, data_sets: list[DataSet], args: argparse.Namespac
         file = Path(cfg.work_dir, 'bad_images.txt')
         _write(file, [f'{path}\t{reason}' for path, reason in bad.items()])
         listed += f'; and {len(bad) - NAMED} more, see {file}'
+    count = f'{len(bad)} images' if len(bad) > 1 else '1 image'
     if not args.skip_bad_images:
         raise DataError(
-            f'{len(bad)} images can not be read: {listed}. Repair or remove them, or leave them out '
-            'with --skip-bad-images.'
+            f'{count} can not be read: {listed}. Repair or remove what is named, or leave it out with '
+            '--skip-bad-images.'
         )
-    print(f'note: {len(bad)} images are left out: {listed}', file=sys.stderr, flush=True)
+    print(f'note: {count} left out: {listed}', file=sys.stderr, flush=True)
     for data in data_sets:
         if any(path in bad for path in paths_of(data)):
             _leave_out(data, bad, Path(cfg.work_dir, 'image_lists', f'{data.path}.txt'))

@@ -90,9 +90,10 @@ def _explain(error: Exception) -> str | None:
         return text
     if isinstance(error, URLError):
         return (
-            f'a download failed ({text}). The config takes its teacher from the model zoo, or a '
-            'data set that downloads itself: fetch it on a machine with a network, then add '
-            '--cfg-options model.teacher_ckpt=FILE, or --data-root ROOT.'
+            f'a download failed ({text}). The config takes weights from the model zoo, or a data '
+            'set that downloads itself: fetch it on a machine with a network, then add --cfg-options '
+            "model.teacher_ckpt=FILE (for a teacher's own training "
+            'model.backbone.init_cfg.checkpoint=FILE), or --data-root ROOT.'
         )
     if isinstance(error, KeyError):
         if 'mmrazor.' not in text or 'mmrazor' in sys.modules and sys.modules['mmrazor']:

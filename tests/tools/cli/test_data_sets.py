@@ -193,9 +193,9 @@ class TestFolders:
         (data / 'test').rename(data / 'val')
         text = message(read_config(CONFIG, data_root=str(data)))
         assert f'there is no folder {data}/test' in text
-        assert (
-            f"There is {data}/val: to use it, set the data_prefix of this data set to 'val'" in text
-        )
+        option = 'val_dataloader.dataset.data_prefix'
+        assert f'There is {data}/val: to use it, add --cfg-options {option}=val' in text
+        cli.check_data(read_config(CONFIG, {option: 'val'}, data_root=str(data)), LOADERS)
 
     def test_images_without_class_folders(self, data: Path) -> None:
         for split in ('train', 'test'):

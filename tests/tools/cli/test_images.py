@@ -97,7 +97,7 @@ def test_only_a_full_check_decodes(data: Path) -> None:
     content[200:600] = bytes(400)
     file.write_bytes(content)
     check(config(data))
-    with pytest.raises(DataError, match='^1 images can not be read.*x.png'):
+    with pytest.raises(DataError, match='^1 image can not be read.*x.png'):
         check(config(data), 'full')
 
 
@@ -113,7 +113,7 @@ def test_bad_images_are_left_out(data: Path, capsys: pytest.CaptureFixture) -> N
     bad = spoil(data)
     cfg = config(data)
     check(cfg, skip=True)
-    assert '5 images are left out' in capsys.readouterr().err
+    assert '5 images left out' in capsys.readouterr().err
     train, val = (DATASETS.build(cfg[loader].dataset) for loader in LOADERS)
     # 12 images were there, and one of them was spoilt.
     assert (len(train), len(val)) == (11, 12)
