@@ -45,7 +45,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         partial.chmod(0o666 & ~mask)
         partial.replace(target)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno is not None:  # else its text would be lost
             error.filename = str(target)
         raise
     finally:
