@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,8 +18,12 @@ from .teachers import find_teachers
 SIDES = (33, 37)
 
 
-def check_algorithm(algorithm: Any) -> None:
+def check_algorithm(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
     """Check the parts of a distillation algorithm of mmrazor against each other, before it is used.
+
+    Args:
+        algorithm: Any of mmrazor's.
+        model_cfg: Its config.
 
     Raises:
         ConfigError: A teacher that is trained is to decide; a network has a data preprocessor of its
@@ -26,7 +31,7 @@ def check_algorithm(algorithm: Any) -> None:
     """
     distiller = getattr(algorithm, 'distiller', None)
     layers = find_supervised_layers(distiller)
-    for teacher in find_teachers(algorithm, {}):
+    for teacher in find_teachers(algorithm, model_cfg):
         role = f'teacher "{teacher.name}"' if teacher.name else 'teacher'
         trained = any(parameter.requires_grad for parameter in teacher.model.parameters())
         if trained and layers:
@@ -39,8 +44,7 @@ def check_algorithm(algorithm: Any) -> None:
     if getattr(algorithm, 'student', algorithm) is not algorithm:
         check_preprocessor(algorithm, algorithm.student, 'student')
         _check_augments(algorithm)
-    if isinstance(distiller, KDLayerDistiller):
-        _check_options(algorithm, distiller)
+    _check_options(algorithm, model_cfg)
 
 
 def check_preprocessor(algorithm: Any, network: nn.Module, role: str) -> None:
@@ -111,7 +115,21 @@ def _check_augments(algorithm: Any) -> None:
         )
 
 
-def _check_options(algorithm: Any, distiller: KDLayerDistiller) -> None:
+def _check_options(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
+    """Refuse options of the algorithm that have no effect beside others."""
+    distiller = getattr(algorithm, 'distiller', None)
+    if hasattr(getattr(algorithm, 'teacher', None), 'members') and model_cfg.get('teacher_ckpt'):
+        raise ConfigError(
+            'teacher_ckpt is the file of one teacher, but the teacher is a TeacherGroup. Name the file '
+            'of each in its checkpoints, and set teacher_ckpt=None.'
+        )
+    if not getattr(algorithm, 'student_trainable', True) and algorithm.calculate_student_loss:
+        raise ConfigError(
+            "student_trainable=False has no effect while the student's own loss trains it. Set "
+            'calculate_student_loss=False too, or take it out.'
+        )
+    if not isinstance(distiller, KDLayerDistiller):
+        return
     frozen = not getattr(algorithm, 'teacher_trainable', False)
     if frozen and not getattr(algorithm, 'teacher_norm_eval', True):
         raise ConfigError(

@@ -57,7 +57,7 @@ def prepare_decisions(
 def _prepare(
     algorithm: Any, cfg: Any, out_dir: str | os.PathLike, options: FitOptions
 ) -> dict[str, Path]:
-    check_algorithm(algorithm)
+    check_algorithm(algorithm, cfg.get('model') or {})
     layers = find_supervised_layers(getattr(algorithm, 'distiller', None))
     if not layers:
         return {}

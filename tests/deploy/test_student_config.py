@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, TRANSFORMS
 
 from mmkdlayer.deploy import student_config, student_model_config
+from mmkdlayer.deploy.student_config import without_teacher
 from mmkdlayer.errors import ConfigError
 
 
@@ -175,3 +176,31 @@ def test_a_plain_classifier_gets_the_preprocessor_of_its_training(make_config, c
     assert 'data_preprocessor' not in cfg.model
     cfg.model.data_preprocessor = dict(preprocessor, mean=[0, 0, 0])
     assert student_config(cfg).model.data_preprocessor.mean == [0, 0, 0]
+
+
+@pytest.mark.parametrize('place', ['teacher', 'group', 'data-free'])
+def test_nothing_is_downloaded_for_networks_that_only_training_needs(
+    place, make_config, distillation_config
+):
+    network = dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py')
+    own = dict(type='mmpretrain.ImageClassifier', pretrained='https://nowhere/teacher.pth')
+    config = distillation_config(architecture=dict(network), teacher_ckpt='https://nowhere/a.pth')
+    if place == 'teacher':
+        config['teacher'] = dict(network)
+    elif place == 'group':
+        config['teacher'] = dict(
+            type='mmkdlayer.TeacherGroup',
+            teachers=dict(a=dict(network), b=dict(own)),
+            checkpoints=dict(a='https://nowhere/a.pth'),
+        )
+    else:
+        del config['teacher']
+        config['teachers'] = dict(
+            a=dict(build_cfg=dict(network), ckpt_path='https://nowhere/a.pth'),
+            b=dict(build_cfg=dict(own)),
+        )
+    found = without_teacher(make_config(config))
+    assert '://nowhere' not in str(found.model)
+    assert (
+        str(found.model).count("'cfg_path'") == str(found.model).count("'pretrained': False") == 2
+    )

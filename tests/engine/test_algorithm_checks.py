@@ -7,7 +7,7 @@ from typing import Any, Callable
 import pytest
 from mmengine.registry import MODELS
 
-from mmkdlayer.engine.algorithm_checks import check_algorithm
+from mmkdlayer.engine import algorithm_checks
 from mmkdlayer.errors import ConfigError
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
@@ -16,6 +16,10 @@ COLOURS = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
 GREY = dict(mean=[100.0], std=[50.0])
 USED = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=3, **COLOURS)
 MIXUP = dict(augments=[dict(type='mmpretrain.Mixup', alpha=0.8)])
+
+
+def check_algorithm(model: Any, **config: Any) -> None:
+    algorithm_checks.check_algorithm(model, config)
 
 
 @pytest.fixture
@@ -87,6 +91,10 @@ def test_one_teacher_of_a_group(build: Any, classifier_config: Any) -> None:
         parameter.requires_grad = False
     with pytest.raises(ConfigError, match='The teacher "b" has a data_preprocessor of its own'):
         check_algorithm(model)
+    model.teacher.b.data_preprocessor = model.data_preprocessor
+    with pytest.raises(ConfigError, match='teacher_ckpt is the file of one teacher'):
+        check_algorithm(model, teacher_ckpt='a.pth')
+    check_algorithm(model, teacher_ckpt=None)
 
 
 @pytest.mark.parametrize('student', [dict(train_cfg=MIXUP), own(batch_augments=MIXUP, **COLOURS)])
@@ -111,6 +119,9 @@ def test_a_trained_teacher_with_decisions(build: Any) -> None:
 def test_options_without_effect(build: Any, distillation_config: Any) -> None:
     with pytest.raises(ConfigError, match='teacher_norm_eval=False has no effect'):
         check_algorithm(build(teacher_norm_eval=False))
+    with pytest.raises(ConfigError, match='student_trainable=False has no effect'):
+        check_algorithm(build(student_trainable=False))
+    check_algorithm(build(student_trainable=False, calculate_student_loss=False))
     distiller = dict(distillation_config()['distiller'], teacher_dtype='bfloat16')
     fpn = build(type='mmrazor.FpnTeacherDistill', distiller=distiller)
     with pytest.raises(ConfigError, match='no effect with FpnTeacherDistill'):

@@ -49,6 +49,17 @@ def test_loss_without_its_inputs_is_an_error() -> None:
         find_supervised_layers(distiller)
 
 
+def test_two_losses_whose_decisions_would_be_one_file() -> None:
+    inputs = dict(scores=dict(recorder='s'), teacher_feature=dict(recorder='f'))
+    distiller = some_distiller(**inputs)
+    distiller.distill_losses['a'] = TeacherDecisionLoss(CentroidDecision(4))
+    distiller.loss_forward_mappings['a'] = inputs
+    with pytest.raises(
+        ConfigError, match='has "a" and "loss_a", whose decisions would be one file'
+    ):
+        find_supervised_layers(distiller)
+
+
 @pytest.mark.parametrize(
     ('feature', 'scores', 'words'),
     [

@@ -31,7 +31,8 @@ def build_runner(cfg: Config) -> Runner:
     """The runner of a config: mmengine's Runner, or a subclass that ``runner_type`` names.
 
     Raises:
-        ConfigError: ``runner_type`` or ``strategy`` ask for a runner of another kind.
+        ConfigError: ``runner_type`` or ``strategy`` ask for a runner of another kind; or the Runner
+            refuses the config.
     """
     kind = cfg.get('runner_type', 'Runner')
     found = kind if inspect.isclass(kind) else RUNNERS.get(kind)
@@ -43,7 +44,14 @@ def build_runner(cfg: Config) -> Runner:
             'students there are --amp, model_wrapper_cfg and activation_checkpointing.'
         )
     runner: Any = found
-    return runner.from_cfg(cfg)
+    try:
+        return runner.from_cfg(cfg)
+    except (TypeError, ValueError, AssertionError) as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        if frame.f_globals.get('__name__') != Runner.__module__:
+            raise
+        text = ' '.join(str(error).split())
+        raise ConfigError(f"The config is not one that mmengine's Runner takes: {text}") from error
 
 
 def explain_build_error(error: Exception) -> str | None:

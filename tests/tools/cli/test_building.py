@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +41,12 @@ def test_a_subclass_of_the_runner_is_built(kind: Any) -> None:
 def test_other_runners_are_refused(entries: dict) -> None:
     with pytest.raises(ConfigError, match=r'runner_type=\w+, strategy=.*: expected mmengine'):
         build_runner(Config(entries))
+
+
+def test_what_the_runner_refuses(tmp_path: Path) -> None:
+    cfg = Config(dict(model=dict(), work_dir=str(tmp_path), val_dataloader=dict(batch_size=1)))
+    with pytest.raises(ConfigError, match="mmengine's Runner takes: val_dataloader, val_cfg"):
+        build_runner(cfg)
 
 
 def explained(registry: Any, cfg: Any) -> str:
