@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 
@@ -19,6 +19,6 @@ def type_name(value: Any) -> str:
     """
     if value is None:
         return ''
-    if isinstance(value, (type, FunctionType)):
+    if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
         return value.__name__
     return str(value).rsplit('.', 1)[-1]

@@ -28,4 +28,5 @@ def test_names_the_class(value: Any) -> None:
 
 def test_names_a_function_and_nothing() -> None:
     assert type_name(test_names_the_class) == 'test_names_the_class'
+    assert type_name(len) == 'len'
     assert type_name(None) == ''

@@ -13,6 +13,7 @@ from mmengine.hub import get_config
 from mmpretrain.models import ImageClassifier
 from mmpretrain.registry import DATASETS, METRICS, MODELS, TRANSFORMS
 
+from mmkdlayer.engine.teachers import loads_weights
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import KDLayerClassifier
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
@@ -135,7 +136,7 @@ def _plain(value: Any) -> Any:
             key: _plain(item)
             for key, item in value.items()
             if not (key == '_scope_' and item in ('mmpretrain', 'mmcls'))
-            and not (key == 'init_cfg' and 'Pretrained' in str(item))
+            and not (key == 'init_cfg' and loads_weights(item))
         }
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from mmengine.hub import get_config
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
@@ -45,6 +46,7 @@ def check_algorithm(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
         check_preprocessor(algorithm, algorithm.student, 'student')
         _check_augments(algorithm)
     _check_options(algorithm, model_cfg)
+    check_stock_networks(model_cfg)
 
 
 def check_preprocessor(algorithm: Any, network: nn.Module, role: str) -> None:
@@ -142,3 +144,29 @@ def _check_options(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
             'teacher_dtype and teacher_channels_last have no effect with FpnTeacherDistill, which runs '
             "the teacher's extract_feat alone. Take them out."
         )
+
+
+def check_stock_networks(model_cfg: Mapping[str, Any]) -> None:
+    """Refuse keys beside a network's ``cfg_path`` that the stock config has: mmengine leaves them out.
+
+    Args:
+        model_cfg: Of an algorithm.
+
+    Raises:
+        ConfigError: There are such keys, with other values.
+    """
+    networks = {key: model_cfg.get(key) or {} for key in ('architecture', 'teacher')}
+    for name, member in (networks['teacher'].get('teachers') or {}).items():
+        networks[f'teacher.teachers.{name}'] = member
+    for key, network in networks.items():
+        if not isinstance(network, Mapping) or 'cfg_path' not in network or network.get('type'):
+            continue
+        stock = get_config(network['cfg_path'])
+        found = {'data_preprocessor': stock.get('data_preprocessor'), **stock.model}
+        ignored = [k for k in network if found.get(k) is not None and network[k] != found[k]]
+        if ignored:
+            raise ConfigError(
+                f'model.{key} has {", ".join(ignored)} beside cfg_path={network["cfg_path"]}, whose own '
+                'values are used instead. Write the network out (docs/own_pair.md shows how), or take '
+                'them out.'
+            )

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
@@ -17,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models.evaluating import evaluating
+
+from .prepare_decisions import unchanged_randomness
 
 
 def check_training_data(model: Any, dataloader: Any) -> list[str]:
@@ -41,7 +39,7 @@ def check_training_data(model: Any, dataloader: Any) -> list[str]:
     head, single = getattr(student, 'head', None), batches_of_one(dataloader)
     labelled = isinstance(head, ClsHead) and not hasattr(model, 'generator')  # it makes the images
     if (single or labelled) and hasattr(dataset, '__getitem__'):
-        with same_random_numbers():
+        with unchanged_randomness():
             data = model.data_preprocessor(dataloader.collate_fn([dataset[0]]), False)
         if labelled:
             check_labels(head, data.get('data_samples'))
@@ -139,13 +137,3 @@ def check_batch_norms(student: nn.Module, images: Tensor, batches: str) -> None:
 
 def _is_synchronised(module: nn.Module) -> bool:
     return 'Sync' in type(module).__name__ and get_world_size() > 1
-
-
-@contextmanager
-def same_random_numbers() -> Iterator[None]:
-    """Put the random states of Python, NumPy and torch back afterwards, so a look changes nothing."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])  # noqa: NPY002

@@ -86,6 +86,7 @@ def _supervision(name: str, others: Mapping[str, Any]) -> dict[str, Any]:
     """Keys of the teacher, from the loss that reads the layer's scores; none where there is none."""
     for loss_name, mapping in (others.get('loss_forward_mappings') or {}).items():
         recorders = others.get('student_recorders') or {}
+        mapping = mapping or {}  # None takes an inherited one out
         scores = recorders.get((mapping.get('scores') or {}).get('recorder')) or {}
         if scores.get('source') != f'kd_layers.{name}.templates':
             continue

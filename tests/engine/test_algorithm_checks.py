@@ -127,3 +127,21 @@ def test_options_without_effect(build: Any, distillation_config: Any) -> None:
     with pytest.raises(ConfigError, match='no effect with FpnTeacherDistill'):
         check_algorithm(fpn)
     check_algorithm(build(distiller=distiller))
+
+
+def test_keys_beside_a_stock_config() -> None:
+    stock = dict(cfg_path='mmpretrain::resnet/resnet18_8xb16_cifar10.py', pretrained=False)
+    other = dict(stock, head=dict(type='LinearClsHead', num_classes=3, in_channels=512))
+    check = algorithm_checks.check_stock_networks
+    check(dict(architecture=stock, teacher=dict(type='ImageClassifier', head=other['head'])))
+    check(dict(architecture=dict(stock, init_cfg=dict(type='Kaiming', layer='Conv2d'))))
+    for model, key in (
+        (dict(architecture=other, teacher=stock), 'architecture'),
+        (dict(architecture=stock, teacher=other), 'teacher'),
+        (dict(teacher=dict(type='TeacherGroup', teachers=dict(a=other))), 'teacher.teachers.a'),
+    ):
+        with pytest.raises(ConfigError, match=f'model.{key} has head beside cfg_path=mmpretrain::'):
+            check(model)
+    own = dict(stock, data_preprocessor=dict(mean=[0.0], std=[1.0]))
+    with pytest.raises(ConfigError, match='model.architecture has data_preprocessor beside'):
+        check(dict(architecture=own))

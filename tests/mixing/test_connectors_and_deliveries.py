@@ -61,10 +61,12 @@ def test_connectors(
     recorder, index = PLACES[place]
     distiller = config['distiller']
     distiller.setdefault('student_recorders', {})['map'] = dict(recorder)
-    for name, arguments in CONNECTORS.items():
-        distiller.setdefault('connectors', {})[name] = dict(type=f'mmrazor.{name}', **arguments)
     model, batch = make_distillation(config), make_batch()
-    connectors = model.distiller.connectors
+    # Not from the config, where a connector that no loss uses is refused.
+    connectors = model.distiller.build_connectors(
+        {name: dict(type=f'mmrazor.{name}', **args) for name, args in CONNECTORS.items()}
+    )
+    model.distiller.connectors = connectors
     connectors['OFDTeacherConnector'].init_margin(torch.full((1, 16, 1, 1), 0.1))
     seen = {}
     layer = model.student.kd_layers['penult']

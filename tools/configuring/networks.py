@@ -15,6 +15,7 @@ from mmpretrain import list_models
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
+from mmkdlayer.engine.teachers import loads_weights
 from mmkdlayer.errors import ConfigError, KDLayerError
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.registry import MODELS
@@ -80,7 +81,7 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
     }
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     pipeline = find_pipeline(dataset)
-    if pipeline and not any('LoadImage' in str(step.get('type')) for step in pipeline):
+    if pipeline and not any('LoadImage' in type_name(step.get('type')) for step in pipeline):
         # Data sets such as CIFAR give RGB arrays, which to_rgb=False leaves as they are; the image
         # files of the new config are read as BGR.
         normalisation['to_rgb'] = True
@@ -139,7 +140,7 @@ def _image_size(dataset: dict, pipeline: list[dict]) -> int:
             size = max(size)
         if isinstance(size, int) and size > 0:
             return size
-    return 32 if 'CIFAR' in str(dataset.get('type')) else 224
+    return 32 if 'CIFAR' in type_name(dataset.get('type')) else 224
 
 
 def adapt(model: Any, num_classes: int) -> Any:
@@ -150,7 +151,7 @@ def adapt(model: Any, num_classes: int) -> Any:
         return model
     changed = {}
     for key, value in model.items():
-        if key == 'init_cfg' and 'Pretrained' in str(value):
+        if key == 'init_cfg' and loads_weights(value):
             continue
         if key == 'num_classes' and isinstance(value, int) and value > 0:
             value = num_classes

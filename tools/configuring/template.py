@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from yapf.yapflib.yapf_api import FormatCode
 
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
+from mmkdlayer.type_names import type_name
 
 from .data_folder import EXTENSIONS
 from .recipes import SMALL, schedule_config, teacher_schedule
@@ -28,7 +29,7 @@ def config_text(pair: Pair) -> str:
         options.batch_size,
         options.epochs,
         options.rate,
-        str(student.model['backbone'].get('type')),
+        type_name(student.model['backbone'].get('type')),
     )
     batch_size = schedule['auto_scale_lr']['base_batch_size']
     own = student.recipe.optimizer if student.recipe.optimizer != 'SGD' else None

@@ -54,6 +54,16 @@ def check_arguments(distiller: type, given: Mapping[str, Any]) -> None:
             )
 
 
+def without_none(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a distiller without entries that are None."""
+    taken_out = {
+        name: {key: value for key, value in given[name].items() if value is not None}
+        for name in PARTS
+        if given.get(name)
+    }
+    return {**given, **taken_out}
+
+
 def check_mappings(given: Mapping[str, Any]) -> None:
     """Check that ``loss_forward_mappings`` name what is there, and that each loss and connector is used.
 
@@ -91,7 +101,8 @@ def check_mappings(given: Mapping[str, Any]) -> None:
         if names:
             raise ConfigError(
                 f'KDLayerDistiller: {what} has {", ".join(sorted(names))}, which would never run: no '
-                'entry of loss_forward_mappings uses it. Add one, or take it out.'
+                'entry of loss_forward_mappings uses it. Add one, or take it out (NAME=None where it is '
+                'inherited).'
             )
 
 

@@ -20,7 +20,7 @@ from mmkdlayer.models.old_form import refuse_old_form
 from mmkdlayer.registry import MODELS
 from mmkdlayer.type_names import type_name
 
-from .checks import check_arguments, check_flags, check_inputs, check_mappings
+from .checks import check_arguments, check_flags, check_inputs, check_mappings, without_none
 from .early_exit import EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
 from .records import release_records
@@ -63,7 +63,8 @@ class KDLayerDistiller(ConfigurableDistiller):
             is faster for most convolutions, but losses and networks that ``view`` a map, as some of
             mmrazor's do, fail on what comes out. This and the two before act where the algorithm calls
             the teacher itself; FpnTeacherDistill runs its ``extract_feat`` alone, as it is.
-        **kwargs: As for mmrazor's ConfigurableDistiller.
+        **kwargs: As for mmrazor's ConfigurableDistiller. A loss, connector, recorder or mapping that is
+            None is left out, which takes it out of a config that is inherited.
 
     Raises:
         ConfigError: A name or a size does not fit.
@@ -87,6 +88,7 @@ class KDLayerDistiller(ConfigurableDistiller):
             teacher_channels_last=teacher_channels_last,
         )
         check_arguments(type(self), kwargs)
+        kwargs = without_none(kwargs)
         for key in ('student_recorders', 'teacher_recorders'):
             kwargs[key] = _mmrazor_recorders(kwargs.get(key) or {})
         kwargs = _with_supervision(kwargs, options)

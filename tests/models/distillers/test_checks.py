@@ -101,6 +101,15 @@ def test_an_input_that_the_loss_does_not_have(distillation_config):
         build(distillation_config(), **arguments)
 
 
+def test_what_is_none_is_taken_out(distillation_config):
+    arguments = with_loss(connectors=dict(conv=None), teacher_recorders=dict(feature=None))
+    arguments['distill_losses'] = dict(loss_l2=None)
+    arguments['loss_forward_mappings'] = dict(loss_l2=None)
+    distiller = build(distillation_config(), **arguments).distiller
+    assert sorted(distiller.distill_losses) == ['loss_inter', 'loss_penult']
+    assert not distiller.connectors and 'feature' not in distiller.teacher_recorders.recorders
+
+
 def test_an_input_that_the_loss_lacks(distillation_config):
     arguments = with_loss(loss_forward_mappings=dict(loss_l2=dict(s_feature=INPUTS['s_feature'])))
     with pytest.raises(
