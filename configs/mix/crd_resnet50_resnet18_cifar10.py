@@ -1,6 +1,6 @@
 # Contrastive representation distillation, as mmrazor ships it, with three repairs: the teacher's file
-# had no address, images were normalised as those of ImageNet, which a teacher of CIFAR-10 has never seen,
-# and without `split` mmpretrain validates on the training set.
+# had no address; images were normalised as those of ImageNet, which a teacher of CIFAR-10 has never
+# seen; and without `split` mmpretrain validates on the training set.
 _base_ = 'mmrazor::distill/mmcls/crd/crd_neck_r50_r18_8xb16_cifar10.py'
 
 custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)
