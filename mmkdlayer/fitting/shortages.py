@@ -75,30 +75,40 @@ def _disk(name: Optional[str], text: str) -> str:
         free = f' ({in_units(shutil.disk_usage(folder).free)} are free in {folder})'
     return (
         f'The disk, or the quota of this user, is full: {where} could not be written{free}: {text}. '
-        'Make room, or set cache_dir of FitDecisionsHook to a folder on a larger disk. The same '
-        'command goes on from the last saved state.'
+        'Make room, or choose a folder on a larger disk (--work-dir, or cache_dir of FitDecisionsHook '
+        'for the files of a fitting). Then the same command goes on from what was saved.'
     )
 
 
 def _handles(name: Optional[str]) -> str:
-    what, limit = name or 'a file', ''
-    with suppress(ImportError):  # Windows
-        import resource
-
-        limit = f' of {resource.getrlimit(resource.RLIMIT_NOFILE)[0]} (ulimit -n)'
+    what, limit = name or 'a file', _limit('RLIMIT_NOFILE')
     return (
-        f'{what} could not be opened, because this process has as many open files as its limit{limit} '
-        'allows. Raise the limit, or set num_workers of the data loaders lower.'
+        f'{what} could not be opened, because this process has as many open files as its limit'
+        f'{limit and f" of {limit}"} (ulimit -n) allows. Raise the limit, or set num_workers of the '
+        'data loaders lower.'
     )
 
 
 def _memory(text: str) -> str:
-    free = ''
+    there = []
     with suppress(AttributeError, ValueError, OSError):
-        free = f' ({in_units(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))} are free)'
+        free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+        there.append(f'{in_units(free)} of this machine are free')
+    if limit := _limit('RLIMIT_AS'):
+        there.append(f'the limit of this process is {in_units(limit)} (ulimit -v)')
     first = text.split('\n')[0][:200] or 'an allocation failed'
     return (
-        f'Memory does not suffice for the fitting: {first}{free}. Lower the batch_size of the '
-        'validation and training data loaders, num_workers, or memory_budget of FitDecisionsHook, or '
-        'take a larger machine.'
+        f'Memory does not suffice: {first} ({"; ".join(there)}). Lower the batch_size or num_workers of '
+        'the data loaders, or, where decisions are fitted, memory_budget of FitDecisionsHook; or take '
+        'a larger machine.'
     )
+
+
+def _limit(name: str) -> int:
+    """The limit of this process; 0 for none."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    soft, _ = resource.getrlimit(getattr(resource, name))
+    return 0 if soft == resource.RLIM_INFINITY else soft

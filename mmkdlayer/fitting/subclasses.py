@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -244,7 +245,8 @@ class SubclassFitter(Fitter):
         if self._projected is not None:
             self._projected.close()
             self._projected = None
-        self._folder.cleanup()
+        with suppress(OSError):  # what ended the fitting is to be told
+            self._folder.cleanup()
 
 
 def _check_labels(labels: Optional[Tensor], num_images: int, num_classes: int) -> Tensor:

@@ -17,6 +17,7 @@ from mmengine.config import Config
 from mmkdlayer.engine.launch import explain_lost_process
 from mmkdlayer.engine.signals import INTERRUPTED, SIGNALS, WATCH
 from mmkdlayer.errors import KDLayerError
+from mmkdlayer.fitting.shortages import explain_shortage
 
 from .building import explain_build_error
 from .options import find_hook
@@ -88,6 +89,8 @@ def _explain(error: Exception) -> str | None:
     text = BUILD_PREFIX.sub('', WORKER_PREFIX.sub('', str(error)).rstrip())
     if isinstance(error, KDLayerError):
         return text
+    if shortage := explain_shortage(error):
+        return str(shortage)
     if isinstance(error, URLError):
         return (
             f'a download failed ({text}). The config takes weights from the model zoo, or a data '
