@@ -23,6 +23,7 @@ from mmengine.registry import init_default_scope
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.deploy import student_model_config
+from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,7 +125,7 @@ def measure(model: dict[str, Any], side: int) -> Cost:
     """
     init_default_scope('mmpretrain')
     network = MODELS.build(model).eval()
-    analyzer = FlopAnalyzer(network, (torch.zeros(1, 3, side, side),))
+    analyzer = FlopAnalyzer(network, (torch.zeros(1, first_channels(network), side, side),))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     flops, parameters = analyzer.by_module(), parameter_count(network)
     kd_flops, kd_parameters = flops['kd_layers'], parameters['kd_layers']

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 import mmkdlayer  # noqa: F401
 from mmkdlayer.deploy import student_model_config
+from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.deploy.folding import fold_student, prune_student
 from mmkdlayer.deploy.formats import FILES, write_format
 
@@ -57,7 +58,7 @@ def settle(model: nn.Module, side: int) -> None:
             norm.reset_running_stats()
             norm.momentum = None  # plain average
     for _ in range(2):
-        model(torch.randn(8, 3, side, side), mode='tensor')
+        model(torch.randn(8, first_channels(model), side, side), mode='tensor')
     model.eval()
 
 
@@ -87,7 +88,8 @@ def variants(config: str, side: int, kept: float) -> dict[str, Any]:
 
 def count(model: nn.Module, side: int) -> tuple[int, int]:
     """Parameters, and multiply-adds for one image (as in the table of pairs)."""
-    analyzer = FlopAnalyzer(model, (torch.zeros(1, 3, side, side),))
+    image = torch.zeros(1, first_channels(model), side, side)
+    analyzer = FlopAnalyzer(model, (image,))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return parameter_count(model)[''], analyzer.total()
 
@@ -96,7 +98,7 @@ def onnx_session(model: nn.Module, side: int, folder: Path) -> tuple[Any, int]:
     """An onnxruntime session with as many threads as torch has, and the size of the file in bytes."""
     import onnxruntime
 
-    write_format('onnx', model, torch.randn(3, 3, side, side), folder)
+    write_format('onnx', model, torch.randn(3, first_channels(model), side, side), folder)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that spin between two runs would take the other cases' turn.
@@ -157,7 +159,7 @@ def table(args: argparse.Namespace, title: str, config: str, side: int) -> str:
     seconds: dict[int, dict[str, float]] = {}
     layers: dict[int, dict[str, float]] = {}
     for batch in args.batches:
-        images = torch.randn(batch, 3, side, side)
+        images = torch.randn(batch, first_channels(models[ALONE]), side, side)
         with torch.no_grad():
             cases = {name: functools.partial(run, images) for name, run in runs.items()}
             seconds[batch] = interleaved(cases, args.repeats, warmup=2)
