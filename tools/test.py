@@ -14,6 +14,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.deploy import check_trained_config, student_model_config
+from mmkdlayer.deploy.student_config import test_settings
 from mmkdlayer.engine.agreement import compare_configs
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.models.wrappers import unwrap_model
@@ -44,6 +45,10 @@ def main() -> None:
             cli.check_writable(os.path.dirname(args.out) or '.')
         state, meta = read_student_weights(args.checkpoint, sha256=cfg.get('weights_sha256'))
         check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)
+        if not cfg.get('test_dataloader') and cfg.get('val_dataloader'):
+            print('The config has no test_dataloader: the validation images are the test images.')
+            for key, value in test_settings(cfg).items():
+                cfg[key] = value
         cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta, args)
         # Only the student is tested, so only the student is built.
         cfg.model = student_model_config(cfg)

@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader, Subset
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.pipelines import find_pipeline, fitting_dataloader_cfg
 
+from .example_images import test_loader
 from .folded_kd_layer import FoldedKDLayer
+from .predicting import file_pipeline
 
 #: Calibration images that the exported student is compared on.
 SAMPLE = 32
@@ -41,14 +43,14 @@ def calibration_loader(cfg: Config, data: str, images: int | None = None) -> Dat
         loader = fitting_dataloader_cfg(cfg)
     elif data in ('val', 'test') and cfg.get(f'{data}_dataloader'):
         loader = copy.deepcopy(cfg[f'{data}_dataloader'])
-    elif Path(data).is_dir() and (pipeline := find_pipeline(cfg.get('test_dataloader'))):
+    elif Path(data).is_dir() and find_pipeline(test := test_loader(cfg)):
         images_of = dict(type='mmpretrain.CustomDataset', data_root=data, with_label=False)
-        loader = copy.deepcopy(cfg.test_dataloader)
-        loader.dataset = dict(images_of, pipeline=pipeline)
+        loader = copy.deepcopy(test)
+        loader.dataset = dict(images_of, pipeline=file_pipeline(cfg))
     else:
         raise ConfigError(
             f'Pruning templates on {data!r}: expected "train", "val" or "test" (a data loader of the '
-            'config), or a folder of images for a config with test_dataloader, but there is no such '
+            'config), or a folder of images for a config with a test pipeline, but there is no such '
             f'folder; the config has {[key for key in cfg if key.endswith("_dataloader")]}.'
         )
     try:
@@ -71,7 +73,7 @@ def find_firing(
 
     Returns:
         For each folded layer, a bool (K,) for each template; and the first images, as the network
-        takes them, (at most SAMPLE, 3, H, W).
+        takes them, (at most SAMPLE, C, H, W), all of the size of the first.
 
     Raises:
         DataError: There are no images.
@@ -90,7 +92,8 @@ def find_firing(
     sample: list[Tensor] = []
     for batch in batches:
         inputs = preprocessor(batch, False)['inputs']
-        if sum(map(len, sample)) < SAMPLE:
+        same = not sample or sample[0].shape[1:] == inputs.shape[1:]
+        if same and sum(map(len, sample)) < SAMPLE:
             sample.append(inputs[:SAMPLE].cpu())
         student(inputs, mode='tensor')
     if not sample:

@@ -72,7 +72,7 @@ def find_examples(
     Raises:
         ConfigError: Nothing tells the size of the images, or another one than ``size``.
     """
-    dataset_cfg = find_dataset(cfg.get('test_dataloader') or cfg.get('val_dataloader'))
+    dataset_cfg = find_dataset(test_loader(cfg))
     real, why = [], 'the config has no test_dataloader with a pipeline'
     if dataset_cfg is not None:
         try:
@@ -105,6 +105,11 @@ def find_examples(
 
 def _only(shapes: set[tuple[int, ...]]) -> tuple[int, ...] | None:
     return next(iter(shapes)) if len(shapes) == 1 else None
+
+
+def test_loader(cfg: Any) -> Any:
+    """The config of the data loader that a student is tested with: of ``test``, else of ``val``."""
+    return cfg.get('test_dataloader') or cfg.get('val_dataloader')
 
 
 def find_dataset(value: Any) -> Mapping[str, Any] | None:

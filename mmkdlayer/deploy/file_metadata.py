@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from mmkdlayer.version import __version__
 
-from .example_images import array_shape, find_dataset, loads_files
+from .example_images import array_shape, find_dataset, loads_files, test_loader
 
 
 def file_metadata(
@@ -47,7 +47,7 @@ def file_metadata(
 
 def channel_order(cfg: Config, preprocessor: Mapping[str, Any], channels: int) -> str:
     """The order of the channels that the network takes: 'RGB', 'BGR', 'gray', or how many there are."""
-    dataset = find_dataset(cfg.get('test_dataloader') or cfg.get('val_dataloader'))
+    dataset = find_dataset(test_loader(cfg))
     if channels == 1:
         return 'gray'
     if channels != 3 or dataset is None:

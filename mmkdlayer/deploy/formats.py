@@ -141,7 +141,9 @@ def write_onnx(
     graph = onnx.load(str(path))
     onnx.helper.set_model_props(graph, dict(metadata))
     onnx.save(graph, str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    quiet = onnxruntime.SessionOptions()
+    quiet.log_severity_level = 4  # a trial at another size may fail
+    session = onnxruntime.InferenceSession(str(path), quiet, providers=['CPUExecutionProvider'])
     return lambda x: torch.from_numpy(session.run(['output'], {'input': x.numpy()})[0])
 
 

@@ -17,7 +17,13 @@ from torch.utils.data import DataLoader, Dataset
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.image_files import why_bad
 
-from .example_images import array_shape, find_dataset, loads_files, without_backends
+from .example_images import (
+    array_shape,
+    find_dataset,
+    loads_files,
+    test_loader,
+    without_backends,
+)
 
 #: Files of a folder that are taken for images.
 EXTENSIONS = {
@@ -135,7 +141,7 @@ def file_pipeline(cfg: Any) -> list[Any]:
     Raises:
         ConfigError: There is no pipeline, or none that could begin with a file.
     """
-    dataset = find_dataset(cfg.get('test_dataloader') or cfg.get('val_dataloader'))
+    dataset = find_dataset(test_loader(cfg))
     if dataset is None:
         raise ConfigError(
             'The student has no test_dataloader with a pipeline, so it takes no files.'

@@ -23,8 +23,6 @@ from mmkdlayer.type_names import type_name
 
 from .places import without_places
 
-#: What a student keeps of its training's config, beside the model. All else is of the trainer's machine.
-KEPT = ('default_scope', 'test_dataloader', 'test_evaluator', 'test_cfg')
 #: Packages whose classes a config needs no import for.
 HOSTS = {
     'mmkdlayer',
@@ -51,10 +49,8 @@ def student_config(cfg: Config) -> Config:
         custom_imports=dict(imports=['mmkdlayer'], allow_failed_imports=False),
         model=student_model_config(cfg),
     )
-    for key in KEPT:
-        if cfg.get(key) is not None:
-            student[key] = copy.deepcopy(cfg[key])
-    student.setdefault('default_scope', 'mmpretrain')
+    student.update({key: value for key, value in test_settings(cfg).items() if value is not None})
+    student.default_scope = cfg.get('default_scope') or 'mmpretrain'
     student = ConfigDict(_plain(student))
     if student.get('test_dataloader'):
         student.test_dataloader = without_places(student.test_dataloader)
@@ -68,6 +64,13 @@ def student_config(cfg: Config) -> Config:
     )
     student.default_hooks = dict(visualization=dict(type='mmpretrain.VisualizationHook'))
     return Config(student)
+
+
+def test_settings(cfg: Any) -> dict[str, Any]:
+    """How a config tests: ``test_dataloader``, ``test_evaluator``, ``test_cfg``, else those of val."""
+    split = 'test' if cfg.get('test_dataloader') else 'val'
+    names = ('dataloader', 'evaluator', 'cfg')
+    return {f'test_{name}': copy.deepcopy(cfg.get(f'{split}_{name}')) for name in names}
 
 
 def student_model_config(cfg: Config) -> dict:

@@ -15,6 +15,7 @@ from mmkdlayer.errors import ConfigError, KDLayerError
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 
+from .example_images import test_loader
 from .student_config import student_model_config
 
 #: Keys that change nothing of what a trained student answers.
@@ -79,8 +80,7 @@ def check_trained_config(
 
 def student_facts(cfg: Config) -> dict[str, Any]:
     """What of a config decides what its student answers."""
-    pipeline = find_pipeline(cfg.get('test_dataloader') or cfg.get('val_dataloader'))
-    return dict(model=student_model_config(cfg), test_pipeline=pipeline)
+    return dict(model=student_model_config(cfg), test_pipeline=find_pipeline(test_loader(cfg)))
 
 
 def find_differences(given: Any, trained: Any, name: str = '') -> Iterator[str]:

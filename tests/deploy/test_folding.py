@@ -175,7 +175,7 @@ def test_the_images_of_the_config(make_config, classifier_config, photos):
     for name in ('train_dataloader', 'test_dataloader'):
         cfg[name].dataset.update(data_root=str(photos), metainfo=None)
     cfg.test_dataloader.dataset.data_root = str(photos / 'b')
-    cfg.train_dataloader.dataset.pipeline = [dict(type='Nothing')]
+    cfg.train_dataloader.dataset.pipeline = [dict(type='LoadImageFromFile'), dict(type='Nothing')]
     for name, count in (('train', IMAGES), ('test', IMAGES // 2)):
         loader = calibration_loader(cfg, name)
         assert len(loader.dataset) == count
@@ -194,3 +194,19 @@ def test_images_that_are_not_there(make_config, classifier_config, tmp_path):
     (tmp_path / 'empty').mkdir()
     with pytest.raises(DataError, match=r"empty'.*Found 0 files"):
         calibration_loader(cfg, str(tmp_path / 'empty'))
+
+
+def test_a_folder_for_a_student_whose_data_set_holds_arrays(
+    make_config, classifier_config, tmp_path
+):
+    """The pipeline of CIFAR loads no files; images of two sizes are no obstacle to those that resize."""
+    from PIL import Image
+
+    cfg = make_config(classifier_config())
+    for side in (32, 48):
+        Image.new('RGB', (side, side), 'red').save(tmp_path / f'{side}.png')
+    cfg.test_dataloader.dataset = dict(type='CIFAR100', pipeline=[dict(type='PackInputs')])
+    loader = calibration_loader(cfg, str(tmp_path))
+    assert loader.dataset[0]['inputs'][:, 0, 0].tolist() == [255, 0, 0]  # RGB, as CIFAR is
+    with pytest.raises(DataError, match=r'48x48, but the student takes images of 32x32'):
+        loader.dataset[1]

@@ -7,8 +7,10 @@ import inspect
 import pytest
 import torch
 
+import mmkdlayer
 from mmkdlayer import load_student
 from mmkdlayer.deploy import ExportOptions, export_student, formats
+from mmkdlayer.deploy.file_metadata import channel_order
 from mmkdlayer.errors import ConfigError
 
 needs_torch_export = pytest.mark.skipif(
@@ -161,3 +163,61 @@ def test_a_format_that_is_no_longer_written_goes(training, tmp_path):
         'student.pth',
         'student.py',
     ]
+
+
+def test_a_network_of_one_size_has_a_file_of_one_size(tmp_path):
+    """A transformer's trace has its position embedding for one size in it."""
+    from mmengine.registry import MODELS, init_default_scope
+
+    runtime = pytest.importorskip('onnxruntime')
+    init_default_scope('mmpretrain')
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2, feedforward_channels=16)
+    model = dict(
+        type='ImageClassifier',
+        backbone=dict(type='VisionTransformer', arch=arch, img_size=24, patch_size=8),
+        head=dict(type='VisionTransformerClsHead', num_classes=3, in_channels=16),
+    )
+    noise = torch.randn(4, 3, 24, 24)
+    written = formats.write_format('onnx', MODELS.build(model).eval(), noise, tmp_path)
+    assert not written.any_size and written.comparison.difference <= 1e-4
+    [given] = runtime.InferenceSession(str(tmp_path / 'student.onnx')).get_inputs()
+    assert given.shape == ['batch', 3, 24, 24]
+
+
+def test_the_metadata_of_onnx(training, tmp_path):
+    runtime = pytest.importorskip('onnxruntime')
+    preprocessor = dict(
+        type='mmpretrain.ClsDataPreprocessor', mean=[1.5, 2, 3], std=[4, 5, 6], to_rgb=True
+    )
+    training.cfg.data_preprocessor = preprocessor
+    options = ExportOptions(formats=('onnx',))
+    export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
+    session = runtime.InferenceSession(str(tmp_path / 'out' / 'student.onnx'))
+    found = session.get_modelmeta().custom_metadata_map
+    assert found == {
+        'classes': '["cat", "dog", "owl"]',
+        'mean': '[1.5, 2, 3]',
+        'std': '[4, 5, 6]',
+        'size': '[16, 16]',
+        'channels': 'RGB',
+        'output': 'logits',
+        'mmkdlayer_version': mmkdlayer.__version__,
+    }
+
+
+@pytest.mark.parametrize(
+    ('kind', 'step', 'to_rgb', 'channels', 'order'),
+    [
+        ('CustomDataset', 'LoadImageFromFile', True, 3, 'RGB'),
+        ('CustomDataset', 'LoadImageFromFile', False, 3, 'BGR'),
+        ('CIFAR100', 'PackInputs', False, 3, 'RGB'),
+        ('CIFAR100', 'PackInputs', True, 3, 'BGR'),
+        ('MNIST', 'PackInputs', False, 1, 'gray'),
+        ('CustomDataset', 'PackInputs', True, 3, '3'),
+        ('CustomDataset', 'LoadImageFromFile', True, 4, '4'),
+    ],
+)
+def test_the_order_of_the_channels(kind, step, to_rgb, channels, order):
+    dataset = dict(type=f'mmpretrain.{kind}', pipeline=[dict(type=step)])
+    cfg = dict(test_dataloader=dict(dataset=dataset))
+    assert channel_order(cfg, dict(to_rgb=to_rgb), channels) == order

@@ -88,6 +88,15 @@ def test_classes_as_types_are_written_by_name(make_config, distillation_config, 
     assert read.test_dataloader.collate_fn.type == 'mmengine.dataset.utils.pseudo_collate'
 
 
+def test_without_test_images_the_validation_is_the_test(make_config, distillation_config):
+    cfg = make_config(distillation_config())
+    for name in ('dataloader', 'evaluator', 'cfg'):
+        cfg[f'val_{name}'] = cfg.pop(f'test_{name}')
+    student = student_config(cfg)
+    assert student.test_dataloader.dataset.pipeline == student.test_pipeline
+    assert student.test_evaluator.type == 'Accuracy' and student.test_cfg == {}
+
+
 def test_the_written_config_is_the_config(make_config, distillation_config, tmp_path):
     student = student_config(make_config(distillation_config()))
     (tmp_path / 'student.py').write_text(student.pretty_text)
