@@ -45,6 +45,8 @@ def check_data(
     check_stored_classes(data_sets, meta, checkpoint)
     if args is not None:
         handle_images(cfg, data_sets, args)
+    for data in data_sets:
+        data.opened = None  # lists of images may be long, and training reads its own
     return data_sets
 
 

@@ -25,6 +25,7 @@ from .data_sets import DataSet, is_local
 PATIENCE = 60.0
 THREADS = 16
 CHUNK = 64
+HIDDEN = 'hidden'
 Bad = dict[str, str]  # reason by path
 
 
@@ -97,8 +98,10 @@ def _read_list(data: DataSet) -> None:
     """Read the list of images, as the host does; say what it leaves out."""
     opened: Any = data.opened
     others: dict[str, list[str]] = defaultdict(list)
-    for reason, file in () if opened.ann_file else _left_out(opened, opened.img_prefix):
+    for reason, file in () if opened.ann_file else _look_around(opened, opened.img_prefix):
         others[reason].append(file)
+    for folder in others.pop(HIDDEN, ()):
+        _say(f'{data.path} reads the images in the hidden folder {folder} too.')
     listed = ', '.join(
         f'{len(files)} {reason} (such as {files[0]})'
         for reason, files in sorted(others.items(), key=lambda item: -len(item[1]))
@@ -126,13 +129,18 @@ def _read_list(data: DataSet) -> None:
         raise
 
 
-def _left_out(opened: Any, folder: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Why and which files the host leaves out, besides hidden ones; it too follows links to folders."""
+def _look_around(opened: Any, folder: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Why and which files the host leaves out, besides hidden ones; hidden folders, which it reads.
+
+    The host too follows links to folders.
+    """
     for entry in os.scandir(folder):
         if entry.name.startswith('.') and not entry.is_dir():
             continue
         if entry.is_dir():
-            yield from _left_out(opened, entry.path, depth + 1)
+            if entry.name.startswith('.'):
+                yield HIDDEN, entry.path
+            yield from _look_around(opened, entry.path, depth + 1)
         elif not entry.is_file():
             yield 'links to nothing', entry.path
         elif not opened.is_valid_file(entry.name):
