@@ -32,8 +32,9 @@ DISTILLATION_HOOKS = (
     'mmkdlayer.FitDecisionsHook',
     'mmkdlayer.ReleaseRecordsHook',
 )
-#: Seconds to wait for another training in the same work dir.
-LOCK_PATIENCE = 20.0
+#: Seconds to wait for another training in the same work dir: the lock of one that was killed may be held
+#: by its data workers, or by a network file system that has not yet missed its machine.
+LOCK_PATIENCE = 120.0
 _NOTHING = object()
 
 
@@ -80,7 +81,6 @@ def main() -> None:
             data_sets = cli.check_data(cfg, ('train_dataloader', 'val_dataloader'), args=args)
             cli.check_checkpoints(cfg, data_sets)
         compare_configs(cfg)
-        # Data workers of a killed training may hold its lock for some seconds.
         with folder_lock(cfg.work_dir, 'training', LOCK_PATIENCE, 'Or choose another --work-dir.'):
             with errors_on_all_ranks():
                 notice = choose_checkpoint(cfg)
