@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -118,3 +120,18 @@ def test_the_version_is_printed(
 ) -> None:
     assert _run(monkeypatch, '--version') == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+def test_messages_name_commands_as_a_wheel_has_them() -> None:
+    # "python tools/train.py" is nothing that somebody without a checkout can run.
+    named = re.compile(r'tools/\w+\.(py|sh)')
+    wrong = [
+        f'{path.relative_to(ROOT)}:{node.lineno}'
+        for path in [*(ROOT / 'mmkdlayer').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]
+        if '.mim' not in path.parts and path.name != 'quickstart.py'
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and named.search(node.value)
+    ]
+    assert not wrong

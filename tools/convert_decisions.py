@@ -1,6 +1,6 @@
 """Turn decision tables of other code into this project's decision files.
 
-python tools/convert_decisions.py letkd DIR OUT
+python -m mmkdlayer convert_decisions letkd DIR OUT
 
 DIR holds what the authors' code writes: the sub-class tables (four .npy files), the quantiser, or
 both. OUT gets inter.safetensors and penult.safetensors, for ``file=`` in a decision's config.
@@ -177,7 +177,7 @@ def _read_array(path: Path, dimensions: int) -> Tensor:
         raise DecisionFileError(
             f'{path}: expected finite numbers, but {int(wrong.sum())} are not, in {len(rows)} '
             f'rows (the first is {rows[0]}). A sub-class without any counted position leaves such '
-            'a row: fit the decision again with tools/fit_decisions.py.'
+            'a row: fit the decision again with python -m mmkdlayer fit_decisions.'
         )
     return torch.from_numpy(array.astype(np.float64))
 

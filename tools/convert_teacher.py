@@ -1,7 +1,7 @@
 """Turn a published teacher's checkpoint into one for this project's backbones.
 
-python tools/convert_teacher.py crd resnet56.pth checkpoints/resnet56_cifar100.pth
-python tools/convert_teacher.py torchvision resnet34.pth checkpoints/resnet34_in1k.pth
+python -m mmkdlayer convert_teacher crd resnet56.pth checkpoints/resnet56_cifar100.pth
+python -m mmkdlayer convert_teacher torchvision resnet34.pth checkpoints/resnet34_in1k.pth
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--metrics',
         metavar='FILE',
-        help='for the model card: JSON of "tools/test.py ... --out FILE"',
+        help='for the model card: JSON of "python -m mmkdlayer test ... --out FILE"',
     )
     parser.add_argument(
         '--license', default='unknown', help='for the model card: licence of the weights'
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
-    """Metrics that ``tools/test.py --out`` wrote.
+    """Metrics that ``python -m mmkdlayer test --out`` wrote.
 
     Raises:
         ConfigError: It is no JSON file with an object of numbers.
@@ -121,8 +121,8 @@ def read_metrics(path: str | os.PathLike) -> dict[str, Any]:
         metrics = parse_json(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f'Metrics {path}: expected the JSON file of "tools/test.py ... --out FILE", but it cannot '
-            f'be read ({error}).'
+            f'Metrics {path}: expected the JSON file of "python -m mmkdlayer test ... --out FILE", but '
+            f'it cannot be read ({error}).'
         ) from error
     if not isinstance(metrics, dict) or not all(
         isinstance(value, (int, float)) for value in metrics.values()

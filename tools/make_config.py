@@ -113,7 +113,7 @@ def report(pair: Pair) -> str:
             f'The teacher is fine-tuned from {start}.' if start else 'It starts from scratch.'
         ]
         checkpoint = f'work_dirs/{Path(options.teacher_out).stem}/epoch_{epochs}.pth'
-        lines += [f'Train the teacher: python tools/train.py {options.teacher_out}']
+        lines += [f'Train the teacher: python -m mmkdlayer train {options.teacher_out}']
     elif pair.checkpoint is None:
         lines += [
             'The teacher has no weights for these classes, and an untrained one has nothing to teach.',
@@ -121,7 +121,7 @@ def report(pair: Pair) -> str:
             '--teacher-out TEACHER_FILE --force.',
         ]
     option = '' if pair.checkpoint else f' --cfg-options model.teacher_ckpt={checkpoint}'
-    lines += [f'Train the student: python tools/train.py {options.out}{option}']
+    lines += [f'Train the student: python -m mmkdlayer train {options.out}{option}']
     if option:
         lines += [
             f'This option is for one command; --teacher-ckpt {checkpoint} --force writes the config',

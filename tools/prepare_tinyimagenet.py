@@ -1,6 +1,6 @@
 """Sort Tiny-ImageNet's validation images into one folder per class, as training expects them.
 
-python tools/prepare_tinyimagenet.py data/tiny-imagenet-200
+python -m mmkdlayer prepare_tinyimagenet data/tiny-imagenet-200
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def main() -> None:
             if notice:
                 runner.logger.warning(notice)
             for change in describe_changes(given, cfg.to_dict()):
-                runner.logger.info(f'Config completed by tools/train.py: {change}')
+                runner.logger.info(f'Config completed for training: {change}')
             for warning in (*cli.schedule_warnings(cfg), *unread_warnings(cfg)):
                 runner.logger.warning(warning)
             compare_data(runner)

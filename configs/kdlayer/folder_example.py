@@ -1,7 +1,7 @@
 # letKD-2 on any folder of classes: a small ResNet teaches a smaller one.
 #
-#   python tools/train.py configs/kdlayer/folder_example_teacher.py --data-root ROOT
-#   python tools/train.py configs/kdlayer/folder_example.py --data-root ROOT \
+#   python -m mmkdlayer train configs/kdlayer/folder_example_teacher.py --data-root ROOT
+#   python -m mmkdlayer train configs/kdlayer/folder_example.py --data-root ROOT \
 #       --cfg-options model.teacher_ckpt=work_dirs/folder_example_teacher/epoch_20.pth
 _base_ = [
     '../_base_/models/small_resnets.py', '../_base_/schedules/small_20e.py', '../_base_/runtime.py']

@@ -48,7 +48,8 @@ def read_state_dict(
             f'Checkpoint {path}: expected a state dict (names and tensors), bare or under '
             f'{" or ".join(map(repr, entries))}, but found a {type(content).__name__} with the entries '
             f"{list(content)[:8]}. Save the weights as torch.save({{'state_dict': "
-            "model.state_dict()}, path); convert a published teacher's by tools/convert_teacher.py."
+            "model.state_dict()}, path); convert a published teacher's by "
+            'python -m mmkdlayer convert_teacher.'
         )
     return _without_wrapper(state), dict(content) if found else {}
 

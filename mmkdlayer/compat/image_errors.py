@@ -24,7 +24,7 @@ def name_unreadable_images() -> None:
             reason = ' '.join(str(error).split())[:150] or type(error).__name__
             raise DataError(
                 f'The image {results.get("img_path")} can not be read ({reason}). Repair or remove '
-                'it; --skip-bad-images of tools/train.py leaves out all such images.'
+                'it; --skip-bad-images of the command train leaves out all such images.'
             ) from error
 
     transform.names_files = True  # type: ignore[attr-defined]

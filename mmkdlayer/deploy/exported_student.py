@@ -26,7 +26,7 @@ def load_student(
     must be those that were exported.
 
     Args:
-        directory: The folder that ``tools/export_student.py`` wrote.
+        directory: The folder that ``python -m mmkdlayer export_student`` wrote.
         device: Where to put the model; None leaves it on the CPU.
 
     Raises:
@@ -38,7 +38,7 @@ def load_student(
         if not (folder / name).is_file():
             raise ConfigError(
                 f'{folder} is no exported student: it has no {name}. Write one with "python '
-                'tools/export_student.py CONFIG CHECKPOINT --out DIR".'
+                'python -m mmkdlayer export_student CONFIG CHECKPOINT --out DIR".'
             )
     weights = folder / 'student.pth'
     cfg = Config.fromfile(folder / 'student.py')

@@ -77,8 +77,8 @@ def _set_environment(launcher: str) -> None:
     if missing:
         raise ConfigError(
             f'--launcher {launcher} expects the environment variables {", ".join(variables)}, but '
-            f'{", ".join(missing)} are not set. Start through tools/dist_train.sh or '
-            'tools/slurm_train.sh, or leave the launcher out.'
+            f'{", ".join(missing)} are not set. Start through python -m mmkdlayer dist_train or '
+            'python -m mmkdlayer slurm_train, or leave the launcher out.'
         )
     for name, source in zip(LAUNCHERS['pytorch'], variables):
         os.environ[name] = os.environ[source]

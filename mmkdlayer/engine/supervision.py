@@ -100,8 +100,8 @@ def assign_teachers(
         if data_free and not layer.decision.is_fitted:
             raise ConfigError(
                 f'{layer.key}: {kind} is data-free, so there is nothing to fit its decision on. Give '
-                'it a file, decision=dict(..., file=FILE), that tools/fit_decisions.py wrote where '
-                'the teacher and data were.'
+                'it a file, decision=dict(..., file=FILE), that python -m mmkdlayer '
+                'fit_decisions wrote where the teacher and data were.'
             )
         recorder = algorithm.distiller.teacher_recorders.get_recorder(layer.feature['recorder'])
         layer.teacher = teacher_of(recorder.source, teachers)

@@ -191,7 +191,7 @@ def find_start(options: PairOptions, teacher: Network) -> str | None:
         raise CheckpointError(
             f'--teacher-init {start}: expected weights of a classifier of mmpretrain, named '
             f'backbone..., but found {", ".join(list(state)[:3])}. Weights of torchvision: convert them '
-            'with tools/convert_teacher.py.'
+            'with python -m mmkdlayer convert_teacher.'
         )
     return start
 

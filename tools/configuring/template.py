@@ -59,7 +59,7 @@ def config_text(pair: Pair) -> str:
     text = f"""\
 # letKD-{len(pair.kd_layers)}: {teacher.name} teaches {student.name},
 # {len(data.classes)} classes, {data.images} training images of {size}x{size} pixels.
-# Written by tools/make_config.py.
+# Written by "python -m mmkdlayer make_config".
 #
 # {found}
 

@@ -42,8 +42,8 @@ def _explain_misfits(own: dict[str, Tensor], found: dict[str, Tensor], path: str
     if not shared and any(key.startswith(STUDENT_PREFIX) for key in found):
         return (
             'It is the checkpoint of a distillation, with a student inside. To use that student as the '
-            f'teacher, export it first: python tools/export_student.py CONFIG {path} --out DIR; then '
-            'give DIR/student.pth, and the model of DIR/student.py as model.teacher.'
+            f'teacher, export it first: python -m mmkdlayer export_student CONFIG {path} --out DIR; '
+            'then give DIR/student.pth, and the model of DIR/student.py as model.teacher.'
         )
     others = [key for key in shared if found[key].shape != own[key].shape]
     heads = {key.rpartition('.')[0] for key in others}
@@ -54,14 +54,14 @@ def _explain_misfits(own: dict[str, Tensor], found: dict[str, Tensor], path: str
         return (
             f'It is of this network, but its head ({", ".join(sorted(heads))}) is for {classes[0]} '
             f'classes, and that of the config, for your data, has {classes[1]}. Fine-tune it first: '
-            f'python tools/train.py CONFIG_OF_THE_TEACHER --init-from {path} trains a teacher that '
+            f'python -m mmkdlayer train CONFIG_OF_THE_TEACHER --init-from {path} trains a teacher that '
             'begins with all of it but the head; give the checkpoint of that training.'
         )
     if shared:
         return 'Give the checkpoint of this network, or the network of this checkpoint as model.teacher.'
     return (
         'Give the checkpoint of this network, or the network of this checkpoint; one of the CRD zoo or '
-        'of torchvision is converted first, by tools/convert_teacher.py.'
+        'of torchvision is converted first, by python -m mmkdlayer convert_teacher.'
     )
 
 

@@ -186,9 +186,9 @@ class TeacherDecision(nn.Module):
         if not self.is_fitted:
             raise UnfittedDecisionError(
                 f'{type(self).__name__} is not fitted yet: it needs tables that are computed from the '
-                'teacher\'s features over the training set. Run "python tools/train.py CONFIG", which '
-                'fits before it trains, or "python tools/fit_decisions.py CONFIG --out DIR" and set '
-                'file=DIR/<name>.safetensors in the decision.'
+                'teacher\'s features over the training set. Run "python -m mmkdlayer train CONFIG", '
+                'which fits before it trains, or "python -m mmkdlayer fit_decisions CONFIG --out DIR" and '
+                'set file=DIR/<name>.safetensors in the decision.'
             )
 
     def set_tables(self, **tables: Tensor | None) -> None:

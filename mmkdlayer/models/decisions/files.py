@@ -89,8 +89,8 @@ def read_decision_file(path: str | os.PathLike) -> DecisionFile:
         DecisionFileError: There is no such file, it is damaged, or it is not a decision file.
     """
     advice = (
-        'Fit it again with "python tools/fit_decisions.py CONFIG --out DIR", or leave the file out of '
-        'the config: training then fits it by itself.'
+        'Fit it again with "python -m mmkdlayer fit_decisions CONFIG --out DIR", or leave the file '
+        'out of the config: training then fits it by itself.'
     )
     if not Path(path).is_file():
         raise DecisionFileError(f'Decision file {path}: there is no such file. {advice}')

@@ -86,10 +86,10 @@ def test_what_is_wrong_with_a_teachers_checkpoint(distillation_config, tmp_path)
     assert f'--init-from {path}' in text and 'has 3. Fine-tune' in text
     assert 'convert_teacher' not in text
     text = said({f'architecture.{key}': value for key, value in state.items()})
-    assert 'checkpoint of a distillation' in text and 'export_student.py CONFIG' in text
+    assert 'checkpoint of a distillation' in text and 'mmkdlayer export_student CONFIG' in text
     text = said({key: value for key, value in state.items() if 'layer3' not in key})
     assert 'network of this checkpoint as model.teacher' in text and 'convert' not in text
-    assert 'convert_teacher.py' in said({'layer1.0.weight': torch.ones(1)})
+    assert 'convert_teacher' in said({'layer1.0.weight': torch.ones(1)})
     torch.save(state, path)
     check_teacher_checkpoint(teacher, path)
 

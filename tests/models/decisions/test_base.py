@@ -74,7 +74,7 @@ def test_decide_lets_no_gradient_through(make):
 def test_an_unfitted_decision_names_the_command_that_fits(config, use, tmp_path):
     decision = MODELS.build(config)
     assert not decision.is_fitted and decision.num_templates in (4, 16)
-    with pytest.raises(UnfittedDecisionError, match=r'tools/fit_decisions\.py CONFIG --out'):
+    with pytest.raises(UnfittedDecisionError, match=r'mmkdlayer fit_decisions CONFIG --out'):
         if use == 'decide':
             decision.decide(torch.zeros(1, 3, 2, 2))
         elif use == 'save':

@@ -230,7 +230,7 @@ def test_the_decision_is_built_from_its_config():
 
 def test_an_unfitted_decision_names_the_command_that_fits():
     loss = TeacherDecisionLoss(CentroidDecision(7))
-    with pytest.raises(UnfittedDecisionError, match=r'fit_decisions\.py'):
+    with pytest.raises(UnfittedDecisionError, match='mmkdlayer fit_decisions CONFIG'):
         loss(torch.zeros(2, 7, 1, 1), torch.zeros(2, CHANNELS, 1, 1))
 
 

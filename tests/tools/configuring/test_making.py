@@ -461,8 +461,10 @@ def test_command_says_what_comes_next(
     assert Config.fromfile('t.py').train_cfg.max_epochs == epochs
     output = capsys.readouterr().out
     checkpoint = f'work_dirs/t/epoch_{epochs}.pth'
-    assert 'Train the teacher: python tools/train.py t.py\n' in output
-    assert f'tools/train.py a.py --cfg-options model.teacher_ckpt={checkpoint}\n' in output
+    assert 'Train the teacher: python -m mmkdlayer train t.py\n' in output
+    assert (
+        f'python -m mmkdlayer train a.py --cfg-options model.teacher_ckpt={checkpoint}\n' in output
+    )
     assert f'--teacher-ckpt {checkpoint} --force' in output
     assert ('fine-tuned from https://download.openmmlab' in output) == (not init)
     assert ('Hint: The teacher starts from scratch' in output) == bool(init)
