@@ -187,8 +187,9 @@ class TeacherDecision(nn.Module):
             raise UnfittedDecisionError(
                 f'{type(self).__name__} is not fitted yet: it needs tables that are computed from the '
                 'teacher\'s features over the training set. Run "python -m mmkdlayer train CONFIG", '
-                'which fits before it trains, or "python -m mmkdlayer fit_decisions CONFIG --out DIR" and '
-                'set file=DIR/<name>.safetensors in the decision.'
+                'which fits before it trains; or run '
+                '"python -m mmkdlayer fit_decisions CONFIG --out DIR" and set '
+                'file=DIR/<name>.safetensors in the decision.'
             )
 
     def set_tables(self, **tables: Tensor | None) -> None:
