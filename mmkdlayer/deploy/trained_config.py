@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 
 from .example_images import test_loader
-from .student_config import student_model_config
+from .student_config import decision_configs, student_model_config
 
 #: Keys that change nothing of what a trained student answers.
 NEUTRAL = {
@@ -28,6 +29,8 @@ UNREADABLE = (
     *(ValueError, SyntaxError, KeyError, TypeError, AttributeError),
     *(RecursionError, MemoryError),
 )
+#: Names of classes that mmengine's registry finds without importing anything but a host.
+OF_HOSTS = r'((mmkdlayer|mmpretrain|mmcls|mmrazor|mmengine)(\.\w+)*\.)?\w+'
 _NOTHING = object()
 
 
@@ -53,7 +56,9 @@ def check_trained_config(
     if not isinstance(text, str) or not text:
         return
     try:
-        trained = student_facts(Config(parse_config(text)))
+        recorded = Config(parse_config(text))
+        refuse_foreign_names(recorded, cfg)
+        trained = student_facts(recorded)
     except (KDLayerError, *UNREADABLE) as error:
         print_log(
             f'Checkpoint {checkpoint}: the config that it was trained with cannot be compared '
@@ -81,6 +86,35 @@ def check_trained_config(
 def student_facts(cfg: Config) -> dict[str, Any]:
     """What of a config decides what its student answers."""
     return dict(model=student_model_config(cfg), test_pipeline=find_pipeline(test_loader(cfg)))
+
+
+def refuse_foreign_names(recorded: Config, cfg: Config) -> None:
+    """Refuse a record that would import or run what neither the given config nor a host has.
+
+    Raises:
+        ValueError: It names such a class or config.
+    """
+    architecture = recorded.model.get('architecture') or {}
+    decisions = decision_configs(recorded.model).values()
+    path = str(architecture.get('cfg_path') or '')
+    known = set(_type_names(cfg.model))
+    for name in (architecture.get('type'), *(decision.get('type') for decision in decisions)):
+        if not re.fullmatch(OF_HOSTS, str(name)) and str(name) not in known:
+            raise ValueError(f'it names {name}, which this config does not')
+    if path and (not re.fullmatch(r'\w+::[\w./-]+', path) or '..' in path):
+        raise ValueError(f'it names the config {path}, which is in no package')
+
+
+def _type_names(value: Any) -> Iterator[str]:
+    """Each ``type`` and ``base`` in a config, classes by their full names."""
+    if isinstance(value, Mapping):
+        for key in ('type', 'base'):
+            kind = value.get(key)
+            yield str(kind)
+            yield f'{getattr(kind, "__module__", "")}.{getattr(kind, "__qualname__", "")}'
+        value = list(value.values())
+    for item in value if _is_list(value) else ():
+        yield from _type_names(item)
 
 
 def find_differences(given: Any, trained: Any, name: str = '') -> Iterator[str]:

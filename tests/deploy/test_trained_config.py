@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -132,3 +133,18 @@ def test_what_mmengine_writes_is_read():
         m={1: 'n'},
     )
     assert parse_config(Config(copy.deepcopy(cfg)).pretty_text) == cfg
+
+
+@pytest.mark.parametrize('where', ['class', 'decision', 'config'])
+def test_a_record_imports_nothing(where, recorded, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / 'evil_record.py').write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    cfg = copy.deepcopy(recorded.cfg)
+    if where == 'class':
+        cfg.model.architecture.type = 'evil_record.Classifier'
+    elif where == 'decision':
+        cfg.model.distiller.kd_layers.inter.decision.type = 'evil_record.Decision'
+    else:
+        cfg.model.architecture.cfg_path = f'mmpretrain::../../../../..{tmp_path}/evil_record.py'
+    check_trained_config(recorded.cfg, dict(cfg=cfg.pretty_text), recorded.checkpoint)
+    assert not (tmp_path / 'ran').exists() and 'evil_record' not in sys.modules
