@@ -41,6 +41,7 @@ def compare_configs(cfg: Config, **others: Any) -> None:
         return
     with errors_on_all_ranks():
         versions = {f'version of {name}': found for name, found in installed_versions().items()}
+        del versions['version of python']  # which no result depends on
         facts = dict(_config_facts(dict(cfg.to_dict(), **others), ''), **versions)
     compare_over_ranks(facts)
 

@@ -76,6 +76,8 @@ class FolderLock:
         """Take the lock within some seconds; else say who holds it."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            if self._path.is_symlink():  # which some versions of filelock would follow
+                raise OSError(f'{self._path} is a link')
             self._lock.acquire(timeout=seconds)
             with replacing(self._holder) as path:
                 path.write_text(json.dumps(describe_process()))

@@ -89,3 +89,12 @@ def test_a_damaged_note_of_the_holder_is_no_error(tmp_path: Path) -> None:
         (tmp_path / '.fitting.holder').write_text(text)
         assert FolderLock(tmp_path, 'fitting').acquire(0) == 'another process'
     first.release()
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    victim = tmp_path / 'victim'
+    victim.write_text('kept')
+    (tmp_path / '.fitting.lock').symlink_to(victim)
+    with folder_lock(tmp_path, 'fitting'):
+        pass
+    assert victim.read_text() == 'kept'
