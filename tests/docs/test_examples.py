@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 import torch
+from command_line import run, write_images
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pages import ROOT, Block, code_blocks, help_of
 from PIL import Image
 
-from mmkdlayer.deploy import export_student
+from mmkdlayer.deploy import ExportOptions, export_student
 from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.registry import MODELS
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
 PYTHON = code_blocks('python')
-CONFIGS = [block for block in PYTHON if '_base_ = ' in block.code]
+FINE_TUNING = [block for block in PYTHON if '# finetune.py' in block.code]
+CONFIGS = [b for b in PYTHON if '_base_ = ' in b.code and b not in FINE_TUNING]
 PREPROCESSORS = [b for b in PYTHON if b.code.startswith('data_preprocessor = dict(')]
 DISTILLERS = [block for block in PYTHON if block.code.startswith('distiller = dict(')]
-SCRIPTS = [b for b in PYTHON if b not in [*CONFIGS, *PREPROCESSORS, *DISTILLERS]]
+SCRIPTS = [b for b in PYTHON if b not in [*CONFIGS, *FINE_TUNING, *PREPROCESSORS, *DISTILLERS]]
 COMMANDS = re.compile(r'^(?:\w+=\S+ )*python (tools/\w+\.py) (.*)$', re.MULTILINE)
 
 
@@ -87,15 +90,32 @@ def exported(tmp_path, monkeypatch, make_distillation, distillation_config) -> N
             test_cfg=dict(),
         )
     )
-    export_student(cfg, 'epoch_1.pth', 'DIR')
+    formats = ('onnx',) if importlib.util.find_spec('onnxruntime') else ()
+    export_student(cfg, 'epoch_1.pth', 'DIR', ExportOptions(formats=formats))
     Image.new('RGB', (20, 20), 'red').save('photo.jpg')
 
 
 @pytest.mark.parametrize('block', SCRIPTS, ids=name_of)
 def test_script_runs(block: Block, exported: None, capsys: pytest.CaptureFixture) -> None:
+    if 'onnxruntime' in block.code:
+        pytest.importorskip('onnxruntime')
     exec(block.code, {})
     if "print(inferencer('photo.jpg')" in block.code:
         assert re.search('cat|dog|owl', capsys.readouterr().out)
+
+
+def test_an_exported_student_is_fine_tuned(exported: None, tmp_path: Path) -> None:
+    [block] = FINE_TUNING
+    data = write_images(tmp_path / 'data', classes=2, train=4, test=2)
+    code = block.code.replace('ROOT', str(data)).replace('max_epochs=10', 'max_epochs=1')
+    (tmp_path / 'finetune.py').write_text(code.replace('num_workers=2', 'num_workers=0'))
+    log = run('train.py', ['finetune.py', '--init-from', 'DIR/student.pth'])
+    assert 'Epoch(val) [1]' in log and 'head.fc' in log
+    checkpoint = torch.load(tmp_path / 'work_dirs/finetune/epoch_1.pth', weights_only=False)
+    assert checkpoint['state_dict']['head.fc.weight'].shape == (2, 16)
+    start = torch.load('DIR/student.pth', weights_only=True)['state_dict']['backbone.conv1.weight']
+    moved = (checkpoint['state_dict']['backbone.conv1.weight'] - start).abs().max()
+    assert 0 < moved < 0.1  # from the student's weights, not from new ones
 
 
 def test_commands_have_these_options() -> None:
