@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import _compat_pickle
 import os
-import pickletools
 import tarfile
 import zipfile
-from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 import torch
 
 from mmkdlayer.compat.serialization import RefusedPickleError
+
+from .restricted_pickle import allowed_globals
+from .survey import Survey
+
+#: Before the numbers in a file of torch's older format: magic number, version, machine, content, keys.
+PICKLES = 5
 
 
 def refuse_programs(file: IO[bytes]) -> None:
@@ -29,8 +32,13 @@ def refuse_programs(file: IO[bytes]) -> None:
         with torch.serialization._open_zipfile_reader(file) as reader:
             if torch.serialization._is_torchscript_zip(reader):
                 raise RefusedPickleError('it is a TorchScript program, not a checkpoint')
+        refuse_wrong_sizes(file)
     elif tarfile.is_tarfile(file):
         raise RefusedPickleError('it is a tar archive, which is not allowed')
+    else:
+        file.seek(0)
+        for _ in range(PICKLES):
+            Survey(file).load()
     file.seek(0)
 
 
@@ -53,45 +61,63 @@ def refuse_compression(file: IO[bytes]) -> None:
         )
 
 
+def refuse_wrong_sizes(file: IO[bytes]) -> None:
+    """Refuse a zip archive of torch whose pickle promises more numbers than are there.
+
+    torch 2.8 and older do not compare, and read memory that is not the file's.
+
+    Raises:
+        RefusedPickleError: It does, or it holds what can't be gone through.
+        Exception: It is no such archive.
+    """
+    with zipfile.ZipFile(file) as archive:
+        sizes = {
+            entry.filename.partition('/data/')[2]: entry.file_size for entry in archive.infolist()
+        }
+        pickles = [name for name in archive.namelist() if name.endswith('data.pkl')]
+        for name in pickles:
+            with archive.open(name) as stream:
+                survey = Survey(stream)
+                survey.load()
+            for kind, key, count in ((pid[1], pid[2], pid[4]) for pid in survey.storages):
+                needed = count * _item_size(kind)
+                if needed > sizes.get(key, 0):
+                    raise RefusedPickleError(
+                        f'it says that its tensor {key!r} has {needed} bytes, but there are '
+                        f'{sizes.get(key, 0)}'
+                    )
+    file.seek(0)
+
+
+def _item_size(kind: Any) -> int:
+    """Bytes of a number in a storage of a type, which a stub names."""
+    dtype = getattr(allowed_globals().get(kind.name), 'dtype', None)
+    return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
+
+
 def requested_globals(file: IO[bytes]) -> list[str]:
     """Names of functions and classes that the pickles in a file ask for, as far as it can be read."""
     names: list[str] = []
+
+    def survey(stream: IO[bytes]) -> None:
+        found = Survey(stream)
+        try:
+            found.load()
+        finally:
+            names.extend(name for name in found.names if name not in names)
+
     file.seek(0)
     try:
         if not zipfile.is_zipfile(file):
             file.seek(0)
-            while True:  # one after the other, before the numbers
-                names.extend(_globals_of(file))
+            for _ in range(PICKLES):
+                survey(file)
+            return names
         with zipfile.ZipFile(file) as archive:
             for entry in archive.namelist():
                 if entry.endswith('data.pkl'):
                     with archive.open(entry) as stream:
-                        names.extend(_globals_of(stream))
+                        survey(stream)
     except Exception:  # what is no pickle, or cut
         pass
-    return list(dict.fromkeys(names))
-
-
-def _globals_of(stream: IO[bytes]) -> Iterator[str]:
-    memo: list[object] = []
-    strings: list[object] = []
-    pushed: object = None
-    for opcode, value, _ in pickletools.genops(stream):
-        if opcode.name == 'GLOBAL':
-            yield _modern_name(*str(value).split(' ', 1))
-        elif opcode.name == 'STACK_GLOBAL' and len(strings) > 1:
-            yield _modern_name(str(strings[-2]), str(strings[-1]))
-        elif opcode.name == 'MEMOIZE':
-            memo.append(pushed)
-            continue
-        elif 'GET' in opcode.name and isinstance(value, int) and value < len(memo):
-            value = memo[value]
-        pushed = value if isinstance(value, str) else None
-        if isinstance(value, str) and opcode.name != 'GLOBAL':
-            strings = [*strings[-1:], value]
-
-
-def _modern_name(module: str, name: str = '') -> str:
-    """A name as Python 3 has it: protocol 2, which torch writes, has those of Python 2."""
-    module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
-    return f'{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}'
+    return names

@@ -103,6 +103,34 @@ def test_a_zip_bomb_is_refused_before_it_is_expanded(tmp_path, monkeypatch):
         read_checkpoint(bomb)
 
 
+def test_a_tensor_that_promises_more_than_there_is(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(a=torch.ones(1000), b=torch.ones(1000)), path)
+    with zipfile.ZipFile(path) as source:
+        entries = {name: source.read(name) for name in source.namelist()}
+    (name,) = (name for name in entries if name.endswith('data.pkl'))
+    # As the count and the shape.
+    entries[name] = entries[name].replace(b'M\xe8\x03', b'J\x00\xca\x9a\x3b')
+    with zipfile.ZipFile(path, 'w') as target:
+        for name, content in entries.items():
+            target.writestr(name, content)
+    with pytest.raises(
+        CheckpointError, match="tensor '0' has 4000000000 bytes, but there are 4000"
+    ):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize('new_format', [True, False])
+def test_a_key_that_would_be_hashed_for_ever(new_format, tmp_path):
+    key = ()
+    for _ in range(60):
+        key = (key, key)
+    path = tmp_path / 'epoch_1.pth'
+    torch.save([key], path, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(CheckpointError, match='a tuple of more than 1000000 values'):
+        read_checkpoint(path)
+
+
 def test_a_checkpoint_is_memory_of_its_own(tmp_path):
     path = tmp_path / 'epoch_1.pth'
     torch.save(dict(a=torch.ones(5000)), path)
