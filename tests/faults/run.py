@@ -10,8 +10,8 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Sequence
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -92,7 +92,8 @@ def work(
                 process.join(0.02)
                 if process.is_alive() and not receiver.poll():
                     continue
-                result = _received(number, process, receiver, args)
+                result = receiver.recv()
+                process.join()
                 del running[number]
                 done += 1
                 file.add(result)
@@ -116,23 +117,17 @@ def _folder(args: argparse.Namespace, number: int) -> Path:
     return args.out / 'trials' / str(number)
 
 
-def _received(number: int, process: BaseProcess, receiver, args: argparse.Namespace) -> Result:  # noqa: ANN001
-    try:
-        result = receiver.recv()
-    except EOFError:
-        kind = case_of(number, args.seed).kind
-        result = Result(number, kind, '', 'fault', ['the harness itself failed; see above'])
-    process.join()
-    return result
-
-
 def _one(number: int, seed: int, stages: Stages, folder: Path, sender) -> None:  # noqa: ANN001
     """In a process of its own: one trial."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what it has started ends with it
     try:
-        sender.send(Trial(number, seed, stages, folder).run())
+        result = Trial(number, seed, stages, folder).run()
     except KeyboardInterrupt:
         os._exit(1)
+    except Exception:  # a fault of the harness, which must not end the other trials
+        kind, reason = case_of(number, seed).kind, traceback.format_exc()
+        result = Result(number, kind, 'the harness itself failed', 'fault', [reason])
+    sender.send(result)
 
 
 if __name__ == '__main__':

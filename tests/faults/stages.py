@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import shutil
 import time
@@ -15,6 +14,12 @@ from .job import CLASSES, EPOCHS, TRAIN, write_job
 from .processes import Child
 
 IMAGES = CLASSES * TRAIN
+#: A training that gets a signal: its name, and the training image (of all that are read) at which.
+SIGNALLED = {
+    'fitting': ('SIGKILL', -EPOCHS * IMAGES - 2),
+    'interrupted': ('SIGTERM', -IMAGES - IMAGES // 2),
+    'half': ('SIGKILL', -IMAGES // 2),
+}
 #: For each command the stage that it begins with, and the one that it makes.
 MADE = {
     'train': ('fresh', 'finished'),
@@ -44,9 +49,11 @@ class Stages:
 
         The latter where files depend on their place: the folder of a fitting, ``last_checkpoint``.
         """
-        if stage in self._moments:
-            name, number = self._moments[stage]
-            self._run(target, 'fresh', 'train', SignalAtOperation((name,), (number,)))
+        if stage in SIGNALLED:
+            name, place = SIGNALLED[stage]
+            operations = enumerate(self.operations('train'), 1)
+            images = [number for number, text in operations if text.startswith('open data/train')]
+            self._run(target, 'fresh', 'train', SignalAtOperation((name,), (images[place],)))
             return
         source = self.folder / stage
         shutil.copytree(source, target, symlinks=True)
@@ -84,20 +91,6 @@ class Stages:
             self._run(self.folder / after, before, command, recording)
             (self.folder / f'{command}.seconds').write_text(str(time.monotonic() - began))
             made.write_text(json.dumps(results(self.folder / after, command)))
-
-    @functools.cached_property
-    def _moments(self) -> dict[str, tuple[str, int]]:
-        """The signal that makes a stage of a training, and its file operation."""
-        if not (self.folder / 'train.operations').exists():
-            return {}
-        numbered = enumerate(self.operations('train'), 1)
-        images = [number for number, text in numbered if text.startswith('open data/train')]
-        epochs = EPOCHS * IMAGES
-        return {
-            'fitting': ('SIGKILL', images[-epochs - 2]),
-            'interrupted': ('SIGTERM', images[-IMAGES - IMAGES // 2]),
-            'half': ('SIGKILL', images[-IMAGES // 2]),
-        }
 
     def _run(self, target: Path, before: str, command: str, injection: Injection) -> None:
         self.copy(before, target)
