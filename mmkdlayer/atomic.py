@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,7 @@ try:
 except ImportError:  # Windows: leftovers stay there
     fcntl = None  # type: ignore[assignment]
 
-#: In the name of every file that is being written: ``.<stem>.partial-<random><suffix>``.
+#: In the name of all that is being written: ``.<stem>.partial-<random><suffix>``.
 MARK = '.partial-'
 
 
@@ -53,6 +54,30 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def partial_folder(parent: str | os.PathLike, name: str) -> Iterator[Path]:
+    """A folder for files that are not ready yet, removed at the end with all that is in it.
+
+    Args:
+        parent: Where it is made; made as needed.
+        name: What it is for.
+
+    Yields:
+        The empty folder. :func:`remove_leftovers` removes it where the process was killed.
+
+    Raises:
+        OSError: It can't be made.
+    """
+    target = Path(parent, name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, folder = _begin(target, is_folder=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        os.close(handle)
+
+
 def remove_leftovers(folder: str | os.PathLike) -> list[Path]:
     """Remove what killed processes have left half written in a folder, and nothing of living ones.
 
@@ -60,47 +85,59 @@ def remove_leftovers(folder: str | os.PathLike) -> list[Path]:
     disk without locks nothing is removed.
 
     Args:
-        folder: Where :func:`replacing` has written; it need not exist. Not what is in its folders.
+        folder: Where :func:`replacing` and :func:`partial_folder` have written; it need not exist. Not
+            what is in its folders.
 
     Returns:
         What was removed.
     """
     removed = []
-    for path in sorted(Path(folder).glob(f'.*{MARK}*')):
+    for path in sorted(Path(folder).glob(f'.*{MARK}*')) if fcntl else ():
         with suppress(OSError):  # another process has removed it, or it may not be removed
-            handle = os.open(path, os.O_RDWR | getattr(os, 'O_NOFOLLOW', 0))
+            is_folder = path.is_dir()
+            handle = _open(path, is_folder)
             try:
                 if _lock(handle):
-                    path.unlink()
+                    shutil.rmtree(path) if is_folder else path.unlink()
                     removed.append(path)
             finally:
                 os.close(handle)
     return removed
 
 
-def _begin(target: Path) -> tuple[int, Path]:
-    """Make a partial file of this process beside its target: an open handle that locks it, its path."""
+def _begin(target: Path, is_folder: bool = False) -> tuple[int, Path]:
+    """Make what is partial, beside its target and of this process: a handle that locks it, its path."""
     while True:
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f'.{target.stem}{MARK}', suffix=target.suffix
-        )
-        with suppress(OSError):  # a disk without locks
-            _lock(handle)
-        if os.path.exists(name):
-            return handle, Path(name)
+        names = dict(dir=target.parent, prefix=f'.{target.stem}{MARK}', suffix=target.suffix)
+        if is_folder:
+            path = Path(tempfile.mkdtemp(**names))
+            handle = _open(path, is_folder) if fcntl else os.open(os.devnull, os.O_RDONLY)
+        else:
+            handle, name = tempfile.mkstemp(**names)
+            path = Path(name)
+        try:
+            locked = _lock(handle)
+        except OSError:  # a disk without locks
+            locked = True
+        if locked and path.exists():
+            return handle, path
         os.close(handle)  # another process took it for a leftover, before it was locked
 
 
+def _open(path: Path, is_folder: bool) -> int:
+    """Open a file or a folder to lock it, but no link."""
+    return os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | getattr(os, 'O_NOFOLLOW', 0))
+
+
 def _lock(handle: int) -> bool:
-    """Lock a file until the handle is closed; False where another process has, or there are no locks.
+    """Lock a file until the handle is closed; False where another process has.
 
     Raises:
         OSError: The disk has no locks.
     """
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+    if fcntl is not None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
     return True

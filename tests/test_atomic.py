@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import mmkdlayer.atomic
-from mmkdlayer.atomic import MARK, remove_leftovers, replacing
+from mmkdlayer.atomic import MARK, partial_folder, remove_leftovers, replacing
 
 
 def test_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -66,6 +66,24 @@ def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Pa
         'part.partial-1.pth',
     ]
     assert remove_leftovers(tmp_path / 'nowhere') == []
+
+
+def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_stay(
+    tmp_path: Path,
+) -> None:
+    killed = KILLED.replace('replacing', 'partial_folder').replace(
+        '(sys.argv[2])', "(sys.argv[2], 'export')"
+    )
+    killed = killed.replace("partial.write_text('half')", "(partial / 'file').write_text('half')")
+    program = [sys.executable, '-c', killed, mmkdlayer.atomic.__file__, str(tmp_path)]
+    subprocess.run(program, check=False)
+    left = list(tmp_path.iterdir())
+    assert [file.name for file in left[0].iterdir()] == ['file']
+    with partial_folder(tmp_path, 'export') as own:
+        assert remove_leftovers(tmp_path) == left
+        assert own.is_dir()
+        (own / 'file').touch()
+    assert not list(tmp_path.iterdir())
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from mmkdlayer.atomic import partial_folder, remove_leftovers
 from mmkdlayer.checkpoints import hash_file, load_weights, read_student_weights
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.version import __version__
@@ -128,8 +128,8 @@ def export_student(
     state = student.state_dict()
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix='.export-') as trial_name:
-        trial = Path(trial_name)
+    remove_leftovers(folder)
+    with partial_folder(folder, 'export') as trial:
         kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
         about = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
         torch.save(dict(state_dict=state, meta=about), trial / 'student.pth')
