@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ def problems(ended: Ended, allowed: tuple[int, ...]) -> list[str]:
     found = []
     if ended.hung:
         found.append('it hung')
+    elif ended.code in (-signal.SIGKILL, -signal.SIGXFSZ) and ended.code in allowed:
+        pass  # what its data workers say then does not matter
     elif ended.code not in (0, 2, *allowed):
         found.append(f'exit code {ended.code}: {last_line(ended)}')
     elif 'Traceback (most recent call last)' in ended.output + ended.errors:
@@ -43,6 +46,12 @@ def message(ended: Ended) -> str:
     """The one-line error that a command ended with, or nothing."""
     _, mark, text = f'\n{ended.errors}'.rpartition('\nerror: ')
     return text.strip() if mark and '\n' not in text.strip() else ''
+
+
+def warned_of(ended: Ended, name: str) -> bool:
+    """Whether a warning names a file."""
+    lines = f'{ended.output}\n{ended.errors}'.splitlines()
+    return any(name in line and 'WARNING' in line for line in lines)
 
 
 def last_line(ended: Ended) -> str:

@@ -28,7 +28,7 @@ class Damage(Injection):
     operation: Optional[int] = None
 
     def __post_init__(self) -> None:
-        self.named = Path(self.file).name
+        self.named, self.spoils = Path(self.file).name, self.file
 
     def before(self, folder: Path) -> None:
         path = folder / self.file

@@ -26,6 +26,8 @@ class Injection:
     signals: tuple[str, ...] = field(default=(), init=False, repr=False)
     #: What an error must name.
     named: str = field(default='', init=False, repr=False)
+    #: A file that may stay as it is, where nothing needs it.
+    spoils: str = field(default='', init=False, repr=False)
 
     def before(self, folder: Path) -> None:
         """Change files before the command starts."""

@@ -101,7 +101,7 @@ class CheckWeightsHook(Hook):
         _warn_of_untrained_teachers(runner, 'the student has learned from random weights')
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Compare the student with the checkpoint that training starts from.
+        """Compare the student with the checkpoint that training starts from; say what it lacks.
 
         Raises:
             CheckpointError: It is no checkpoint, or its weights are no numbers.
@@ -119,6 +119,12 @@ class CheckWeightsHook(Hook):
                 f'The checkpoint to start from does not fit this config: {"; ".join(problems)}. It is '
                 'of another training; use its config, or another checkpoint. To begin a new training '
                 'with what fits of it: --init-from FILE, without --resume and load_from.'
+            )
+        if runner._resume and 'optimizer' not in checkpoint:
+            runner.logger.warning(
+                f'{runner._load_from} holds no state of the optimiser: training goes on from its '
+                'weights with a new one, and the result is another than without the interruption. '
+                'Resume from a checkpoint that has it, such as epoch_N.pth, where there is one.'
             )
 
 

@@ -57,6 +57,20 @@ def test_load_from_may_bring_a_part(train: Callable[..., Runner], tmp_path: Path
     assert train('second', load_from=str(tmp_path / 'part.pth')).epoch == 1
 
 
+def test_resuming_without_the_optimisers_state_is_warned_of(
+    train: Callable[..., Runner], tmp_path: Path
+) -> None:
+    train('first')
+    whole = tmp_path / 'first' / 'epoch_1.pth'
+    content = read_checkpoint(whole)
+    del content['optimizer']
+    torch.save(content, tmp_path / 'weights.pth')
+    for name, path, warnings in (('whole', whole, 0), ('part', tmp_path / 'weights.pth', 1)):
+        train(name, load_from=str(path), resume=True)
+        (log,) = (tmp_path / name).glob('*/*.log')
+        assert log.read_text().count(f'{path} holds no state of the optimiser') == warnings
+
+
 def test_untrained_teacher_is_warned_of_before_and_after(
     train: Callable[..., Runner], distillation_config: Callable[..., dict], tmp_path: Path
 ) -> None:
