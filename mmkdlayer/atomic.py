@@ -108,12 +108,12 @@ def remove_leftovers(folder: str | os.PathLike) -> list[Path]:
 def _begin(target: Path, is_folder: bool = False) -> tuple[int, Path]:
     """Make what is partial, beside its target and of this process: a handle that locks it, its path."""
     while True:
-        names = dict(dir=target.parent, prefix=f'.{target.stem}{MARK}', suffix=target.suffix)
+        prefix = f'.{target.stem}{MARK}'
         if is_folder:
-            path = Path(tempfile.mkdtemp(**names))
+            path = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
             handle = _open(path, is_folder) if fcntl else os.open(os.devnull, os.O_RDONLY)
         else:
-            handle, name = tempfile.mkstemp(**names)
+            handle, name = tempfile.mkstemp(target.suffix, prefix, target.parent)
             path = Path(name)
         try:
             locked = _lock(handle)
