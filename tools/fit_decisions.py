@@ -13,7 +13,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.engine import prepare_decisions
 from mmkdlayer.engine.agreement import compare_configs
 from mmkdlayer.engine.hooks import FitDecisionsHook
-from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
+from mmkdlayer.engine.hooks.check_weights_hook import check_teacher
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.teachers import find_teachers
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
@@ -54,8 +54,7 @@ def main() -> None:
         model = unwrap_model(runner.model)
         model.init_weights()
         for teacher in find_teachers(model, cfg.model):
-            if teacher.checkpoint:
-                check_teacher_checkpoint(teacher.model, teacher.checkpoint)
+            check_teacher(teacher)
         paths = prepare_decisions(model, cfg, out, hook.options)
         for name, path in paths.items():
             if is_main_process():

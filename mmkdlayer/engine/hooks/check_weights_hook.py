@@ -19,14 +19,43 @@ from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
+from mmkdlayer.type_names import type_name
 
 
-def check_teacher_checkpoint(teacher: nn.Module, path: str) -> None:
+def check_teacher(teacher: Teacher) -> None:
+    """Compare a teacher with the files that its config loads, by ``teacher_ckpt`` or an ``init_cfg``.
+
+    Raises:
+        CheckpointError: One does not fit.
+    """
+    if teacher.checkpoint:
+        check_teacher_checkpoint(teacher.model, teacher.checkpoint)
+    else:
+        _check_pretrained(teacher.model)
+
+
+def _check_pretrained(module: nn.Module) -> None:
+    """Compare a network, or its parts, with what their ``init_cfg`` has loaded."""
+    options = getattr(module, 'init_cfg', None) or []
+    options = options if isinstance(options, (list, tuple)) else [options]
+    loaded = [o for o in options if type_name(o.get('type')) in ('Pretrained', 'PretrainedInit')]
+    for option in loaded:
+        check_teacher_checkpoint(module, option['checkpoint'], option.get('prefix') or '')
+    if not loaded:  # else mmengine leaves the parts as they are
+        for part in module.children():
+            _check_pretrained(part)
+
+
+def check_teacher_checkpoint(teacher: nn.Module, path: str, prefix: str = '') -> None:
     """Raise a CheckpointError where the teacher's checkpoint is not the teacher's.
 
     mmengine loads what fits and only logs the rest, so a wrong file would leave a random teacher.
+    ``prefix`` is before the names in the file of a part of the teacher.
     """
     state, _ = read_state_dict(path)
+    if prefix:
+        prefix = f'{prefix.rstrip(".")}.'
+        state = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
     own = teacher.state_dict()
     problems = _misfits(own, state)
     if problems:
@@ -88,8 +117,7 @@ class CheckWeightsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Compare each teacher with the file that it was loaded from, and the student with the data."""
         for teacher in _teachers(runner):
-            if teacher.checkpoint:
-                check_teacher_checkpoint(teacher.model, teacher.checkpoint)
+            check_teacher(teacher)
         model, dataloader = unwrap_model(runner.model), runner.train_loop.dataloader
         for warning in check_training_data(model, dataloader):
             runner.logger.warning(warning)

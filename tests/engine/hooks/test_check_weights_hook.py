@@ -108,6 +108,29 @@ def test_what_is_wrong_with_a_teachers_checkpoint(distillation_config, tmp_path)
     check_teacher_checkpoint(teacher, path)
 
 
+@pytest.mark.parametrize('part', ['', 'backbone'])
+def test_a_teacher_that_its_init_cfg_loads(train, distillation_config, tmp_path, part):
+    config = distillation_config()
+    state = build(config).teacher.state_dict()
+    path = tmp_path / 'teacher.pth'
+    pretrained = dict(type='Pretrained', checkpoint=str(path))
+    if part:
+        config['teacher'][part]['init_cfg'] = dict(pretrained, prefix=part)
+    else:
+        config['teacher']['init_cfg'] = [pretrained]
+    torch.save(dict(state_dict=state), path)
+    runner = train('fits', model=config)
+    assert torch.equal(
+        runner.model.teacher.state_dict()['backbone.conv1.weight'], state['backbone.conv1.weight']
+    )
+    del state['backbone.conv1.weight']
+    torch.save(dict(state_dict=state), path)
+    with pytest.raises(
+        CheckpointError, match=r'teacher.pth does not fit .*1 missing .*conv1.weight'
+    ):
+        train('other', model=config)
+
+
 @pytest.mark.parametrize(
     ('value', 'words'),
     [
