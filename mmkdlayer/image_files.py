@@ -34,7 +34,7 @@ def why_bad(path: str, load: Callable[[str], Any], full: bool = True) -> str:
             with Image.open(path) as image:
                 image.load()
         except UnidentifiedImageError:
-            return 'no image'
+            return 'no known image format'
         except Exception as error:
             return ' '.join(str(error).split())[:80]
         return 'not decoded by the pipeline'

@@ -40,7 +40,7 @@ def work(tmp_path: Path) -> Path:
         ),
         (
             dict(model__architecture__head__num_classes=2),
-            ('head has num_classes=2', '3 classes', 'model.architecture.head.num_classes'),
+            ('head has num_classes=2', 'class_2/0.png is 2', 'labels must be 0 to 1'),
         ),
         (
             dict(model__distiller__kd_layers__inter__teacher='neck.gap'),

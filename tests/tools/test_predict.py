@@ -112,7 +112,7 @@ def test_bad_images_are_named_and_skipped(
     code, errors = main('predict.py', [*map(str, trained), str(photos), '--out', str(out)])
     assert code == 3
     assert f'skipped {photos}/empty.jpg: empty file' in errors
-    assert f'skipped {photos}/page.jpg: no image' in errors
+    assert f'skipped {photos}/page.jpg: no known image format' in errors
     assert f'skipped {photos}/cut.png: ' in errors
     assert len(read(out)) == 12
 

@@ -31,7 +31,7 @@ def test_bad_images(main: Main, tmp_path: Path) -> None:
     assert code == 2
     error = errors[errors.rindex('\nerror: ') :].strip()
     assert '\n' not in error and 'class_0/0.png (empty file)' in error
-    assert 'class_2/1.png (no image)' in error and '--skip-bad-images' in error
+    assert 'class_2/1.png (no known image format)' in error and '--skip-bad-images' in error
     code, errors = main('train.py', [*line[:1], '--skip-bad-images', *line[1:]])
     assert code == 0, errors
     assert '2 images left out' in errors

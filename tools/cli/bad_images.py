@@ -51,7 +51,8 @@ def handle_images(cfg: Config, data_sets: list[DataSet], args: argparse.Namespac
     if how == 'none' or not (first or args.skip_bad_images):
         return
     patience: dict[str, Any] = dict(patience=float('inf')) if args.skip_bad_images else {}
-    bad = check_images(data_sets, how == 'full', **patience)
+    num_classes = _num_classes(cfg.get('model') or {})
+    bad = check_images(data_sets, how == 'full', num_classes=num_classes, **patience)
     if not bad:
         return
     listed = '; '.join(f'{path} ({reason})' for path, reason in list(bad.items())[:NAMED])
@@ -69,6 +70,13 @@ def handle_images(cfg: Config, data_sets: list[DataSet], args: argparse.Namespac
     for data in data_sets:
         if any(path in bad for path in paths_of(data)):
             _leave_out(data, bad, Path(cfg.work_dir, 'image_lists', f'{data.path}.txt'))
+
+
+def _num_classes(model: Any) -> int | None:
+    """Classes of the network that is trained or tested, where its head says so."""
+    head = (model.get('architecture') or model).get('head')
+    number = head.get('num_classes') if isinstance(head, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def _leave_out(data: DataSet, bad: Bad, file: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -198,6 +199,10 @@ def _differ_in_kind(names: list[str], others: list[str]) -> bool:
     return len(names) == len(others) and not set(names) & set(others)
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize('NFC', name)
+
+
 def _compare(expected: list[str], found: list[str], source: str, where: str) -> None:
     """Raise a DataError where two lists of class names differ, by set or by order."""
     if expected == found:
@@ -207,6 +212,8 @@ def _compare(expected: list[str], found: list[str], source: str, where: str) -> 
     if missing or others:
         near = {name: get_close_matches(name, missing, n=1) for name in others[:5]}
         hints = [f'{name} for {match[0]}' for name, match in near.items() if match]
+        if {*map(_composed, missing)} & {*map(_composed, others)}:
+            hints = ['the same letters in another Unicode form, as macOS writes them']
         difference = (
             f'missing: {", ".join(missing[:5]) or "none"}; unknown: {", ".join(others[:5]) or "none"}'
             + (f'; perhaps {", ".join(hints)}' if hints else '')

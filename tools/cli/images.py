@@ -29,7 +29,12 @@ HIDDEN = 'hidden'
 Bad = dict[str, str]  # reason by path
 
 
-def check_images(data_sets: Sequence[DataSet], full: bool, patience: float = PATIENCE) -> Bad:
+def check_images(
+    data_sets: Sequence[DataSet],
+    full: bool,
+    patience: float = PATIENCE,
+    num_classes: int | None = None,
+) -> Bad:
     """Look at the image files of data sets of files; what they leave out is said.
 
     Headers and ends of files tell what is empty, cut short or no image; what looks wrong, and in a
@@ -39,18 +44,21 @@ def check_images(data_sets: Sequence[DataSet], full: bool, patience: float = PAT
         data_sets: As opened; others than folders and lists of local files are passed over.
         full: Decode every file.
         patience: Seconds, for a check of headers.
+        num_classes: What the labels must be below; None for any.
 
     Returns:
         Why a file can't be read, by path.
 
     Raises:
-        DataError: A data set has no images, or a list with a line that is none.
+        DataError: A data set has no images, or a list with a line that is none, or a label that no
+            class has.
     """
     readers: dict[str, Callable[[str], Any]] = {}
     for data in data_sets:
         load = _loader(data)
         if load is not None:
             _read_list(data)
+            _check_labels(data, num_classes)
             readers.update(dict.fromkeys(paths_of(data), load))
     bad: Bad = {}
     paths = iter(readers.items())
@@ -127,6 +135,22 @@ def _read_list(data: DataSet) -> None:
                     f'number from 0, but found {line[:80]!r}.'
                 ) from error
         raise
+
+
+def _check_labels(data: DataSet, num_classes: int | None) -> None:
+    counts = [num_classes or 0, len(data.names or ())]
+    most = min(filter(None, counts), default=None)
+    if most is None or data.opened is None or not data.opened.with_label:
+        return
+    owner = f'there are {most} classes'
+    if most == num_classes:
+        owner = f"the model's head has num_classes={most}"
+    for info in data.opened.data_list:
+        if not 0 <= info['gt_label'] < most:
+            raise DataError(
+                f'{data.path}: the label of {info["img_path"]} is {info["gt_label"]}, but {owner}, so '
+                f'labels must be 0 to {most - 1}.'
+            )
 
 
 def _look_around(opened: Any, folder: str, depth: int = 0) -> Iterator[tuple[str, str]]:

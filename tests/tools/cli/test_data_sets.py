@@ -78,6 +78,11 @@ class TestNames:
         assert 'missing: walking_stick; unknown: Walking_stick' in text
         assert 'perhaps Walking_stick for walking_stick' in text
 
+    def test_other_unicode_form(self, data: Path) -> None:
+        (data / 'train/bucket').rename(data / 'train/Bärlauch')
+        (data / 'test/bucket').rename(data / 'test/Ba\u0308rlauch')
+        assert 'perhaps the same letters in another Unicode form' in message(both(data))
+
     @pytest.mark.parametrize('classes', [None, ['bucket', 'goldfish']])
     def test_other_names(self, data: Path, classes: list | None) -> None:
         for split in ('train', 'test'):

@@ -47,7 +47,7 @@ def spoil(data: Path) -> dict[Path, str]:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     return {
         folder / '0.png': 'empty file',
-        folder / 'page.jpg': 'no image',
+        folder / 'page.jpg': 'no known image format',
         cut['a.jpg']: 'truncated',
         cut['b.png']: 'truncated',
         cut['c.webp']: '',
@@ -176,6 +176,28 @@ def test_label_that_is_no_whole_number(data: Path, line: str) -> None:
     (data / 'list.txt').write_text(f'class_0/0.png 0\n{line}\n')
     with pytest.raises(DataError, match='list.txt, line 2: .* label, a whole number'):
         check(config(data, ann_file='list.txt'))
+
+
+@pytest.mark.parametrize('label', [3, -1])
+def test_label_that_no_class_has(data: Path, label: int) -> None:
+    (data / 'list.txt').write_text(f'class_0/0.png 2\nclass_0/1.png {label}\n')
+    cfg = config(data, ann_file='list.txt')
+    check(cfg)
+    cfg.model = dict(head=dict(num_classes=3))
+    words = f"1.png is {label}, but the model's head has num_classes=3, so labels must be 0 to 2"
+    with pytest.raises(DataError, match=words):
+        check(cfg)
+    with pytest.raises(DataError, match=f'1.png is {label}, but there are 3 classes'):
+        check(config(data, ann_file='list.txt', classes=['a', 'b', 'c']))
+
+
+def test_more_folders_than_the_model_has_classes(data: Path) -> None:
+    cfg = config(data)
+    cfg.model = dict(architecture=dict(head=dict(num_classes=2)))
+    with pytest.raises(
+        DataError, match='class_2/0.png is 2, but the model.s head has num_classes=2'
+    ):
+        check(cfg)
 
 
 def test_list_with_images_that_are_not_there(data: Path) -> None:
