@@ -16,6 +16,10 @@ else
     rank=${NODE_RANK:?rank of this machine} port=${PORT:-29500}
     whole_number NODE_RANK "$rank" 0 $((nodes - 1))
     whole_number PORT "$port" 1 65535
+    if [ "$rank" -eq 0 ] && (exec 3<> "/dev/tcp/127.0.0.1/$port") 2> /dev/null; then
+        echo "error: port $port is taken on this machine. Choose another PORT, the same on all." >&2
+        exit 2
+    fi
     where=(--nnodes "$nodes" --node_rank "$rank" \
         --master_addr "${MASTER_ADDR:?address of the first machine}" --master_port "$port")
 fi

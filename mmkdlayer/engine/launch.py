@@ -15,6 +15,8 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from mmkdlayer.errors import ConfigError
 
+from .rendezvous import meet
+
 # For each launcher: variables that hold rank, number of processes and rank on this machine.
 LAUNCHERS: dict[str, tuple[str, str, str]] = {
     'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
@@ -42,7 +44,7 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
 
     Raises:
         ConfigError: The launcher's environment variables are not there, or the timeout is not
-            positive.
+            positive, or the port is taken.
         RuntimeError: Not all processes came within the timeout.
     """
     launcher = cfg.get('launcher', 'none')
@@ -57,10 +59,11 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
         # Now, and not in the Runner, so that ranks can be compared before anything is built.
         if not dist.is_distributed():
             set_multi_processing(**cfg.env_cfg.get('mp_cfg', {}), distributed=True)
-            dist.init_dist(launcher, **cfg.env_cfg.dist_cfg)
+            dist.init_dist(launcher, **cfg.env_cfg.dist_cfg, **meet(timeout))
         return
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group(backend='gloo', timeout=timedelta(seconds=timeout))
+        wait = timedelta(seconds=timeout)
+        torch.distributed.init_process_group(backend='gloo', timeout=wait, **meet(timeout))
     cfg.merge_from_dict({'env_cfg.dist_cfg.backend': 'gloo'})
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='mmkdlayer.CpuDistributedDataParallel',

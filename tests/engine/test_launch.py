@@ -16,6 +16,7 @@ from mmkdlayer.errors import ConfigError
 def no_process_group(monkeypatch: pytest.MonkeyPatch) -> list:
     calls: list = []
     monkeypatch.setattr(launch, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(launch, 'meet', lambda timeout: dict(rank=7))
     monkeypatch.setattr(
         torch.distributed, 'init_process_group', lambda **kwargs: calls.append(kwargs)
     )
@@ -54,7 +55,7 @@ def on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> list:
 def test_accelerator_is_mmengines_business(no_process_group: list, on_an_accelerator: list) -> None:
     cfg = Config(dict(launcher='slurm', env_cfg=dict(dist_cfg=dict(backend='nccl'))))
     launch.prepare_launch(cfg)
-    assert on_an_accelerator == [(('slurm',), dict(backend='nccl', timeout=1800))]
+    assert on_an_accelerator == [(('slurm',), dict(backend='nccl', timeout=1800, rank=7))]
     assert no_process_group == []
     assert 'model_wrapper_cfg' not in cfg
 
@@ -68,7 +69,7 @@ def test_gloo_from_the_launchers_environment(
     monkeypatch.setattr(launch, 'first_slurm_host', lambda: 'node7')
     cfg = Config(dict(launcher=launcher, find_unused_parameters=True))
     launch.prepare_launch(cfg)
-    assert no_process_group == [dict(backend='gloo', timeout=timedelta(seconds=1800))]
+    assert no_process_group == [dict(backend='gloo', timeout=timedelta(seconds=1800), rank=7)]
     assert [launch.os.environ[n] for n in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK')] == ['3', '4', '1']
     assert launch.os.environ['MASTER_ADDR'] == ('node7' if launcher == 'slurm' else '127.0.0.1')
     assert cfg.model_wrapper_cfg.device_ids is None
@@ -99,7 +100,7 @@ def test_timeout_reaches_mmengine_on_an_accelerator(
     cfg = Config(dict(launcher='slurm', env_cfg=dict(dist_cfg=dict(timeout=config))))
     launch.prepare_launch(cfg, given)
     assert cfg.env_cfg.dist_cfg.timeout == expected
-    assert on_an_accelerator == [(('slurm',), dict(timeout=expected))]
+    assert on_an_accelerator == [(('slurm',), dict(timeout=expected, rank=7))]
 
 
 def test_lost_process_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 from pathlib import Path
 
@@ -62,6 +63,19 @@ def test_wrong_numbers_are_refused(
     assert done.returncode == 2
     assert done.stdout == ''
     assert re.search(words, done.stderr) and len(done.stderr.splitlines()) <= 2
+
+
+def test_a_port_that_is_taken(programs: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        nodes = dict(NODES, NODE_RANK='0', PORT=port)
+        done = call(programs, 'dist_train.sh', 'CONFIG', '2', **nodes)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f'error: port {port} is taken on this machine')
+    done = call(programs, 'dist_train.sh', 'CONFIG', '2', **nodes)
+    assert f'--master_port {port}' in done.stdout
 
 
 def test_what_is_started(programs: Path) -> None:
