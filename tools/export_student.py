@@ -101,7 +101,10 @@ def main() -> None:
         print(f'model card: {written["card"]}')
         for change in written['changes']:
             print(change)
-        print(f'largest difference of logits to the training student: {written["difference"]:.2g}')
+        print(
+            f'largest difference of logits to the training student: {written["difference"]:.2g}, on '
+            f'{written["compared"]}'
+        )
         for name, difference in written['format_differences'].items():
             file = written['weights'].with_name(FILES[name])
             sizes = 'any height and width' if name in written['any_size'] else 'this size alone'

@@ -87,10 +87,10 @@ def export_student(
         options: What to write; None for the student as it was trained.
 
     Returns:
-        ``config``, ``weights``, ``card`` (paths), ``files`` (all of them), ``difference`` (largest
-        difference of logits), ``format_differences`` (the same of each further format, to the exported
-        student), ``any_size`` (the formats that take images of any height and width), ``changes`` (what
-        became of KD layers and branches).
+        ``config``, ``weights``, ``card`` (paths), ``files`` (all of them), ``compared`` (on which
+        images), ``difference`` (largest difference of logits), ``format_differences`` (the same of each
+        further format, to the exported student), ``any_size`` (the formats that take images of any
+        height and width), ``changes`` (what became of KD layers and branches).
 
     Raises:
         CheckpointError: The checkpoint can't be read or does not fit.
@@ -145,7 +145,7 @@ def export_student(
         ]
         metadata = file_metadata(cfg, student_cfg, about, batches[0].shape[1:])
         written = {
-            name: write_format(name, exported, batches[-1], trial, metadata)
+            name: write_format(name, exported, batches[-1], trial, metadata, batches[:-1])
             for name in options.formats
         }
         for name, (fidelity, any_size) in written.items():
@@ -176,6 +176,7 @@ def export_student(
         weights=folder / 'student.pth',
         card=folder / 'model_card.md',
         files=[folder / name for name in CONTENT if (folder / name).is_file()],
+        compared=compared,
         difference=comparison.difference,
         format_differences={name: w.comparison.difference for name, w in written.items()},
         any_size=[name for name, w in written.items() if w.any_size],
@@ -222,10 +223,16 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
         ConfigError: It does not run on these images.
     """
     try:
-        return model(images, mode='tensor')
+        logits = model(images, mode='tensor')
     except RuntimeError as error:  # torch's, such as for other channels
         raise ConfigError(
             f'The student does not run on images of {tuple(images.shape[1:])} (channels, height, '
             f'width), which the test pipeline gives: {str(error).splitlines()[0]}. Correct the '
             'pipeline, the data preprocessor or the student. Nothing was written.'
         ) from error
+    if not isinstance(logits, Tensor):
+        raise ConfigError(
+            f'The student gives a {type(logits).__name__} in the place of logits (N, classes). Only a '
+            'student with one head that gives one tensor can be exported. Nothing was written.'
+        )
+    return logits

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +43,7 @@ def write_format(
     images: Tensor,
     folder: Path,
     metadata: Mapping[str, str] | None = None,
+    also: Sequence[Tensor] = (),
 ) -> Written:
     """Write the student in one format and run the file.
 
@@ -52,6 +53,7 @@ def write_format(
         images: To compare on, (N, C, H, W).
         folder: Where to.
         metadata: What else an ONNX file says about itself.
+        also: More images to compare on, of the same size.
 
     Returns:
         How its logits compare with the student's, over several batch sizes; whether H and W are free.
@@ -64,7 +66,7 @@ def write_format(
     model = Logits(copy.deepcopy(student)).eval().requires_grad_(False)
     while len(images) <= TRACED_BATCH:
         images = torch.cat([images, images.flip(-1)])
-    batches = [images, images[:1], images[: TRACED_BATCH + 1]]
+    batches = [images, images[:1], images[: TRACED_BATCH + 1], *also]
     height, width = (side + more for side, more in zip(images.shape[-2:], LARGER))
     larger = nn.functional.interpolate(images[:1], (height, width), mode='bilinear')
     path = folder / FILES[name]

@@ -148,6 +148,20 @@ def test_logits_that_differ_are_not_exported(training, tmp_path, monkeypatch):
     assert (out / 'student.pth').read_bytes() == before
 
 
+def test_a_head_that_gives_no_tensor(make_distillation, distillation_config, make_config, tmp_path):
+    config = distillation_config()
+    head = config['architecture']['head']
+    task = {key: value for key, value in head.items() if key != 'in_channels'}
+    config['architecture']['head'] = dict(
+        type='mmpretrain.MultiTaskHead', task_heads=dict(a=task, b=task), in_channels=16
+    )
+    model = make_distillation(config)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'tasks.pth')
+    with pytest.raises(ConfigError, match='gives a dict in the place of logits'):
+        export_student(make_config(config), tmp_path / 'tasks.pth', tmp_path / 'out')
+    assert contents(tmp_path / 'out') == []
+
+
 @pytest.mark.parametrize('content', [None, b'', b'not a checkpoint', 'half'])
 def test_a_checkpoint_that_can_not_be_read(content, training, tmp_path):
     path = tmp_path / 'damaged.pth'
