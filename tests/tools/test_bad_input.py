@@ -31,6 +31,15 @@ def work(tmp_path: Path) -> Path:
             ('kd_layers.inter.in_channels', '12', '16'),
         ),
         (
+            dict(model__teacher_ckp='teacher.pth'),
+            ('SingleTeacherDistill has no argument "teacher_ckp"', 'teacher_ckpt'),
+        ),
+        (dict(runner_type='FlexibleRunner'), ('runner_type=FlexibleRunner', 'Take both keys out')),
+        (
+            dict(model__teacher__data_preprocessor__to_rgb=True),
+            ('The teacher has a data_preprocessor of its own (to_rgb=True', '(mean=[123.675'),
+        ),
+        (
             dict(model__distiller__kd_layers__inter__num_templates=7),
             ('kd_layers.inter', 'num_templates follows from the decision'),
         ),
@@ -54,7 +63,13 @@ def work(tmp_path: Path) -> Path:
             ('5000', '480'),
         ),
     ],
-    ids=['module', 'recorder', 'channels', 'templates', 'label', 'head', 'small map', 'clusters'],
+    ids=[
+        *('module', 'recorder', 'channels', 'wrong key', 'runner', 'normalisation', 'templates'),
+        'label',
+        'head',
+        'small map',
+        'clusters',
+    ],
 )
 def test_config_that_does_not_fit(
     main: Main, images: Path, work: Path, options: dict, words: tuple[str, ...]
