@@ -26,7 +26,11 @@ from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.type_names import type_name
 
 #: Hooks that every training needs, and those that one with a teacher needs besides.
-TRAINING_HOOKS = ('mmkdlayer.CheckFiniteHook', 'mmkdlayer.PreemptionHook')
+TRAINING_HOOKS = (
+    'mmkdlayer.CheckDataHook',
+    'mmkdlayer.CheckFiniteHook',
+    'mmkdlayer.PreemptionHook',
+)
 DISTILLATION_HOOKS = (
     'mmkdlayer.CheckWeightsHook',
     'mmkdlayer.FitDecisionsHook',

@@ -3,7 +3,11 @@
 _base_ = 'mmpretrain::_base_/default_runtime.py'
 
 custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)
-custom_hooks = [dict(type='mmkdlayer.CheckFiniteHook'), dict(type='mmkdlayer.PreemptionHook')]
+custom_hooks = [
+    dict(type='mmkdlayer.CheckDataHook'),
+    dict(type='mmkdlayer.CheckFiniteHook'),
+    dict(type='mmkdlayer.PreemptionHook'),
+]
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='auto'))
 
 # A fixed seed, so that a run that is started again has the same student and finds its decisions.

@@ -10,6 +10,7 @@ model = dict(
             penult=dict(module='backbone.layer4', in_channels=512, num_templates=4096))))
 custom_hooks = [
     dict(type='mmkdlayer.ReleaseRecordsHook'),
+    dict(type='mmkdlayer.CheckDataHook'),
     dict(type='mmkdlayer.CheckFiniteHook'),
     dict(type='mmkdlayer.PreemptionHook'),
 ]

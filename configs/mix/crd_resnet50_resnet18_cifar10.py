@@ -7,8 +7,7 @@ custom_imports = dict(imports=['mmkdlayer'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(
-        _delete_=True, type='mmpretrain.ClsDataPreprocessor', num_classes=10,
-        mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255], to_rgb=False),
+        mean=[125.307, 122.961, 113.8575], std=[51.5865, 50.847, 51.255], bgr_to_rgb=False),
     teacher=dict(pretrained=False),
     teacher_ckpt='https://download.openmmlab.com/mmclassification/v0/resnet/'
     'resnet50_b16x8_cifar10_20210528-f54bfad9.pth',

@@ -43,6 +43,7 @@ custom_hooks = [
     dict(type='mmkdlayer.FitDecisionsHook'),
     dict(type='mmkdlayer.ReleaseRecordsHook'),
     dict(type='mmkdlayer.KDMetricsHook', interval=100),
+    dict(type='mmkdlayer.CheckDataHook'),
     dict(type='mmkdlayer.CheckFiniteHook'),
     dict(type='mmkdlayer.PreemptionHook'),
 ]

@@ -1,4 +1,8 @@
 # The teacher: a plain mmpretrain training.
 _base_ = './_base_.py'
-custom_hooks = [dict(type='mmkdlayer.CheckFiniteHook'), dict(type='mmkdlayer.PreemptionHook')]
+custom_hooks = [
+    dict(type='mmkdlayer.CheckDataHook'),
+    dict(type='mmkdlayer.CheckFiniteHook'),
+    dict(type='mmkdlayer.PreemptionHook'),
+]
 model = _base_.teacher

@@ -38,13 +38,14 @@ def test_hooks_are_added_once() -> None:
     cfg, changes = completed(custom_hooks=hooks, model=dict(distiller=dict()))
     expected = [
         'mmkdlayer.FitDecisionsHook',
+        'mmkdlayer.CheckDataHook',
         'mmkdlayer.CheckFiniteHook',
         'mmkdlayer.PreemptionHook',
         'mmkdlayer.CheckWeightsHook',
         'mmkdlayer.ReleaseRecordsHook',
     ]
     assert [hook['type'] for hook in cfg.custom_hooks] == expected
-    assert "custom_hooks.2 = {'type': 'mmkdlayer.PreemptionHook'} is added" in changes
+    assert "custom_hooks.3 = {'type': 'mmkdlayer.PreemptionHook'} is added" in changes
     again, changes = completed(custom_hooks=cfg.custom_hooks, model=dict(distiller=dict()))
     assert [hook['type'] for hook in again.custom_hooks] == expected
     assert not [change for change in changes if 'hook' in change]
@@ -55,7 +56,11 @@ def test_hooks_are_added_once() -> None:
 def test_hooks_of_a_training_without_kd_layers() -> None:
     cfg, _ = completed()
     hooks = [hook['type'] for hook in cfg.custom_hooks]
-    assert hooks == ['mmkdlayer.CheckFiniteHook', 'mmkdlayer.PreemptionHook']
+    assert hooks == [
+        'mmkdlayer.CheckDataHook',
+        'mmkdlayer.CheckFiniteHook',
+        'mmkdlayer.PreemptionHook',
+    ]
 
 
 def test_loop_by_epochs_becomes_resumable() -> None:
@@ -99,6 +104,7 @@ def test_hooks_given_by_class_are_not_added_again() -> None:
     assert [type_name(hook['type']) for hook in cfg.custom_hooks] == [
         'FitDecisionsHook',
         'PreemptionHook',
+        'CheckDataHook',
         'CheckFiniteHook',
         'CheckWeightsHook',
         'ReleaseRecordsHook',

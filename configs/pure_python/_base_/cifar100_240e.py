@@ -18,6 +18,7 @@ from mmpretrain.visualization import UniversalVisualizer
 from torch.optim import SGD
 
 from mmkdlayer.engine import (
+    CheckDataHook,
     CheckFiniteHook,
     CheckWeightsHook,
     FitDecisionsHook,
@@ -70,6 +71,7 @@ custom_hooks = [
     dict(type=FitDecisionsHook),
     dict(type=ReleaseRecordsHook),
     dict(type=KDMetricsHook, interval=100),
+    dict(type=CheckDataHook),
     dict(type=CheckFiniteHook),
     dict(type=PreemptionHook),
 ]

@@ -1,5 +1,6 @@
 """Hooks of the training loop."""
 
+from .check_data_hook import CheckDataHook
 from .check_finite_hook import CheckFiniteHook
 from .check_weights_hook import CheckWeightsHook
 from .distill_loss_schedule_hook import DistillLossScheduleHook
@@ -10,6 +11,7 @@ from .preemption_hook import PreemptionHook
 from .release_records_hook import ReleaseRecordsHook
 
 __all__ = [
+    'CheckDataHook',
     'CheckFiniteHook',
     'CheckWeightsHook',
     'DistillLossScheduleHook',

@@ -14,7 +14,6 @@ from mmkdlayer.checkpoints import (
     describe_misfits,
     read_state_dict,
 )
-from mmkdlayer.engine.data_checks import check_training_data
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.models.wrappers import unwrap_model
@@ -106,21 +105,16 @@ class CheckWeightsHook(Hook):
     """Stops a training that would start from weights of another network.
 
     Checked are the teacher's checkpoint (``model.teacher_ckpt``) and the student's, on resuming and
-    with ``load_from``. A teacher without a checkpoint is allowed, with a warning. The training set is
-    checked too: its classes and labels against the student's head, and that no batch norm is given a
-    single value by a last batch of one image.
+    with ``load_from``. A teacher without a checkpoint is allowed, with a warning.
     """
 
     # Before FitDecisionsHook: nothing is fitted on a wrong teacher.
     priority = 'HIGHEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Compare each teacher with the file that it was loaded from, and the student with the data."""
+        """Compare each teacher with the file that it was loaded from."""
         for teacher in _teachers(runner):
             check_teacher(teacher)
-        model, dataloader = unwrap_model(runner.model), runner.train_loop.dataloader
-        for warning in check_training_data(model, dataloader):
-            runner.logger.warning(warning)
         _warn_of_untrained_teachers(runner, 'the student learns from random weights')
 
     def after_train(self, runner: Runner) -> None:
