@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
+import resource
 from pathlib import Path
 
 import pytest
@@ -14,30 +13,25 @@ from mmkdlayer.errors import ConfigError, ResourceError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.fitting.shortages import explain_shortage, in_units, shortages_of
 
-HANDLES = """
-import resource
-from mmkdlayer.errors import ResourceError
-from mmkdlayer.fitting.shortages import shortages_of
-resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-kept = []
-try:
-    with shortages_of('the/file'):
-        while True:
-            kept.append(open('/dev/null'))
-except ResourceError as error:
-    for file in kept:
-        file.close()
-    print(error)
-"""
 
-
-def test_handles(tmp_path: Path) -> None:
-    """In a process of its own, which has a low limit."""
-    run = subprocess.run(
-        [sys.executable, '-c', HANDLES], capture_output=True, text=True, check=True
-    )
-    assert '/dev/null could not be opened' in run.stdout
-    assert 'limit of 40 (ulimit -n)' in run.stdout and 'num_workers' in run.stdout
+def test_handles() -> None:
+    """With a limit so low that the next files exceed it."""
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    kept: list[int] = []
+    try:
+        with pytest.raises(ResourceError) as caught, shortages_of('the/file'):
+            lowest = os.open(os.devnull, os.O_RDONLY)
+            kept.append(lowest)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 8, usual[1]))
+            while True:
+                kept.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        for handle in kept:
+            os.close(handle)
+    text = str(caught.value)
+    assert '/dev/null could not be opened' in text and 'num_workers' in text
+    assert '(ulimit -n)' in text
 
 
 @pytest.mark.parametrize(
