@@ -17,7 +17,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.engine.launch import timeout_of
 from mmkdlayer.engine.loops import place_in_epoch, resume_in_epoch
-from mmkdlayer.engine.resuming import named_checkpoint, not_resumable
+from mmkdlayer.engine.resuming import named_checkpoint, not_resumable, other_optimizer
 from mmkdlayer.engine.saving import keep_until_replaced, name_last_checkpoint
 from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.engine.votes import Votes
@@ -72,6 +72,8 @@ class PreemptionHook(Hook):
         if not runner._resume:
             return
         problem = not_resumable(checkpoint)
+        if not problem and 'optimizer' in checkpoint:
+            problem = other_optimizer(runner.optim_wrapper, checkpoint['optimizer'])
         if problem:
             raise CheckpointError(
                 f'The checkpoint to resume from {problem}. Take one that a training has saved. To '

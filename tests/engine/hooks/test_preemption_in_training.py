@@ -16,6 +16,7 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmkdlayer.engine.hooks import PreemptionHook
 from mmkdlayer.engine.signals import WATCH
+from mmkdlayer.errors import CheckpointError
 
 
 class Ask(Hook):
@@ -125,3 +126,44 @@ def test_a_loop_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(Runner, 'build_train_loop', lambda runner, _: OwnLoop(runner))
     runner, _ = train(tmp_path, ask=-1)
     assert runner.model.seen == [[0]]
+
+
+def optimizer_of(kind: type = torch.optim.SGD, split: bool = False, **options: Any) -> dict:
+    """A model and its optimiser, of one group or of two."""
+    model = Line()
+    parameters: Any = list(model.parameters())
+    groups = [dict(params=parameters[:1]), dict(params=parameters[1:])]
+    optimizer = kind(groups if split else parameters, lr=0.1, **options)
+    return dict(model=model, optim_wrapper=OptimWrapper(optimizer))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'text'),
+    [
+        (dict(kind=torch.optim.AdamW), 'has the state of another optimiser than AdamW'),
+        (
+            dict(split=True),
+            r'4 parameters in 1 groups \(4\), but the config makes one of 4 parameters in 2 groups',
+        ),
+    ],
+)
+def test_the_state_of_another_optimiser_is_refused(
+    changes: dict, text: str, tmp_path: Path
+) -> None:
+    train(tmp_path, ask=2, **optimizer_of(momentum=0.9))
+    with pytest.raises(CheckpointError, match=text):
+        train(tmp_path, ask=-1, resume=True, **optimizer_of(**changes))
+    after, _ = train(tmp_path, ask=-1, resume=True, **optimizer_of())
+    assert len(after.model.seen) == 5
+
+
+def test_the_state_of_another_number_of_optimisers_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, ask=2)
+    model = Line()
+    wrappers = {
+        name: OptimWrapper(torch.optim.SGD(part.parameters(), lr=0.0))
+        for name, part in (('first', model.first), ('second', model.second))
+    }
+    two = dict(model=model, optim_wrapper=OptimWrapperDict(**wrappers))
+    with pytest.raises(CheckpointError, match="holds no state of the optimiser 'first'"):
+        train(tmp_path, ask=-1, resume=True, **two)
