@@ -95,29 +95,35 @@ def _item_size(kind: Any) -> int:
     return dtype.itemsize if isinstance(dtype, torch.dtype) else 1
 
 
-def requested_globals(file: IO[bytes]) -> list[str]:
-    """Names of functions and classes that the pickles in a file ask for, as far as it can be read."""
+def survey_pickles(file: IO[bytes]) -> tuple[list[str], bool, int]:
+    """Names of functions and classes that the pickles in a file ask for, as far as it can be read.
+
+    Returns:
+        The names, whether the pickles can be read to their ends, and the highest protocol of one.
+    """
     names: list[str] = []
+    protocol = 0
 
     def survey(stream: IO[bytes]) -> None:
+        nonlocal protocol
         found = Survey(stream)
         try:
             found.load()
         finally:
             names.extend(name for name in found.names if name not in names)
+            protocol = max(protocol, getattr(found, 'proto', 0))
 
     file.seek(0)
     try:
-        if not zipfile.is_zipfile(file):
-            file.seek(0)
-            for _ in range(PICKLES):
-                survey(file)
-            return names
-        with zipfile.ZipFile(file) as archive:
-            for entry in archive.namelist():
-                if entry.endswith('data.pkl'):
-                    with archive.open(entry) as stream:
+        if torch.serialization._is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                entries = [name for name in archive.namelist() if name.endswith('data.pkl')]
+                for name in entries:
+                    with archive.open(name) as stream:
                         survey(stream)
+            return names, bool(entries), protocol
+        for _ in range(PICKLES):
+            survey(file)
+        return names, True, protocol
     except Exception:  # what is no pickle, or cut
-        pass
-    return names
+        return names, False, protocol

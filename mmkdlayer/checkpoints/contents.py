@@ -43,11 +43,13 @@ def read_state_dict(
     check_content(content, f'Checkpoint {path}', entries)
     found = [content[name] for name in entries if isinstance(content.get(name), Mapping)]
     state = found[0] if found else content
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    others = {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+    if not state or others:
+        what = ''.join(f'; {n!r} is a {type(v).__name__}' for n, v in list(others.items())[:1])
         raise CheckpointError(
             f'Checkpoint {path}: expected a state dict (names and tensors), bare or under '
             f'{" or ".join(map(repr, entries))}, but found a {type(content).__name__} with the entries '
-            f"{list(content)[:8]}. Save the weights as torch.save({{'state_dict': "
+            f"{list(content)[:8]}{what}. Save the weights as torch.save({{'state_dict': "
             "model.state_dict()}, path); convert a published teacher's by "
             'python -m mmkdlayer convert_teacher.'
         )

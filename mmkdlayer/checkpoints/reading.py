@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-from urllib.error import URLError
 
 import torch
 from mmengine.runner import CheckpointLoader
 
-from mmkdlayer.compat.serialization import RefusedPickleError, allow_mmengine_checkpoints
+from mmkdlayer.compat.serialization import allow_mmengine_checkpoints
 from mmkdlayer.errors import CheckpointError
 
-from .archives import refuse_programs, requested_globals
-from .restricted_pickle import allowed_globals, load_restricted
+from .archives import refuse_programs
+from .explaining import explained
+from .restricted_pickle import load_restricted
 
-ANSI_CODE = re.compile(r'\x1b\[[0-9;]*m')
 #: With the first, torch reads everything as with ``weights_only=True``; the second is against it.
 FORCE, NO_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
 
@@ -49,7 +47,7 @@ def read_checkpoint(
         URLError: It can't be downloaded.
     """
     if '://' in str(path):
-        with weights_only(), _explained(path, None):
+        with weights_only(), explained(path, None):
             return CheckpointLoader.load_checkpoint(os.fspath(path), map_location=map_location)
     path = os.path.expanduser(path)  # as mmengine does
     if not Path(path).is_file():
@@ -59,7 +57,7 @@ def read_checkpoint(
         if sha256 is not None:
             file = io.BytesIO(opened.read())
             _check_sha256(file, sha256, path)
-        with _explained(path, file):
+        with explained(path, file):
             refuse_programs(file)
             if hasattr(torch.serialization, 'add_safe_globals'):
                 allow_mmengine_checkpoints()
@@ -80,64 +78,6 @@ def weights_only() -> Iterator[None]:
         os.environ.pop(FORCE, None)
         if before is not None:
             os.environ[FORCE] = before
-
-
-@contextmanager
-def _explained(path: str | os.PathLike, file: IO[bytes] | None) -> Iterator[None]:
-    """Turn whatever reading a file raises into a CheckpointError that tells damage from danger."""
-    try:
-        yield
-    except (URLError, CheckpointError):
-        raise
-    except Exception as error:  # a damaged file can raise anything from torch's unpickler
-        reason = _refusal(error) or _foreign_objects(error, file)
-        if reason is not None:
-            raise CheckpointError(
-                f'Checkpoint {path}: expected tensors and plain values, but {reason}. It is not loaded. '
-                'If you trust it, load it where it was made and save its weights alone: '
-                "torch.save({'state_dict': model.state_dict()}, path)."
-            ) from error
-        raise CheckpointError(
-            f'Checkpoint {path}: expected tensors and plain values that torch saved, but it cannot be '
-            f'read ({_brief(error)}). It is damaged or no checkpoint: truncated, an incomplete '
-            'download, a web page. Get it again, or name another file.'
-        ) from error
-
-
-def _refusal(error: BaseException | None) -> str | None:
-    """What was refused, where that is why reading failed: torch raises its own error in its place."""
-    while error is not None:
-        if isinstance(error, RefusedPickleError):
-            return str(error)
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _foreign_objects(error: Exception, file: IO[bytes] | None) -> str | None:
-    """Which Python objects a file asks for that are not allowed; of a download, only the first."""
-    if file is None:
-        names = re.findall(r'GLOBAL (\S+) was not an allowed', str(error))
-    else:
-        allowed = allowed_globals()
-        names = [name for name in requested_globals(file) if name not in allowed]
-    if not names:
-        return None
-    more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-    shown = ', '.join(map(_printable, names[:3]))
-    return f'it asks for the Python objects {shown}{more}, which can run any code'
-
-
-def _brief(error: Exception) -> str:
-    """Kind and first line of an error, without torch's own advice, which is to switch the safety off."""
-    text = ANSI_CODE.sub('', str(error)).strip()
-    if 'weights' in text.lower() and 'only' in text.lower():
-        text = ''
-    return ': '.join([type(error).__name__, *map(_printable, text.splitlines()[:1])])
-
-
-def _printable(text: str) -> str:
-    """Text of a file as it may be shown: no control characters, not too long."""
-    return ''.join(letter if letter.isprintable() else '?' for letter in text[:100])
 
 
 def _check_sha256(file: IO[bytes], expected: str, path: str | os.PathLike) -> None:

@@ -84,6 +84,7 @@ def _problem(value: Any) -> str | None:
     if value.numel() > MOST_REPEATED and value.untyped_storage().nbytes() < value.numel():
         return f'is one number repeated {value.numel()} times'
     # Of float8 torch has no minimum and maximum.
+    value = value.detach()
     least, most = (value.float() if value.element_size() == 1 else value).aminmax()
     if math.isnan(least):
         return 'holds NaN'

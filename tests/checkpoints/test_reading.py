@@ -8,7 +8,9 @@ import pickle
 import zipfile
 from urllib.error import URLError
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from mmengine.logging import HistoryBuffer
 
@@ -27,10 +29,44 @@ def test_files_that_are_no_checkpoints(tmp_path):
         read_checkpoint(path)
     torch.save(dict(state_dict={'weight': torch.ones(1000)}), path)
     whole = path.read_bytes()
-    for content in (b'', b'<html>404</html>', whole[: len(whole) // 2]):
+    for content in (b'', b'some text', whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(CheckpointError, match=r'epoch_1\.pth: .*damaged.*truncated'):
             read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ('content', 'words'),
+    [
+        (b'\n<!DOCTYPE html><html>404</html>', 'it is a web page'),
+        (b'version https://git-lfs.github.com/spec/v1\noid sha256:0\n', 'run git lfs pull'),
+        (safetensors.torch.save({'a': torch.ones(2)}), 'it is a safetensors file'),
+    ],
+)
+def test_files_that_are_taken_for_checkpoints(content, words, tmp_path):
+    (tmp_path / 'epoch_1.pth').write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf'epoch_1\.pth: .*{words}') as raised:
+        read_checkpoint(tmp_path / 'epoch_1.pth')
+    assert 'damaged' not in str(raised.value)
+
+
+@pytest.mark.parametrize('value', [np.array([1, 'a'], dtype=object), np.datetime64('2020-01-01')])
+def test_values_of_types_that_are_not_allowed(value, tmp_path):
+    torch.save(dict(state_dict={'a': torch.ones(1)}, meta=dict(value=value)), tmp_path / 'a.pth')
+    with pytest.raises(CheckpointError, match='which is not allowed. It is not loaded') as raised:
+        read_checkpoint(tmp_path / 'a.pth')
+    assert 'damaged' not in str(raised.value) and 'add_safe_globals' not in str(raised.value)
+
+
+def test_a_newer_pickle_protocol(tmp_path):
+    torch.save(dict(state_dict={'a': torch.ones(1)}), tmp_path / 'a.pth', pickle_protocol=5)
+    if not hasattr(torch.serialization, 'add_safe_globals'):
+        assert read_checkpoint(tmp_path / 'a.pth')['state_dict']['a'] == 1
+        return
+    with pytest.raises(
+        CheckpointError, match='its pickle protocol is 5, of which torch reads only'
+    ):
+        read_checkpoint(tmp_path / 'a.pth')
 
 
 @pytest.mark.parametrize('plain_pickle', [False, True])

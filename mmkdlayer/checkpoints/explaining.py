@@ -1,0 +1,124 @@
+"""Says why a checkpoint can't be read: what is damaged, dangerous, or something else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pickle import UnpicklingError
+from typing import IO
+from urllib.error import URLError
+
+from mmkdlayer.compat.serialization import RefusedPickleError
+from mmkdlayer.errors import CheckpointError
+
+from .archives import survey_pickles
+from .restricted_pickle import allowed_globals
+
+ANSI_CODE = re.compile(r'\x1b\[[0-9;]*m')
+#: What torch.save writes by itself.
+PROTOCOL = 2
+#: How files begin that are taken for checkpoints, and what they are.
+BEGINNINGS = {
+    b'version https://git-lfs': 'it is a pointer of Git LFS, not the file: run git lfs pull',
+    b'<': 'it is a web page or XML, such as the page of a download',
+}
+
+
+@contextmanager
+def explained(path: str | os.PathLike, file: IO[bytes] | None) -> Iterator[None]:
+    """Turn whatever reading a checkpoint raises into a CheckpointError that tells damage from danger.
+
+    Args:
+        path: What is read.
+        file: The same, opened; None for a download.
+
+    Raises:
+        CheckpointError: Anything was raised.
+        URLError: As it was raised.
+    """
+    try:
+        yield
+    except (URLError, CheckpointError):
+        raise
+    except Exception as error:  # a damaged file can raise anything from torch's unpickler
+        reason = _refusal(error) or _foreign_objects(error, file)
+        if reason is not None:
+            raise CheckpointError(
+                f'Checkpoint {path}: expected tensors and plain values, but {reason}. It is not loaded. '
+                'If you trust it, load it where it was made and save its weights alone: '
+                "torch.save({'state_dict': model.state_dict()}, path)."
+            ) from error
+        kind = None if file is None else _kind_of(file)
+        if kind is not None:
+            raise CheckpointError(
+                f'Checkpoint {path}: expected a file that torch saved, but {kind}.'
+            ) from error
+        raise CheckpointError(
+            f'Checkpoint {path}: expected tensors and plain values that torch saved, but it cannot be '
+            f'read ({_brief(error)}). It is damaged or no checkpoint: truncated, an incomplete '
+            'download. Get it again, or name another file.'
+        ) from error
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    """What was refused, where that is why reading failed: torch raises its own error in its place."""
+    while error is not None:
+        if isinstance(error, RefusedPickleError):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _foreign_objects(error: Exception, file: IO[bytes] | None) -> str | None:
+    """Which Python objects a file asks for that are not allowed; of a download, only the first."""
+    if file is None:
+        names, whole, protocol = (
+            re.findall(r'GLOBAL (\S+) was not an allowed', str(error)),
+            False,
+            0,
+        )
+    else:
+        names, whole, protocol = survey_pickles(file)
+        names = [name for name in names if name not in allowed_globals()]
+    if names:
+        more = f' and {len(names) - 3} more' if len(names) > 3 else ''
+        shown = ', '.join(map(printable, names[:3]))
+        return f'it asks for the Python objects {shown}{more}, which can run any code'
+    if whole and isinstance(error, UnpicklingError):  # nothing is cut
+        if protocol > PROTOCOL:
+            return f'its pickle protocol is {protocol}, of which torch reads only a part'
+        kinds = re.findall(r"<class '(\S+)'>", str(error))
+        return (
+            f'it holds {printable(kinds[-1]) if kinds else "Python objects"}, which is not allowed'
+        )
+    return None
+
+
+def _kind_of(file: IO[bytes]) -> str | None:
+    """What a file is that is none of torch."""
+    file.seek(0)
+    start = file.read(64)
+    for beginning, kind in BEGINNINGS.items():
+        if start.lstrip().startswith(beginning):
+            return kind
+    if start[8:9] == b'{' and start[7:8] == b'\0':  # after the length of its header
+        return (
+            'it is a safetensors file. Save it as one of torch: '
+            'torch.save(safetensors.torch.load_file(FILE), "weights.pth")'
+        )
+    return None
+
+
+def _brief(error: Exception) -> str:
+    """Kind and first line of an error, without torch's own advice, which is to switch the safety off."""
+    text = ANSI_CODE.sub('', str(error)).strip()
+    if 'weights' in text.lower() and 'only' in text.lower():
+        text = ''
+    return ': '.join([type(error).__name__, *map(printable, text.splitlines()[:1])])
+
+
+def printable(text: str) -> str:
+    """Text of a file as it may be shown: no control characters, not too long."""
+    return ''.join(letter if letter.isprintable() else '?' for letter in text[:100])
