@@ -148,6 +148,12 @@ def plan(options: PairOptions) -> Pair:
             f'The teacher starts from scratch, for which {data.images} images are few. Weights for '
             'other classes, such as those of ImageNet, are a better start: --teacher-init FILE.'
         )
+    if start and image_size < teacher.image_size / 2:
+        hints.append(
+            f'The teacher starts from weights for images of {teacher.image_size}x{teacher.image_size}, '
+            f'and gets {image_size}x{image_size} here. Look at its accuracy; --image-size '
+            f'{teacher.image_size} fits them.'
+        )
     known = (options, image_size, data, teacher, student, checkpoint, places, kd_layers, hints)
     return Pair(*known, channels[0], start)
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from command_line import ROOT
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from PIL import Image
@@ -269,6 +270,47 @@ def test_teacher_checkpoint_of_another_network(folder: Path, tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [file]
 
 
+PURE = """
+from mmengine.model.weight_init import PretrainedInit
+from mmengine.optim import OptimWrapper
+from mmpretrain.datasets import CIFAR10, PackInputs
+from mmpretrain.models import (
+    ClsDataPreprocessor, CrossEntropyLoss, GlobalAveragePooling, ImageClassifier, LinearClsHead,
+    ResNet_CIFAR)
+from torch.optim import AdamW
+
+model = dict(
+    type=ImageClassifier,
+    backbone=dict(
+        type=ResNet_CIFAR, depth=18, out_indices=(3,),
+        init_cfg=dict(type=PretrainedInit, checkpoint='nowhere.pth')),
+    neck=dict(type=GlobalAveragePooling),
+    head=dict(
+        type=LinearClsHead, num_classes=10, in_channels=512, loss=dict(type=CrossEntropyLoss)))
+data_preprocessor = dict(type=ClsDataPreprocessor, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
+test_dataloader = dict(
+    dataset=dict(type=CIFAR10, data_root='x', split='test', pipeline=[dict(type=PackInputs)]))
+optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=AdamW, lr=1e-3, weight_decay=0.05))
+auto_scale_lr = dict(base_batch_size=1024)
+"""
+
+
+def test_pure_python_config_of_a_teacher(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / 'pure.py').write_text(PURE)
+    out, teacher_out = tmp_path / 'pair.py', tmp_path / 't.py'
+    options = dict(teacher=str(tmp_path / 'pure.py'), teacher_out=str(teacher_out), batch_size=64)
+    make_config(pair_options(folder, out, **options))
+    cfg = Config.fromfile(teacher_out)
+    MODELS.build(dict(cfg.model)).init_weights()  # the weights of its config are gone
+    assert cfg.model.head.num_classes == 3
+    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(6.25e-5)
+    assert cfg.data_preprocessor.mean == [1.0, 2.0, 3.0]
+    assert cfg.data_preprocessor.to_rgb  # arrays of CIFAR are RGB, and the images files are BGR
+    model = MODELS.build(dict(cfg.model))
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    assert type(wrapper.optimizer) is torch.optim.AdamW
+
+
 def test_teacher_checkpoint_for_other_classes(folder: Path, tmp_path: Path) -> None:
     model = load_network(RESNET, 'teacher', 10).model
     file = tmp_path / 'ten.pth'
@@ -333,6 +375,13 @@ def test_teacher_has_its_own_recipe(
     start = cfg.model.backbone.get('init_cfg', {}).get('checkpoint', '')
     assert ('swin_tiny_224' in start) == (init is None)
     assert 'AdamW' not in (tmp_path / 'pair.py').read_text()
+
+
+def test_start_from_weights_for_larger_images(folder: Path, tmp_path: Path) -> None:
+    options = dict(teacher='resnet18_8xb32_in1k', teacher_out=str(tmp_path / 't.py'), letkd1=True)
+    pair = make_config(pair_options(folder, tmp_path / 'pair.py', image_size=64, **options))
+    (hint,) = (hint for hint in pair.hints if 'weights for images' in hint)
+    assert '224x224, and gets 64x64 here' in hint and '--image-size 224' in hint
 
 
 GRAY = """
