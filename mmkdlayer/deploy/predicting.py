@@ -12,6 +12,7 @@ import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader, Dataset
 
 from mmkdlayer.errors import ConfigError, DataError
@@ -100,7 +101,9 @@ def predict_files(
     Raises:
         ConfigError: The student has no test pipeline that files can go through.
     """
-    read = ReadFiles(files, file_pipeline(student._config))
+    cfg = student._config
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmpretrain'):
+        read = ReadFiles(files, file_pipeline(cfg))
     loader = DataLoader(read, batch_size=batch_size, num_workers=workers, collate_fn=list)
     names = (getattr(student, '_dataset_meta', None) or {}).get('classes')
     for batch in loader:

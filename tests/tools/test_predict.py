@@ -13,7 +13,7 @@ import torch
 from command_line import write_images
 from made_up_data import MadeUpCIFAR100
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmpretrain import ImageClassificationInferencer
 from PIL import Image
 
@@ -80,6 +80,7 @@ def test_an_exported_student_on_a_folder(
     trained: tuple[Path, Path], photos: Path, tmp_path: Path, main: Main
 ) -> None:
     export_student(Config.fromfile(trained[0]), trained[1], tmp_path / 'student')
+    DefaultScope._instance_dict.clear()  # as in a process that has not exported
     out = tmp_path / 'new' / 'found.csv'
     code, errors = main('predict.py', [str(tmp_path / 'student'), str(photos), '--out', str(out)])
     assert code == 0, errors
