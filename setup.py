@@ -64,13 +64,20 @@ class EditableByPath(editable_wheel):
         self.mode = self.mode or 'compat'
 
     def _install_namespaces(self, installation_dir: str, pth_prefix: str) -> None:
-        # mim looks for a package beside its metadata (by pkg_resources, in the order of sys.path):
-        # so there are some in the checkout, and the checkout comes before site-packages.
         super()._install_namespaces(installation_dir, pth_prefix)
-        self.reinitialize_command('egg_info', egg_base=str(ROOT))
-        self.run_command('egg_info')
-        first = Path(installation_dir, '__editable__.mmkdlayer-first.pth')
-        first.write_text(f'import sys; sys.path.insert(0, {str(ROOT)!r})\n', encoding='utf-8')
+        # mim looks in site-packages, whatever is imported. Without __init__.py this folder is no
+        # package, and Python goes on to the checkout.
+        folder = Path(installation_dir, 'mmkdlayer', '.mim')
+        for name in ('model-index.yml', 'configs/kdlayer/metafile.yml'):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        (folder / 'tools').mkdir()
+        for script in (ROOT / 'tools').glob('*.py'):
+            (folder / 'tools' / script.name).write_text(
+                'import sys\n\nfrom mmkdlayer.__main__ import main\n\n'
+                f'sys.argv.insert(1, {script.stem!r})\nmain()\n',
+                encoding='utf-8',
+            )
 
 
 NAMES = ('deploy', 'tensorboard', 'tests', 'dev', 'docs')

@@ -152,13 +152,21 @@ def test_an_editable_install_shows_the_checkout_to_mim(sources: Path, tmp_path: 
     installed = Installed(tmp_path, '--editable', str(checkout))
     # A folder of this name beside the script does not hide the package.
     (tmp_path / 'mmkdlayer').mkdir()
-    code = (
-        'import pkg_resources; print(pkg_resources.get_distribution("mmkdlayer").location);'
-        'import mmkdlayer; print(mmkdlayer.__file__)'
-    )
-    location, file = installed.run('-W', 'ignore', '-c', code).splitlines()
-    assert Path(location).resolve() == checkout.resolve()
+    code = 'import mmkdlayer; print(mmkdlayer.__file__)'
+    file = installed.run('-W', 'ignore', '-c', code)
     assert Path(file).resolve() == (checkout / 'mmkdlayer' / '__init__.py').resolve()
     for name in ('configs', 'tools', 'model-index.yml'):
         assert (checkout / 'mmkdlayer' / '.mim' / name).resolve() == (checkout / name).resolve()
-    assert 'usage:' in installed.command('test', '--help')
+    # mim takes the folder beside the metadata, in site-packages.
+    folder = installed.packages / 'mmkdlayer' / '.mim'
+    assert len(load(str(folder / 'model-index.yml')).models) > 30
+    script = checkout / 'tools' / 'test.py'
+    script.write_text('import sys\n\nprint("edited", *sys.argv[1:])\n')
+    shown = installed.run(
+        '-W', 'ignore', folder / 'tools' / 'test.py', 'CONFIG', '--launcher', 'none'
+    )
+    assert shown == 'edited CONFIG --launcher none'
+    # Nothing of it stays.
+    pip = [sys.executable, '-m', 'pip', '--python', str(installed.python), 'uninstall', '--yes']
+    subprocess.run([*pip, '--quiet', 'mmkdlayer'], check=True)
+    assert not list(installed.packages.glob('*mmkdlayer*'))
