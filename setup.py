@@ -72,6 +72,8 @@ class EditableByPath(editable_wheel):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         (folder / 'tools').mkdir()
+        # Also since pip removes no folder without a file of its own.
+        (folder.parent / 'README').write_text(f'mmkdlayer is in {ROOT}\n', encoding='utf-8')
         for script in (ROOT / 'tools').glob('*.py'):
             (folder / 'tools' / script.name).write_text(
                 'import sys\n\nfrom mmkdlayer.__main__ import main\n\n'
