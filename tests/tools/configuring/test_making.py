@@ -378,8 +378,9 @@ def test_teacher_has_its_own_recipe(
 
 
 def test_start_from_weights_for_larger_images(folder: Path, tmp_path: Path) -> None:
-    options = dict(teacher='resnet18_8xb32_in1k', teacher_out=str(tmp_path / 't.py'), letkd1=True)
-    pair = make_config(pair_options(folder, tmp_path / 'pair.py', image_size=64, **options))
+    name, teacher_out = 'resnet18_8xb32_in1k', str(tmp_path / 't.py')
+    options = dict(image_size=64, letkd1=True, teacher_out=teacher_out)
+    pair = make_config(pair_options(folder, tmp_path / 'pair.py', name, name, **options))
     (hint,) = (hint for hint in pair.hints if 'weights for images' in hint)
     assert '224x224, and gets 64x64 here' in hint and '--image-size 224' in hint
 
