@@ -217,9 +217,10 @@ def choose_checkpoint(cfg: Config) -> str:
 def check_compile(cfg: Config) -> None:
     """Raise a ConfigError where ``compile`` asks for torch.compile on a CPU without a C++ compiler."""
     options = cfg.get('compile')
-    backend = options.get('backend', 'inductor') if isinstance(options, dict) else 'inductor'
+    given = options if isinstance(options, dict) else {}
     compilers = [os.environ.get('CXX') or 'g++', 'clang++']
-    if not options or backend != 'inductor' or get_device() != 'cpu':
+    used = options and given.get('backend', 'inductor') == 'inductor' and not given.get('disable')
+    if not used or get_device() != 'cpu':
         return
     if not any(shutil.which(compiler) for compiler in compilers):
         raise ConfigError(

@@ -42,6 +42,8 @@ def check_algorithm(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
                 'would be those of another teacher. Freeze the teacher, or take the decisions out.'
             )
         check_preprocessor(algorithm, teacher.model, role)
+    if hasattr(getattr(algorithm, 'teacher', None), 'members'):
+        check_preprocessor(algorithm, algorithm.teacher, 'group of teachers')
     if getattr(algorithm, 'student', algorithm) is not algorithm:
         check_preprocessor(algorithm, algorithm.student, 'student')
         _check_augments(algorithm)

@@ -95,6 +95,9 @@ def test_one_teacher_of_a_group(build: Any, classifier_config: Any) -> None:
     with pytest.raises(ConfigError, match='teacher_ckpt is the file of one teacher'):
         check_algorithm(model, teacher_ckpt='a.pth')
     check_algorithm(model, teacher_ckpt=None)
+    model.teacher.data_preprocessor = MODELS.build(own(**GREY)['data_preprocessor'])
+    with pytest.raises(ConfigError, match='The group of teachers has a data_preprocessor'):
+        check_algorithm(model)
 
 
 @pytest.mark.parametrize('student', [dict(train_cfg=MIXUP), own(batch_augments=MIXUP, **COLOURS)])

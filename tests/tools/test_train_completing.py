@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,19 @@ def test_weights_to_begin_with_by_option_and_key() -> None:
     with pytest.raises(ConfigError, match='init_from=first.pth and load_from=b.pth are both given'):
         completed(option, load_from='b.pth')
     completed(option, load_from='b.pth', resume=True)
+
+
+@pytest.mark.parametrize(
+    ('options', 'refused'),
+    [
+        *((False, False), (dict(backend='eager'), False), (dict(disable=True), False)),
+        *((True, True), (dict(mode='default'), True)),
+    ],
+)
+def test_compile_without_a_compiler(
+    options: Any, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, 'get_device', lambda: 'cpu')
+    monkeypatch.setattr(train.shutil, 'which', lambda name: None)
+    with pytest.raises(ConfigError, match=r'C\+\+ compiler') if refused else nullcontext():
+        train.check_compile(Config(dict(compile=options)))

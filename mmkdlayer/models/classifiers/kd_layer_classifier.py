@@ -35,7 +35,7 @@ class KDLayerClassifier(ImageClassifier):
 
     Raises:
         ConfigError: A layer's declaration is wrong, or does not fit the network; ``base`` is no such
-            class.
+            class; nothing would read ``train_cfg``.
     """
 
     def __new__(cls, *args: Any, base: Any = None, **kwargs: Any) -> KDLayerClassifier:
@@ -62,6 +62,12 @@ class KDLayerClassifier(ImageClassifier):
         if len(args) < 6:
             kwargs['data_preprocessor'] = _preprocessor(kwargs.get('data_preprocessor'))
         super().__init__(*args, **kwargs)
+        if kwargs.get('train_cfg') and not getattr(self.data_preprocessor, 'batch_augments', None):
+            raise ConfigError(
+                f'{type(self).__name__}: nothing reads train_cfg={kwargs["train_cfg"]}, because the '
+                f'data preprocessor is a {type(self.data_preprocessor).__name__}. Its augments need a '
+                'ClsDataPreprocessor; or take train_cfg out.'
+            )
         attach_kd_layers(self, options)
 
 

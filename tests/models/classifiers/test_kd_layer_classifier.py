@@ -175,3 +175,15 @@ def test_data_preprocessor_in_any_scope(
             preprocessor = MODELS.build(dict(config)).data_preprocessor
         assert type(preprocessor).__name__ == kind
         assert not given.get('data_preprocessor', {}).get('mean') or preprocessor.mean.item() == 1
+
+
+def test_augments_that_nothing_would_read(classifier_config, kd_layer_configs):
+    augments = dict(augments=[dict(type='mmpretrain.Mixup', alpha=0.8)])
+    config = classifier_config(
+        type='mmkdlayer.KDLayerClassifier', kd_layers=kd_layer_configs(), train_cfg=augments
+    )
+    config['data_preprocessor'] = dict(num_classes=3)
+    assert MODELS.build(copy.deepcopy(config)).data_preprocessor.batch_augments is not None
+    config['data_preprocessor'] = dict(type='mmengine.ImgDataPreprocessor')
+    with pytest.raises(ConfigError, match='nothing reads train_cfg=.* is a ImgDataPreprocessor'):
+        MODELS.build(config)
