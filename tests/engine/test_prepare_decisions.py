@@ -16,9 +16,10 @@ from torch import nn
 from mmkdlayer.engine import fit_decisions as module
 from mmkdlayer.engine import prepare_decisions
 from mmkdlayer.engine.fit_decisions import FitOptions
-from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.errors import ConfigError, DataError, ResourceError
 from mmkdlayer.fitting import SubclassFitter
 from mmkdlayer.fitting.saved_state import SavedState
+from mmkdlayer.models import CentroidDecision
 
 
 class OtherLabels(SeededImages):
@@ -42,6 +43,12 @@ class OtherLabels(SeededImages):
 class UnlabelledImages(OtherLabels):
     def label(self, index: int) -> list[int] | None:
         return None
+
+
+@DATASETS.register_module()
+class TwoOfThreeClasses(OtherLabels):
+    def label(self, index: int) -> Any:
+        return index % 2
 
 
 @DATASETS.register_module()
@@ -97,6 +104,32 @@ def test_stored_decisions_are_reused(
         ours, theirs = (m.distiller.distill_losses[f'loss_{name}'].decision for m in (first, again))
         for table in ours.table_names:
             assert torch.equal(getattr(ours, table), getattr(theirs, table))
+
+
+def test_a_class_without_images_is_named_or_allowed(
+    build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path
+) -> None:
+    model, cfg = build('TwoOfThreeClasses')
+    with pytest.raises(
+        DataError, match=r"class 2 \('class 2'\).*FitDecisionsHook\(small_classes=True\)"
+    ):
+        prepare_decisions(model, cfg, tmp_path)
+    with pytest.warns(UserWarning, match='stay unused'):
+        prepare_decisions(model, cfg, tmp_path, FitOptions(small_classes=True))
+    table = model.distiller.distill_losses['loss_inter'].decision.decisions
+    assert table[:4, 4:].sum() == 0 and torch.isfinite(table).all()
+
+
+def test_a_full_disk_is_named_with_the_decision(
+    build: Callable[..., tuple[nn.Module, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, path: Path) -> None:
+        raise RuntimeError('I/O error: No space left on device (os error 28)')
+
+    monkeypatch.setattr(CentroidDecision, 'save', full)
+    model, cfg = build(letkd1=True)
+    with pytest.raises(ResourceError, match=r'out/penult\.safetensors could not be written \('):
+        prepare_decisions(model, cfg, tmp_path / 'out')
 
 
 @pytest.mark.parametrize('damage', ['cache', 'folder in its place', 'pass1', 'pass999'])
