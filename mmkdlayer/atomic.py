@@ -111,7 +111,10 @@ def _begin(target: Path, is_folder: bool = False) -> tuple[int, Path]:
         prefix = f'.{target.stem}{MARK}'
         if is_folder:
             path = Path(tempfile.mkdtemp(dir=target.parent, prefix=prefix))
-            handle = _open(path, is_folder) if fcntl else os.open(os.devnull, os.O_RDONLY)
+            try:
+                handle = _open(path, is_folder) if fcntl else os.open(os.devnull, os.O_RDONLY)
+            except FileNotFoundError:
+                continue  # as below
         else:
             handle, name = tempfile.mkstemp(target.suffix, prefix, target.parent)
             path = Path(name)

@@ -19,6 +19,7 @@ from .injections import (
     SignalAtOperation,
     can_mount,
 )
+from .job import RANKS
 from .stages import Stages
 
 Draw = Callable[[random.Random, Stages, 'Case', Path], Injection]
@@ -67,6 +68,17 @@ def at_operation(*names: str) -> Draw:
     return draw
 
 
+def in_one_rank(*names: str) -> Draw:
+    """Signals at a file operation of one of the processes."""
+
+    def draw(rng: random.Random, stages: Stages, case: Case, job: Path) -> Injection:
+        injection = at_operation(*names)(rng, stages, case, job)
+        injection.rank = rng.randrange(RANKS)
+        return injection
+
+    return draw
+
+
 def at_moment(*names: str) -> Draw:
     """Signals at a moment of the whole duration."""
 
@@ -94,7 +106,7 @@ def full_disk(rng: random.Random, stages: Stages, case: Case, job: Path) -> Inje
 
 
 def few_handles(rng: random.Random, stages: Stages, case: Case, job: Path) -> Injection:
-    return HandleLimit(rng.randint(0, 12))
+    return HandleLimit(rng.randint(2, 9))
 
 
 def beside(command: str) -> Draw:
@@ -134,6 +146,9 @@ def _kills() -> Iterator[Case]:
     yield Case('kill -9 in training', 'fitted', 'train', at_operation('SIGKILL'))
     yield Case('kill -9 twice', 'fresh', 'train', at_operation('SIGKILL'), again=1)
     yield Case('kill -9 with data workers', 'fresh', 'train with workers', at_moment('SIGKILL'))
+    # The code may be that of the other one, which says that it has lost contact.
+    draw = in_one_rank('SIGKILL')
+    yield Case('kill -9 of one rank', 'fresh', 'train on two ranks', draw, may_refuse=True)
     yield Case('kill -9 in fitting', 'fresh', 'fit', at_operation('SIGKILL'))
     yield Case('kill -9 in fitting', 'fresh', 'fit', at_moment('SIGKILL'))
     yield Case('kill -9 in export', 'finished', 'export', at_operation('SIGKILL'))
@@ -146,6 +161,8 @@ def _signals() -> Iterator[Case]:
         yield Case(f'{name} in training', 'fresh', 'train', at_moment(name))
         yield Case(f'{name} in fitting', 'fresh', 'fit', at_operation(name))
         yield Case('signal in export', 'finished', 'export', at_operation(name))
+        draw = in_one_rank(name)
+        yield Case('signal to one rank', 'fresh', 'train on two ranks', draw, may_refuse=True)
     for names in (('SIGTERM', 'SIGTERM'), ('SIGINT', 'SIGINT'), ('SIGTERM', 'SIGKILL')):
         row = 'two signals in training'
         yield Case(row, 'fresh', 'train', at_operation(*names))

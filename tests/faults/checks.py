@@ -71,18 +71,24 @@ def results(folder: Path, command: str) -> dict[str, str]:
             continue
         if BEST.match(name):
             name = 'work/best'  # an epoch that was saved, then killed, is not validated again
-        found[name] = ''
-        if command in ('train', 'train with workers', 'fit') and path.suffix == '.safetensors':
-            found[name] = digest(load(path.read_bytes()))
-        elif name == f'work/epoch_{EPOCHS}.pth' and command.startswith('train'):
-            checkpoint = read_checkpoint(path)
-            keys = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
-            found[name] = digest([checkpoint[key] for key in keys])
-        elif name == 'student/student.pth' and command == 'export':
-            found[name] = digest(read_checkpoint(path)['state_dict'])
-        elif name == 'metrics.json':
-            found[name] = path.read_text()
+        try:
+            found[name] = _content(path, name, command)
+        except Exception as error:  # damaged files have many
+            found[name] = f'unreadable: {type(error).__name__}'
     return found
+
+
+def _content(path: Path, name: str, command: str) -> str:
+    """What is compared of a file; nothing where only its name is."""
+    if command.startswith(('train', 'fit')) and path.suffix == '.safetensors':
+        return digest(load(path.read_bytes()))
+    if command.startswith('train') and name == f'work/epoch_{EPOCHS}.pth':
+        checkpoint = read_checkpoint(path)
+        keys = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
+        return digest([checkpoint[key] for key in keys])
+    if command == 'export' and name == 'student/student.pth':
+        return digest(read_checkpoint(path)['state_dict'])
+    return path.read_text() if name == 'metrics.json' else ''
 
 
 def differences(found: dict[str, str], expected: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import resource
 import shutil
@@ -24,6 +25,8 @@ class Injection:
 
     #: Signals that may end the command.
     signals: tuple[str, ...] = field(default=(), init=False, repr=False)
+    #: The process of a distributed command that it happens to.
+    rank: int = field(default=0, init=False)
     #: What an error must name.
     named: str = field(default='', init=False, repr=False)
     #: A file that may stay as it is, where nothing needs it.
@@ -32,8 +35,13 @@ class Injection:
     def before(self, folder: Path) -> None:
         """Change files before the command starts."""
 
+    def enter(self, folder: Path) -> None:
+        """Called in each process of the command, before it begins."""
+        if int(os.environ.get('RANK', 0)) == self.rank:
+            self.arm(folder)
+
     def arm(self, folder: Path) -> None:
-        """Called in the command's process, before it begins."""
+        """Called in the process that it happens to."""
 
     def during(self, child: Child, start: Start) -> list[Ended]:
         """Called while the command runs; the ends of other commands that it has started."""
@@ -145,7 +153,9 @@ class HandleLimit(Injection):
     more: int
 
     def arm(self, folder: Path) -> None:
-        limit = max(map(int, os.listdir('/proc/self/fd'))) + 1 + self.more
+        used = set(map(int, os.listdir('/proc/self/fd')))
+        free = (number for number in itertools.count() if number not in used)
+        limit = next(itertools.islice(free, self.more, None)) + 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 CLASSES, TRAIN, VAL = 3, 8, 4  # images of each class
 EPOCHS = 3
+RANKS = 2  # processes of a command with a launcher
 
 #: Deterministic but for what fitting and resuming must get right: no random augmentation.
 CONFIG = """
@@ -74,6 +75,10 @@ COMMANDS = {
     'train with workers': [
         *('train.py', 'config.py', '--work-dir', 'work', '--resume', '--cfg-options'),
         *('train_dataloader.num_workers=1', 'val_dataloader.num_workers=1'),
+    ],
+    'train on two ranks': [
+        *('train.py', 'config.py', '--work-dir', 'work', '--resume'),
+        *('--launcher', 'pytorch', '--dist-timeout', '40'),
     ],
     'fit': ['fit_decisions.py', 'config.py', '--work-dir', 'work', '--out', 'work/decisions'],
     'export': ['export_student.py', 'config.py', f'work/epoch_{EPOCHS}.pth', '--out', 'student'],

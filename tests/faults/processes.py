@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Optional
 
-from .job import COMMANDS
+from .job import COMMANDS, RANKS
+from .launching import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds after which a command hangs: a hundred times what it needs on an idle machine.
@@ -130,7 +131,7 @@ def members(group: int) -> list[int]:
 def _become(
     folder: Path, line: Sequence[str], logs: Path, arm: Optional[Callable[[], object]]
 ) -> None:
-    """In the forked process: run a command as ``python tools/... `` would, then end."""
+    """In the forked process: run a command as ``python tools/...`` would, then end."""
     code = 1
     try:
         os.setsid()
@@ -141,6 +142,20 @@ def _become(
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if '--launcher' in line:
+            code = launch(RANKS, lambda: _run_and_end(line, arm))
+        else:
+            _run_and_end(line, arm)
+        if code < 0:
+            os.kill(os.getpid(), -code)
+    finally:
+        os._exit(code % 256)
+
+
+def _run_and_end(line: Sequence[str], arm: Optional[Callable[[], object]]) -> None:
+    """Run a command, and end the process with its exit code."""
+    code = 1
+    try:
         faulthandler.enable()
         faulthandler.dump_traceback_later(TIMEOUT - 5)
         sys.argv = list(line)

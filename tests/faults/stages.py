@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from .checks import results
@@ -24,6 +25,7 @@ SIGNALLED = {
 MADE = {
     'train': ('fresh', 'finished'),
     'train with workers': ('fresh', 'finished with workers'),
+    'train on two ranks': ('fresh', 'finished on two ranks'),
     'fit': ('fresh', 'fitted'),
     'export': ('finished', 'exported'),
     'test': ('finished', 'tested'),
@@ -95,7 +97,7 @@ class Stages:
     def _run(self, target: Path, before: str, command: str, injection: Injection) -> None:
         self.copy(before, target)
         logs = target.with_name(f'{target.name}-{command}')
-        ended = Child(target, command, logs, lambda: injection.arm(target)).wait()
+        ended = Child(target, command, logs, partial(injection.enter, target)).wait()
         expected = {(): 0, ('SIGKILL',): -9, ('SIGTERM',): 75}[injection.signals]
         if ended.code != expected:
             raise RuntimeError(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from .cases import CASES, Case
@@ -94,7 +95,7 @@ class Trial:
     def _start(self, command: str, injection: Injection | None = None) -> Child:
         self.starts += 1
         logs = self.folder / f'{self.starts}-{command.replace(" ", "-")}'
-        arm = (lambda: injection.arm(self.job)) if injection else None
+        arm = partial(injection.enter, self.job) if injection else None
         return Child(self.job, command, logs, arm)
 
     def _disturb(self, injection: Injection, result: Result) -> bool:
