@@ -103,7 +103,7 @@ def _explain(error: Exception) -> str | None:
             return explain_build_error(error)  # a name that no package has, or a fault of ours
         return (
             f'the config names a part of mmrazor, which can not be imported here ({text[:80]}...). '
-            'Install it: pip install "mmkdlayer[distill]". An exported student needs none.'
+            'Install it: pip install "mmrazor>=1,<2" joblib. An exported student needs none.'
         )
     if isinstance(error, OSError):
         return f'{type(error).__name__}: {text}'

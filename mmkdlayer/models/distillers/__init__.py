@@ -19,7 +19,7 @@ except Exception as error:  # mmrazor is absent, or fails in one of many ways wh
             raise ImportError(
                 f'{type(self).__name__} needs mmrazor, which can not be imported here '
                 f'({type(reason).__name__}: {reason}). Install it with: pip install '
-                '"mmkdlayer[distill]". (The KD layer and an exported student work without it.)'
+                '"mmrazor>=1,<2" joblib. (The KD layer and an exported student work without it.)'
             ) from reason
 
     class KDLayerDistiller(_NeedsMMRazor):  # type: ignore[no-redef]
