@@ -51,6 +51,13 @@ class Line(BaseModel):
         return [None]
 
 
+class QuickRunner(Runner):
+    """Starts no programs to find out about the machine."""
+
+    def _log_env(self, env_cfg: dict) -> None:
+        pass
+
+
 def line_runner(work: Path, **changes: Any) -> Runner:
     """A runner of 8 iterations an epoch; ``changes`` are those of its arguments.
 
@@ -79,4 +86,4 @@ def line_runner(work: Path, **changes: Any) -> Runner:
     )
     if changes.pop('val', False):
         settings.update(val_dataloader=loader, val_cfg=dict(), val_evaluator=Evaluator([]))
-    return Runner(**{**settings, **changes})
+    return QuickRunner(**{**settings, **changes})

@@ -27,8 +27,8 @@ class CheckFiniteHook(Hook):
     """Stops a training with a loss that is NaN or infinite, and saves no such weights.
 
     The losses of every ``interval``-th iteration are looked at, and of the last one of each epoch; the
-    others cost nothing. A single step that automatic mixed precision skips is no reason to stop.
-    Whatever is saved is looked at too, so the checkpoints that are there stay good.
+    others cost nothing. Whatever is saved is looked at too, so the checkpoints that are there stay
+    good. With loss scaling (mixed precision), which skips steps that overflow, two in a row are needed.
 
     Args:
         interval: Iterations between two that are looked at.
@@ -39,6 +39,7 @@ class CheckFiniteHook(Hook):
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
+        self._doubted = False  # whether the last look found one
 
     def after_train_iter(
         self,
@@ -58,14 +59,22 @@ class CheckFiniteHook(Hook):
         )
         if not is_last and not self.every_n_train_iters(runner, self.interval):
             return
+        phrases = []
         for rank, found in enumerate(all_gather_object(bad_losses(outputs or {}))):
-            if found:
-                of_rank = f' of process {rank}' if rank else ''
-                raise TrainingError(
-                    f'{", ".join(found)}{of_rank} after iteration {runner.iter + 1}, in epoch '
-                    f'{runner.epoch + 1}: training stops. Checkpoints in {runner.work_dir} are from '
-                    f'before. {CAUSES}'
-                )
+            phrases += [f'{phrase} of process {rank}' if rank else phrase for phrase in found]
+        forgiven = not self._doubted and hasattr(runner.optim_wrapper, 'loss_scaler')
+        self._doubted = bool(phrases)
+        if not phrases:
+            return
+        text = (
+            f'{", ".join(phrases)} after iteration {runner.iter + 1}, in epoch {runner.epoch + 1}'
+        )
+        if forgiven:
+            runner.logger.warning(f'{text}: mixed precision may skip this step.')
+            return
+        raise TrainingError(
+            f'{text}: training stops. Checkpoints in {runner.work_dir} are from before. {CAUSES}'
+        )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Look at what is about to be saved.

@@ -20,7 +20,9 @@ from mmkdlayer.errors import TrainingError
 
 
 class Breaking(Line):
-    """Its second loss is NaN from an iteration (from 0) on, that of the third one alone if ``once``."""
+    """Its second loss is NaN from an iteration (from 0) on, or in this one alone; so are its weights."""
+
+    spoil = True
 
     def __init__(self, start: int, once: bool = False, update: bool = True) -> None:
         super().__init__()
@@ -31,7 +33,7 @@ class Breaking(Line):
         done = len(self.seen) - 1
         broken = done == self.start if self.once else done >= self.start
         value = math.nan if broken else 1.0
-        if broken and self.update:
+        if broken and self.update and self.spoil:
             self.first.weight.data.fill_(math.nan)
         second = torch.tensor(value if self.update else 1.0)
         return {
@@ -79,6 +81,20 @@ def test_a_step_that_is_skipped_is_no_reason(tmp_path: Path) -> None:
     model = Breaking(3, once=True, update=False)
     run(tmp_path, model)
     assert len(model.seen) == 24
+
+
+def test_loss_scaling_skips_a_step_but_not_two_in_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OptimWrapper, 'loss_scaler', None, raising=False)
+    model = Breaking(5, once=True)
+    model.spoil = False
+    run(tmp_path / 'once', model)
+    assert len(model.seen) == 24
+    model = Breaking(5)
+    model.spoil = False
+    with pytest.raises(TrainingError, match='loss_penult is nan after iteration 8, in epoch 1'):
+        run(tmp_path / 'often', model)
 
 
 def test_weights_that_are_nan_are_not_saved(tmp_path: Path) -> None:
