@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -14,7 +15,6 @@ from mmengine.runner import Runner
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
-from mmkdlayer.type_names import type_name
 from mmkdlayer.version import installed_versions
 
 from .fingerprints import describe_dataset
@@ -28,6 +28,8 @@ FREE_KEYS = {
 _NAMED = 5
 _SHOWN = 120
 _NOTHING = 'not there'
+# Where an object is in memory, in its text.
+_ADDRESS = re.compile(r' at 0x[0-9a-f]+', re.I)
 
 
 def compare_configs(cfg: Config, **others: Any) -> None:
@@ -100,8 +102,10 @@ def _config_facts(value: Any, name: str) -> Iterator[tuple[str, str]]:
             yield from _config_facts(item, f'{name}.{index}')
     elif isinstance(value, (str, os.PathLike)):
         yield name, _describe_text(os.fspath(value))
+    elif isinstance(value, (set, frozenset)):
+        yield name, repr(sorted(value, key=repr))  # their order differs from process to process
     else:
-        yield name, type_name(value) if isinstance(value, type) else repr(value)
+        yield name, getattr(value, '__qualname__', None) or _ADDRESS.sub('', repr(value))
 
 
 def _describe_text(text: str) -> str:

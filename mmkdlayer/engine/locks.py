@@ -7,7 +7,7 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -101,8 +101,10 @@ class FolderLock:
     def release(self) -> None:
         """Free the lock, if it is held."""
         if self._lock.is_locked:
-            self._holder.unlink(missing_ok=True)
-            self._lock.release()
+            with suppress(OSError):  # the work is done; the next holder writes it anew
+                self._holder.unlink()
+            with suppress(OSError):
+                self._lock.release()
 
 
 def describe_process() -> dict[str, str]:

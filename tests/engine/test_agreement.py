@@ -50,6 +50,24 @@ def test_the_same_config_in_other_places_passes(ranks: Callable, tmp_path: Path)
     ranks(ours, dict(theirs, work_dir='b', launcher='pytorch'))
 
 
+def test_what_differs_from_process_to_process_passes(ranks: Callable) -> None:
+    class Thing:
+        pass
+
+    def some(*names: str) -> dict:
+        # The same, as another process shows it: other addresses, another order.
+        return config(
+            function=lambda: 0, kind=Thing, thing=Thing(), names=dict.fromkeys(names).keys()
+        )
+
+    ours, theirs = some('a', 'b'), some('b', 'a')
+    for given in (ours, theirs):
+        given['names'] = set(given['names'])
+    ranks(ours, theirs)
+    with pytest.raises(ConfigError, match='names is'):
+        ranks(ours, dict(theirs, names={'a'}))
+
+
 def test_each_item_rank_and_value_is_named(ranks: Callable, tmp_path: Path) -> None:
     files = [tmp_path / 'a.pth', tmp_path / 'b.pth']
     for file in files:
