@@ -97,7 +97,7 @@ def remove_leftovers(folder: str | os.PathLike) -> list[Path]:
             is_folder = path.is_dir()
             handle = _open(path, is_folder)
             try:
-                if _lock(handle):
+                if lock_file(handle):
                     shutil.rmtree(path) if is_folder else path.unlink()
                     removed.append(path)
             finally:
@@ -119,7 +119,7 @@ def _begin(target: Path, is_folder: bool = False) -> tuple[int, Path]:
             handle, name = tempfile.mkstemp(target.suffix, prefix, target.parent)
             path = Path(name)
         try:
-            locked = _lock(handle)
+            locked = lock_file(handle)
         except OSError:  # a disk without locks
             locked = True
         if locked and path.exists():
@@ -132,7 +132,7 @@ def _open(path: Path, is_folder: bool) -> int:
     return os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | getattr(os, 'O_NOFOLLOW', 0))
 
 
-def _lock(handle: int) -> bool:
+def lock_file(handle: int) -> bool:
     """Lock a file until the handle is closed; False where another process has.
 
     Raises:

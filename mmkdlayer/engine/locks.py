@@ -6,6 +6,7 @@ import json
 import math
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -15,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from mmengine.logging import MMLogger, print_log
 
-from mmkdlayer.atomic import replacing
+from mmkdlayer.atomic import lock_file, replacing
 from mmkdlayer.errors import FolderInUseError
 from mmkdlayer.fitting.distributed import from_first_rank
 from mmkdlayer.plain_json import parse_json
@@ -81,13 +82,26 @@ class FolderLock:
             self._lock.acquire(timeout=seconds)
             with replacing(self._holder) as path:
                 path.write_text(json.dumps(describe_process()))
+            return None
         except Timeout:
-            return self.holder()
+            reason = self._refusal()
+            if reason is None:
+                return self.holder()
         except (OSError, NotImplementedError) as error:
-            MMLogger.get_current_instance().warning(
-                f'{self._path.parent} can not be locked ({error}): take care that nothing else works '
-                'there at the same time.'
-            )
+            reason = str(error)
+        MMLogger.get_current_instance().warning(
+            f'{self._path.parent} can not be locked ({reason}): take care that nothing else works there '
+            'at the same time.'
+        )
+        return None
+
+    def _refusal(self) -> str | None:
+        """Why the file system locks nothing, which older versions of filelock take for a holder."""
+        with tempfile.TemporaryFile(dir=self._path.parent) as probe:
+            try:
+                lock_file(probe.fileno())
+            except OSError as error:
+                return str(error)
         return None
 
     def holder(self) -> str:

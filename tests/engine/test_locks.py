@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,17 +67,23 @@ def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize('error', [OSError(37, 'No locks available'), locks.Timeout('file')])
 def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def no_locks(self: object, timeout: float) -> None:
+    """Up to filelock 3 an error of the file system looks as if there were another holder."""
+
+    def no_locks(*args: object, **options: object) -> None:
+        raise error
+
+    def none_at_all(handle: int) -> None:
         raise OSError(37, 'No locks available')
 
     said: list[str] = []
     monkeypatch.setattr(locks.FileLock, 'acquire', no_locks)
-    monkeypatch.setattr(
-        locks.MMLogger, 'get_current_instance', lambda: type('L', (), dict(warning=said.append))
-    )
+    monkeypatch.setattr(locks, 'lock_file', none_at_all)
+    logger = SimpleNamespace(warning=said.append)
+    monkeypatch.setattr(locks.MMLogger, 'get_current_instance', lambda: logger)
     with folder_lock(tmp_path, 'fitting'):
         pass
     assert 'can not be locked' in said[0] and 'No locks available' in said[0]
