@@ -15,6 +15,7 @@ from mmpretrain import list_models
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
+from mmkdlayer.deploy.example_images import array_shape
 from mmkdlayer.engine.teachers import loads_weights
 from mmkdlayer.errors import ConfigError, KDLayerError
 from mmkdlayer.pipelines import find_pipeline
@@ -133,14 +134,15 @@ def _read(spec: str, role: str) -> tuple[Config, str | None]:
 
 
 def _image_size(dataset: dict, pipeline: list[dict]) -> int:
-    """Side of the test images: the last crop or resize, else 32 for CIFAR and 224 for the rest."""
+    """Side of the test images: the last crop or resize, else that of the data set's arrays, else 224."""
     for transform in reversed(pipeline):
         size = transform.get('crop_size', transform.get('scale'))
         if isinstance(size, (tuple, list)) and size:
             size = max(size)
         if isinstance(size, int) and size > 0:
             return size
-    return 32 if 'CIFAR' in type_name(dataset.get('type')) else 224
+    shape = array_shape(dataset)
+    return max(shape[:2]) if shape else 224
 
 
 def adapt(model: Any, num_classes: int) -> Any:
