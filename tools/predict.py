@@ -87,7 +87,7 @@ def open_student(args: argparse.Namespace) -> BaseModel:
         ConfigError: Its config is not there, or is not that of the checkpoint.
         CheckpointError: Its weights can't be read, or do not fit.
     """
-    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    device = choose_device(args.device)
     if os.path.isdir(args.student):
         if args.data_root or args.cfg_options or args.config_as_given:
             raise ConfigError(
@@ -105,6 +105,22 @@ def open_student(args: argparse.Namespace) -> BaseModel:
     state, meta = read_student_weights(checkpoint, sha256=cfg.get('weights_sha256'))
     check_trained_config(cfg, meta, checkpoint, refuse=not args.config_as_given)
     return build_student(student_config(cfg), state, meta, f'Checkpoint {checkpoint}').to(device)
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device of this name; without a name a GPU, if there is one.
+
+    Raises:
+        ConfigError: There is no such device here.
+    """
+    try:
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f'--device {name}: there is no such device here ({str(error).splitlines()[0][:100]}).'
+        ) from error
+    return device
 
 
 def write_predictions(student: BaseModel, files: list[str], args: argparse.Namespace) -> int:
