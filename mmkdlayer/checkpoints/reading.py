@@ -13,7 +13,7 @@ from typing import IO, Any
 import torch
 from mmengine.runner import CheckpointLoader
 
-from mmkdlayer.compat.serialization import allow_mmengine_checkpoints
+from mmkdlayer.compat.serialization import TEXT, allow_mmengine_checkpoints
 from mmkdlayer.errors import CheckpointError
 
 from .archives import refuse_programs
@@ -29,7 +29,7 @@ def read_checkpoint(
 ) -> Any:
     """Read a file that torch saved, with tensors and plain values only, into memory of its own.
 
-    Where torch has an allow-list (2.4 and later), :mod:`mmkdlayer.compat` has put what mmengine's
+    Where torch has an allow-list (2.5 and later), :mod:`mmkdlayer.compat` has put what mmengine's
     checkpoints hold on it; before that an unpickler of ours knows the same names. Downloads are read by
     mmengine with torch's own restrictions.
 
@@ -59,10 +59,11 @@ def read_checkpoint(
             _check_sha256(file, sha256, path)
         with explained(path, file):
             refuse_programs(file)
-            if hasattr(torch.serialization, 'add_safe_globals'):
-                allow_mmengine_checkpoints()
+            if not hasattr(torch.serialization, 'safe_globals'):
+                return load_restricted(file, map_location)
+            allow_mmengine_checkpoints()
+            with torch.serialization.safe_globals([TEXT]):  # refuse_programs has looked at them
                 return torch.load(file, map_location=map_location, weights_only=True, mmap=False)
-            return load_restricted(file, map_location)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import torch
 
-from mmkdlayer.compat.serialization import RefusedPickleError, safe_globals
+from mmkdlayer.compat.serialization import TEXT, RefusedPickleError, safe_globals
 
 
 def encode(text: str, encoding: str) -> bytes:
@@ -23,7 +23,8 @@ def encode(text: str, encoding: str) -> bytes:
 def allowed_globals() -> dict[str, Any]:
     """What a checkpoint may use: torch's own names, and :mod:`mmkdlayer.compat.serialization`'s."""
     names = dict(torch._weights_only_unpickler._get_allowed_globals())
-    names.update({f'{entry.__module__}.{entry.__qualname__}': entry for entry in safe_globals()})
+    own = (*safe_globals(), TEXT)
+    names.update({f'{entry.__module__}.{entry.__qualname__}': entry for entry in own})
     # A Counter holds the milestones of torch's MultiStepLR.
     names.update({'builtins.set': set, 'collections.Counter': Counter, '_codecs.encode': encode})
     return names

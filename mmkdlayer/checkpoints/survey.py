@@ -6,7 +6,7 @@ import _compat_pickle
 import pickle
 from typing import IO, Any
 
-from mmkdlayer.compat.serialization import RefusedPickleError
+from mmkdlayer.compat.serialization import RefusedPickleError, state_of_type
 
 #: Values in a tuple, those of tuples in it included, as often as they are in it.
 LARGEST_TUPLE = 10**6
@@ -15,8 +15,9 @@ LARGEST_TUPLE = 10**6
 class Stub:
     """Stands for a class, a function, or what they would make."""
 
-    def __init__(self, name: str = '') -> None:
+    def __init__(self, name: str = '', arguments: Any = None) -> None:
         self.name = name
+        self.arguments = arguments
 
     def __setitem__(self, key: Any, value: Any) -> None:
         pass
@@ -70,7 +71,8 @@ class Survey(_PythonUnpickler):
 
     def load_reduce(self) -> None:
         """A call of a function."""
-        self.stack[-2:] = [Stub()]
+        function, arguments = self.stack[-2:]
+        self.stack[-2:] = [Stub(f'{getattr(function, "name", "")}()', arguments)]
 
     dispatch[pickle.REDUCE[0]] = dispatch[pickle.NEWOBJ[0]] = load_reduce
 
@@ -81,8 +83,16 @@ class Survey(_PythonUnpickler):
     dispatch[pickle.NEWOBJ_EX[0]] = load_newobj_ex
 
     def load_build(self) -> None:
-        """The state of an object."""
-        self.stack.pop()
+        """The state of an object: of numpy's types only what belongs to them.
+
+        Raises:
+            RefusedPickleError: It is another, which could make numpy take numbers for objects.
+        """
+        state, target = self.stack.pop(), self.stack[-1]
+        if getattr(target, 'name', '') == 'numpy.dtype()':
+            code = target.arguments[0] if isinstance(target.arguments, tuple) else None
+            if not isinstance(code, str) or state != state_of_type(code):
+                raise RefusedPickleError(f'it asks for a change of the type {code!r} of numpy')
 
     dispatch[pickle.BUILD[0]] = load_build
 

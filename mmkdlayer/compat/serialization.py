@@ -9,13 +9,18 @@ Allowed are
 * ``HistoryBuffer``, the log history: :func:`set_history` fills in its attributes;
 * numpy's ``_reconstruct`` and ``ndarray``, the arrays in it: an empty one is made, bytes copied in;
 * numpy's ``scalar``, for the best score and the remaining time: makes a number of bytes;
-* numpy's ``dtype`` and its types of numbers, bools and strings; not the object and record types;
+* numpy's ``dtype``, answered by :func:`number_type`: numbers and bools, not the object and record
+  types. The state that a file gives a type does nothing to these, but could make others count
+  references in numbers, which is memory of anyone's choice. That of text is allowed by the reader of
+  this package alone (:data:`TEXT`), which looks at the state first;
 * the *name* ``builtins.getattr``, through which HistoryBuffer pickles its methods (min, max,
-  current, mean): :func:`history_statistic` answers to it, which gives those and nothing else.
+  current, mean): :func:`history_statistic` answers to it, which gives those and nothing else;
+* the *name* ``builtins.bytes``, for the numbers of an empty array: :func:`empty_bytes`.
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pickle import UnpicklingError
 from typing import Any, Callable
@@ -25,11 +30,9 @@ import torch
 from mmengine.logging import HistoryBuffer
 
 STATISTICS = ('min', 'max', 'current', 'mean')
-# Types of scalars and of their arrays: np.dtype's own subclass for each.
-DTYPES = (
-    *('bool', 'int8', 'int16', 'int32', 'int64', 'uint8', 'uint16', 'uint32', 'uint64'),
-    *('float16', 'float32', 'float64', 'str'),
-)
+# Types of scalars and of their arrays, by the codes that pickles have for them.
+NUMBERS = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
+TEXT = type(np.dtype('str'))
 
 
 class RefusedPickleError(UnpicklingError):
@@ -52,12 +55,13 @@ def safe_globals() -> tuple[Any, ...]:
     # Cached: the same objects each time, so that allowing them again adds nothing.
     scalar = np.float32().__reduce__()[0]
     functions = [_named(history_statistic, 'builtins', 'getattr')]
+    functions.append(_named(empty_bytes, 'builtins', 'bytes'))
     # numpy 2 moved these: a checkpoint written with one numpy must load with the other.
     for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):
         functions.append(_named(empty_array, module, '_reconstruct'))
         functions.append(_named(scalar, module, 'scalar'))
-    dtypes = {type(np.dtype(name)) for name in DTYPES}
-    return (HistoryBuffer, np.ndarray, np.dtype, *dtypes, *functions)
+    functions.append(_named(number_type, 'numpy', 'dtype'))
+    return (HistoryBuffer, np.ndarray, *{type(np.dtype(code)) for code in NUMBERS}, *functions)
 
 
 def keep_history_statistics() -> None:
@@ -82,6 +86,32 @@ def set_history(history: HistoryBuffer, state: dict[str, Any]) -> None:
         raise RefusedPickleError('it holds a log history without its values and their counts')
     history._set_default_statistics()
     vars(history).update(own)
+
+
+def number_type(code: str, *options: Any) -> np.dtype:
+    """Stand in for ``numpy.dtype``: numpy's only object of a type, not the copy that pickles ask for.
+
+    Raises:
+        RefusedPickleError: It is none of numbers, bools or text.
+    """
+    if code not in NUMBERS and not re.fullmatch(r'U\d{1,6}', str(code)):
+        raise RefusedPickleError(f'it asks for an array of the type {code!r}, which is not allowed')
+    return np.dtype(code)
+
+
+def empty_bytes() -> bytes:
+    """Stand in for ``bytes``, which protocol 2 calls for those of an empty array."""
+    return b''
+
+
+def state_of_type(code: str) -> tuple:
+    """What a pickle gives the type of a code as its state, on a machine as this one.
+
+    Raises:
+        RefusedPickleError: As :func:`number_type`.
+    """
+    parts: Any = number_type(code).__reduce__()
+    return parts[2]
 
 
 def empty_array(kind: type, shape: tuple[int, ...], dtype: bytes) -> np.ndarray:
