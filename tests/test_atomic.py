@@ -97,15 +97,15 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_a_file_that_is_taken_for_a_leftover_is_begun_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lock, removed = mmkdlayer.atomic._lock, []
+    lock, removed = mmkdlayer.atomic.lock_file, []
 
     def remove_before(handle: int) -> bool:
         if not removed:
-            monkeypatch.setattr(mmkdlayer.atomic, '_lock', lock)
+            monkeypatch.setattr(mmkdlayer.atomic, 'lock_file', lock)
             removed.extend(remove_leftovers(tmp_path))
         return lock(handle)
 
-    monkeypatch.setattr(mmkdlayer.atomic, '_lock', remove_before)
+    monkeypatch.setattr(mmkdlayer.atomic, 'lock_file', remove_before)
     with replacing(tmp_path / 'file.txt') as partial:
         assert removed and partial not in removed
         partial.write_text('whole')
