@@ -85,7 +85,11 @@ def check_trained_config(
 
 def student_facts(cfg: Config) -> dict[str, Any]:
     """What of a config decides what its student answers."""
-    return dict(model=student_model_config(cfg), test_pipeline=find_pipeline(test_loader(cfg)))
+    model = student_model_config(cfg)
+    for layer in (model.get('kd_layers') or {}).values():
+        if 'type' not in (layer.get('layer') or {}):  # ours, whose default that is
+            layer.setdefault('alpha', 1.0)
+    return dict(model=model, test_pipeline=find_pipeline(test_loader(cfg)))
 
 
 def refuse_foreign_names(recorded: Config, cfg: Config) -> None:

@@ -34,7 +34,7 @@ CHANGES = {
     ),
     'default alpha': (
         lambda cfg: cfg.model.distiller.kd_layers.inter.update(alpha=0.25),
-        r'model\.kd_layers\.inter\.alpha is 0\.25 here and was not there',
+        r'model\.kd_layers\.inter\.alpha is 0\.25 here and was 1\.0',
     ),
     'place': (
         lambda cfg: cfg.model.distiller.kd_layers.penult.update(module='backbone.layer3.0'),
@@ -92,6 +92,7 @@ def test_what_is_for_training_alone_may_differ(recorded, tmp_path):
         'mmpretrain.models.ResNet_CIFAR'  # as lazy configs have it
     )
     cfg.model.architecture.backbone.strides = [1, 2, 2]
+    cfg.model.distiller.kd_layers.inter.alpha = 1
     export_student(cfg, recorded.checkpoint, tmp_path / 'out')
 
 
