@@ -27,9 +27,11 @@ def schedule_warnings(cfg: Config) -> Iterator[str]:
     by_epoch = name == 'max_epochs'
     found = _schedules(cfg.get('param_scheduler'), 'param_scheduler')
     entries = [(path, one) for path, one in found if bool(one.get('by_epoch', True)) == by_epoch]
-    last = max((_end(one)[1] for _, one in entries), default=0)
+    last = max((_end(one)[1] or length for _, one in entries), default=0)
     for path, one in entries:
         (key, end), kind = _end(one), type_name(one.get('type'))
+        if not end:  # mmengine lets it last to the end of the training
+            continue
         if end > length or (key == 'milestones' and end == length):
             effect = 'so the rest of it never comes'
         elif end == last < length and kind.startswith(_FALLING):

@@ -43,6 +43,8 @@ def test_another_end(schedule: Any, length: int, words: list[str]) -> None:
         (COSINE, dict(max_epochs=20)),
         ([WARM_UP, dict(COSINE, begin=5, T_max=15)], dict(max_epochs=20)),
         (WARM_UP, dict(max_epochs=20)),
+        (dict(type='CosineAnnealingLR'), dict(max_epochs=4)),  # to the end, whatever that is
+        ([WARM_UP, dict(type='CosineAnnealingLR', begin=5)], dict(max_epochs=20)),
         (dict(type='MultiStepLR', milestones=[3, 8]), dict(max_epochs=9)),
         (dict(COSINE, by_epoch=False), dict(max_epochs=4)),
         (dict(COSINE, by_epoch=False), dict(max_iters=20)),
