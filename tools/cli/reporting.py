@@ -81,6 +81,7 @@ def _noting_ctrl_c() -> Iterator[list[int]]:
     try:
         yield pressed
     finally:
+        WATCH.stop()  # begun meanwhile: it would bring this handler back
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

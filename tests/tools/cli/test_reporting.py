@@ -8,9 +8,11 @@ import sys
 from urllib.error import URLError
 
 import pytest
+from mmengine.config import Config
 from torch.utils.data import DataLoader, Dataset
 
-from cli import report_errors
+from cli import report_errors, watch_signals
+from mmkdlayer.engine.signals import WATCH
 from mmkdlayer.errors import ConfigError, DataError
 
 
@@ -77,6 +79,14 @@ def test_ctrl_c_is_one_line(capsys):
     with pytest.raises(SystemExit) as ended, report_errors():
         raise KeyboardInterrupt
     assert ended.value.code == 130
+
+
+def test_a_watch_that_was_begun_meanwhile_is_stopped():
+    with report_errors():
+        watch_signals(Config())
+        assert WATCH.numbers == (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
 def test_an_end_is_no_error():
