@@ -15,6 +15,7 @@ from .injections import (
     FullDisk,
     HandleLimit,
     Injection,
+    MemoryLimit,
     SignalAtMoment,
     SignalAtOperation,
     can_mount,
@@ -109,6 +110,10 @@ def few_handles(rng: random.Random, stages: Stages, case: Case, job: Path) -> In
     return HandleLimit(rng.randint(2, 9))
 
 
+def little_memory(rng: random.Random, stages: Stages, case: Case, job: Path) -> Injection:
+    return MemoryLimit(rng.randint(1 << 20, 1 << 26))
+
+
 def beside(command: str) -> Draw:
     """A second command, started at some moment of the first."""
 
@@ -174,6 +179,8 @@ def _limits() -> Iterator[Case]:
         yield Case('disk full', stage, 'train', full_disk, may_refuse=True)
     yield Case('write error', 'fresh', 'train', in_write(kills=False), may_refuse=True)
     yield Case('few file handles', 'fresh', 'train', few_handles, may_refuse=True)
+    yield Case('little memory', 'fresh', 'train', little_memory, may_refuse=True)
+    yield Case('little memory', 'fresh', 'fit', little_memory, may_refuse=True)
     yield Case('few file handles', 'fresh', 'fit', few_handles, may_refuse=True)
 
 
@@ -219,9 +226,14 @@ def _damages() -> Iterator[Case]:
             is_checkpoint = row == 'checkpoint'
             draw = damaged(pattern, siblings=not is_checkpoint or command == 'train')
             yield Case(f'damaged {row}', stage, command, draw, True, may_differ=is_checkpoint)
-    meanwhile = damaged_meanwhile('work/decisions/inter.safetensors', 'teacher.pth')
-    for stage in ('fitted', 'fresh'):
-        yield Case('damaged while training', stage, 'train', meanwhile, True, 'work/epoch')
+    read = damaged_meanwhile('work/decisions/inter.safetensors', 'teacher.pth')
+    written = damaged_meanwhile('work/last_checkpoint', 'work/epoch_*.pth', 'work/best_*.pth')
+    for stage, draw in (('fitted', read), ('fresh', read), ('fitted', written), ('half', written)):
+        yield Case('damaged while training', stage, 'train', draw, True, 'work/epoch_3')
+    fitting = 'work/decisions/mmkdlayer_fitting_*'
+    for pattern in (f'{fitting}/*.npz', f'{fitting}/*.bin'):
+        draw = damaged_meanwhile(pattern)
+        yield Case('damaged while fitting', 'fresh', 'fit', draw, may_refuse=True)
     for row, stage, pattern, command in UNCHECKED:
         yield Case(f'damaged {row}', stage, command, damaged(pattern), True, 'nothing')
 

@@ -16,7 +16,7 @@ class Damage(Injection):
     """A file is damaged before the command starts, or before its n-th file operation.
 
     Args:
-        file: The file, below the folder of the job.
+        file: The file, below the folder of the job; or a pattern, where it is not there yet.
         how: A name of :data:`WAYS`.
         seed: Of where and what.
         operation: None for before the start.
@@ -28,20 +28,21 @@ class Damage(Injection):
     operation: Optional[int] = None
 
     def __post_init__(self) -> None:
-        self.named, self.spoils = Path(self.file).name, self.file
+        self.named, self.spoils = Path(self.file).name.lstrip('*'), self.file
 
     def before(self, folder: Path) -> None:
         path = folder / self.file
         self._kept = folder.with_name(folder.name + '-kept')
-        if path.exists():
+        if path.is_file():
             shutil.copy2(path, self._kept)
         if self.operation is None:
             self._damage(folder)
 
     def _damage(self, folder: Path) -> None:
-        path = folder / self.file
-        if path.is_file():
-            WAYS[self.how](path, random.Random(self.seed))
+        rng = random.Random(self.seed)
+        files = sorted(p for p in folder.glob(self.file) if p.is_file() and p.stat().st_size)
+        if files:
+            WAYS[self.how](rng.choice(files), rng)
 
     def arm(self, folder: Path) -> None:
         def act(number: int, text: str) -> None:
@@ -52,8 +53,10 @@ class Damage(Injection):
             Operations(act)
 
     def after(self, folder: Path) -> None:
-        """Put the file back, as a user with a backup would."""
+        """Put the file back, as a user with a backup would, or remove it."""
         path = folder / self.file
+        if '*' in self.file:
+            return  # it belongs to a fitting, and nobody would know it
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         path.unlink(missing_ok=True)

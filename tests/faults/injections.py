@@ -160,6 +160,18 @@ class HandleLimit(Injection):
 
 
 @dataclass
+class MemoryLimit(Injection):
+    """The process can take only so many more bytes of memory."""
+
+    more: int
+
+    def arm(self, folder: Path) -> None:
+        pages = int(Path('/proc/self/statm').read_text().split()[0])
+        limit = pages * resource.getpagesize() + self.more
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@dataclass
 class FullDisk(Injection):
     """The work dir is a disk of its own with so many bytes left, and a larger one afterwards; root."""
 
