@@ -26,6 +26,7 @@ def refuse_programs(file: IO[bytes]) -> None:
 
     Raises:
         RefusedPickleError: It is TorchScript or a tar archive, or compressed.
+        BadZipFile: A checksum in it is of another content.
     """
     if torch.serialization._is_zipfile(file):
         refuse_compression(file)
@@ -33,6 +34,7 @@ def refuse_programs(file: IO[bytes]) -> None:
             if torch.serialization._is_torchscript_zip(reader):
                 raise RefusedPickleError('it is a TorchScript program, not a checkpoint')
         refuse_wrong_sizes(file)
+        refuse_changed_content(file)
     elif tarfile.is_tarfile(file):
         raise RefusedPickleError('it is a tar archive, which is not allowed')
     else:
@@ -70,7 +72,7 @@ def refuse_wrong_sizes(file: IO[bytes]) -> None:
         RefusedPickleError: It does, or it holds what can't be gone through.
         Exception: It is no such archive.
     """
-    with zipfile.ZipFile(file) as archive:
+    with _open(file) as archive:
         sizes = {
             entry.filename.partition('/data/')[2]: entry.file_size for entry in archive.infolist()
         }
@@ -87,6 +89,31 @@ def refuse_wrong_sizes(file: IO[bytes]) -> None:
                         f'{sizes.get(key, 0)}'
                     )
     file.seek(0)
+
+
+def refuse_changed_content(file: IO[bytes]) -> None:
+    """Compare the checksums in a zip archive of torch with its content.
+
+    torch compares none of those of tensors: a weight with a bit flipped would be another weight.
+
+    Raises:
+        BadZipFile: One differs.
+    """
+    with _open(file) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f'the checksum of {damaged} in it is of another content')
+    file.seek(0)
+
+
+def _open(file: IO[bytes]) -> zipfile.ZipFile:
+    """Open a zip archive of torch, which may have been told to save no checksums: all are 0 then."""
+    archive = zipfile.ZipFile(file)
+    entries = archive.infolist()
+    if not any(entry.CRC for entry in entries):
+        for entry in entries:
+            del entry.CRC  # zipfile compares those that are there
+    return archive
 
 
 def _item_size(kind: Any) -> int:
@@ -116,7 +143,7 @@ def survey_pickles(file: IO[bytes]) -> tuple[list[str], bool, int]:
     file.seek(0)
     try:
         if torch.serialization._is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
+            with _open(file) as archive:
                 entries = [name for name in archive.namelist() if name.endswith('data.pkl')]
                 for name in entries:
                     with archive.open(name) as stream:

@@ -17,7 +17,7 @@ from mmkdlayer.errors import KDLayerError, ResourceError
 
 _MEMORY = re.compile(
     r"can't allocate memory|cannot allocate memory|out of memory|could not create a primitive|"
-    r'unable to allocate|std::bad_alloc',
+    r"unable to allocate|std::bad_alloc|can't start new thread",
     re.I,
 )
 _DISK = re.compile(r'no space left on device|disk quota exceeded', re.I)

@@ -156,6 +156,28 @@ def test_a_tensor_that_promises_more_than_there_is(tmp_path):
         read_checkpoint(path)
 
 
+def test_a_weight_with_a_bit_flipped_is_damage(tmp_path):
+    path = tmp_path / 'epoch_1.pth'
+    torch.save(dict(state_dict={'weight': torch.full((1000,), 0.25)}), path)
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.full((9,), 0.25).numpy().tobytes()) + 4] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r'checksum of \S+data/0 .*damaged'):
+        read_checkpoint(path)
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.serialization, 'set_crc32_options'), reason='torch 2.6 and later'
+)
+def test_a_file_that_was_saved_without_checksums(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(dict(weight=torch.arange(9)), tmp_path / 'weights.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_checkpoint(tmp_path / 'weights.pth')['weight'], torch.arange(9))
+
+
 @pytest.mark.parametrize('new_format', [True, False])
 def test_a_key_that_would_be_hashed_for_ever(new_format, tmp_path):
     key = ()

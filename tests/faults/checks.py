@@ -21,6 +21,8 @@ from .processes import Ended
 #: Folders of logs, and what differs from run to run.
 LOGS = re.compile(r'^(work|tested)/\d{8}_\d{6}(/|$)')
 BEST = re.compile(r'^work/best_')
+#: Where handles or memory lack, torch's own work at exit fails, after all that is ours.
+AT_EXIT = 'Exception ignored in atexit callback'
 TEMPORARY = re.compile(r'(^|/)\.|mmkdlayer_fitting_')
 
 
@@ -33,7 +35,7 @@ def problems(ended: Ended, allowed: tuple[int, ...]) -> list[str]:
         pass  # what its data workers say then does not matter
     elif ended.code not in (0, 2, *allowed):
         found.append(f'exit code {ended.code}: {last_line(ended)}')
-    elif 'Traceback (most recent call last)' in ended.output + ended.errors:
+    elif 'Traceback (most recent call last)' in ended.output + ended.errors.partition(AT_EXIT)[0]:
         found.append(f'a traceback, with exit code {ended.code}: {last_line(ended)}')
     elif ended.code == 2 and not message(ended):
         found.append(f'exit code 2 without a one-line error: {last_line(ended)}')
@@ -44,7 +46,7 @@ def problems(ended: Ended, allowed: tuple[int, ...]) -> list[str]:
 
 def message(ended: Ended) -> str:
     """The one-line error that a command ended with, or nothing."""
-    _, mark, text = f'\n{ended.errors}'.rpartition('\nerror: ')
+    _, mark, text = f'\n{ended.errors.partition(AT_EXIT)[0]}'.rpartition('\nerror: ')
     return text.strip() if mark and '\n' not in text.strip() else ''
 
 

@@ -41,6 +41,7 @@ def test_handles() -> None:
         (RuntimeError('Error: I/O error: No space left on device (os error 28)'), 'features could'),
         (OSError(errno.EDQUOT, 'Disk quota exceeded'), 'quota'),
         (MemoryError(), 'an allocation failed'),
+        (RuntimeError("can't start new thread"), "does not suffice: can't start new thread"),
         (RuntimeError('could not create a primitive'), 'Memory does not suffice.*memory_budget'),
         (
             RuntimeError(
