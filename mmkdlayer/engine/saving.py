@@ -10,7 +10,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
-from mmkdlayer.atomic import replacing
+from mmkdlayer.atomic import remove_leftovers, replacing
 
 #: In a work dir: the name of the checkpoint that ``--resume`` takes.
 LAST_CHECKPOINT = 'last_checkpoint'
@@ -54,6 +54,12 @@ class KeepingCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook in another order: write, name it in last_checkpoint, then remove."""
 
     file_backend: Any
+
+    def before_train(self, runner: Any) -> None:
+        """As in CheckpointHook; remove what a killed process left half written in the folder."""
+        super().before_train(runner)
+        if is_main_process() and isinstance(self.file_backend, LocalBackend):
+            remove_leftovers(self.out_dir)
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)

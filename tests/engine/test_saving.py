@@ -9,7 +9,9 @@ from typing import Any, Callable
 
 import pytest
 import torch
+from command_line import load_tool
 from line_training import line_runner
+from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
@@ -206,6 +208,21 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
         make_runner(tmp_path, save_best=None).train()
     assert find_checkpoint(tmp_path) == (str(tmp_path / 'epoch_1.pth'), '')
     assert not list(tmp_path.glob('.*'))
+
+
+def test_another_folder_for_checkpoints(tmp_path: Path) -> None:
+    folder, work = tmp_path / 'checkpoints', tmp_path / 'work'
+    (folder / 'work').mkdir(parents=True)
+    (folder / 'work' / '.epoch_1.partial-abcd1234.pth').write_text('half')
+    make_runner(work, out_dir=str(folder)).train()
+    assert names(folder / 'work') == ['best_acc_epoch_3.pth', 'epoch_3.pth']
+    assert find_checkpoint(work) == (str(folder / 'work' / 'epoch_3.pth'), '')
+    (work / 'last_checkpoint').write_text('')
+    cfg = Config(dict(work_dir=str(work), resume=True, load_from=None))
+    cfg.default_hooks = dict(checkpoint=dict(out_dir=str(folder)))
+    notice = load_tool('train').choose_checkpoint(cfg)
+    assert cfg.load_from == str(folder / 'work' / 'epoch_3.pth')
+    assert 'last_checkpoint is empty' in notice
 
 
 def test_only_mmengines_own_hook_is_changed(tmp_path: Path) -> None:
