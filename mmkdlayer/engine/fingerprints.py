@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import DataError
 
+from .streamed_images import inner_datasets
+
 DIGITS = 16
 #: Of so many images the sizes of the files are compared, and of so many the beginning of the content:
 #: evenly spaced ones, so that a data set of any size is looked at in seconds, on a network too.
@@ -87,16 +89,13 @@ def _hash_names(dataset: Any, num_classes: int | None, needs_labels: bool) -> st
 
 def find_roots(dataset: Any) -> Iterator[str]:
     """The data roots of a data set and of all that it wraps, each with a separator at its end."""
-    prefix = getattr(dataset, 'data_prefix', None)
-    prefixes = list(prefix.values()) if isinstance(prefix, Mapping) else [prefix]
-    own = getattr(dataset, 'data_root', None)
-    for root in [own] if own else prefixes:
-        if root:
-            yield os.path.join(str(root), '')
-    for value in list(getattr(dataset, '__dict__', {}).values()):
-        for inner in value if isinstance(value, (list, tuple)) else [value]:
-            if hasattr(inner, 'get_data_info'):
-                yield from find_roots(inner)
+    for inner in inner_datasets(dataset):
+        prefix = getattr(inner, 'data_prefix', None)
+        prefixes = list(prefix.values()) if isinstance(prefix, Mapping) else [prefix]
+        own = getattr(inner, 'data_root', None)
+        for root in [own] if own else prefixes:
+            if root:
+                yield os.path.join(str(root), '')
 
 
 def _hash_content(dataset: Any, backend_args: Mapping[str, Any] | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, NamedTuple
 
 from mmengine.registry import DATASETS
@@ -35,6 +35,10 @@ class StreamedImages:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
+        for inner in inner_datasets(self.dataset):
+            if hasattr(inner, 'test_mode'):
+                # Else mmengine puts a random other image in the place of one that can't be read.
+                inner.test_mode = True
         count = len(self.dataset)
         wanted = count if most is None else min(most, count)
         self._indices = (
@@ -60,6 +64,15 @@ class StreamedImages:
         known = hasattr(self.dataset, 'get_data_info')
         info = self.dataset.get_data_info(index) if known else {}
         return str(info.get('img_path', f'image {index}'))
+
+
+def inner_datasets(dataset: Any) -> Iterator[Any]:
+    """A data set and all that it wraps."""
+    yield dataset
+    for value in list(getattr(dataset, '__dict__', {}).values()):
+        for inner in value if isinstance(value, (list, tuple)) else [value]:
+            if hasattr(inner, 'get_data_info'):
+                yield from inner_datasets(inner)
 
 
 class CollateReadable:

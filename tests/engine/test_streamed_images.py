@@ -31,8 +31,11 @@ class Numbers:
         return index
 
 
-@pytest.mark.parametrize('workers', [0, 1])
-def test_files_that_are_no_images_are_named_and_counted(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize(('workers', 'ignore'), [(0, False), (1, False), (0, True)])
+def test_files_that_are_no_images_are_named_and_counted(
+    tmp_path: Path, workers: int, ignore: bool
+) -> None:
+    """With ``ignore_empty`` too, for which the host gives random other images."""
     for index in range(6):
         path = tmp_path / 'train' / 'cat' / f'{index}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,12 +43,12 @@ def test_files_that_are_no_images_are_named_and_counted(tmp_path: Path, workers:
     (path.parent / '1.png').write_text('<html>')
     (path.parent / '4.png').write_bytes(b'')
     init_default_scope('mmpretrain')
-    steps = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    steps = [dict(type='LoadImageFromFile', ignore_empty=ignore), dict(type='PackInputs')]
     dataset = dict(
         type='CustomDataset', data_root=str(tmp_path), data_prefix='train', pipeline=steps
     )
     loader = ConfigDict(
-        dataset=dataset,
+        dataset=dict(type='RepeatDataset', times=1, dataset=dataset),
         batch_size=2,
         num_workers=workers,
         sampler=dict(type='DefaultSampler', shuffle=False),
