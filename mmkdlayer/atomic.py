@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -30,10 +31,13 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         removes it where the process was killed.
 
     Raises:
-        OSError: The folder can't be made or written. It names the file where the system does not, as
-            on a full disk.
+        OSError: The folder can't be made or written, or there is a folder in the place of the file. It
+            names the file where the system does not, as on a full disk.
     """
     target = Path(path)
+    if target.is_dir():
+        words = 'a folder is in the place of a file that is to be written; remove or rename it'
+        raise IsADirectoryError(errno.EISDIR, words, str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = _begin(target)
     try:

@@ -38,6 +38,16 @@ def test_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_folder_in_the_place_of_the_file_is_named_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / 'file.txt').mkdir()
+    words = r'a folder is in the place.*remove.*file\.txt'
+    with pytest.raises(OSError, match=words), replacing(tmp_path / 'file.txt'):
+        raise AssertionError('it must not come so far')
+    assert [file.name for file in tmp_path.iterdir()] == ['file.txt']
+
+
 # The module alone, which needs nothing of this package: importing that takes seconds.
 KILLED = """
 import os, runpy, signal, sys
