@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,10 @@ from torch import Tensor
 import mmkdlayer
 
 CLASSES, SUBCLASSES, CENTROIDS = 3, 2, 5
+
+# A background job of a shell ignores Ctrl-C, and so would every process that the tests start from it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def tiny_classifier(channels: int = 4, **changes: Any) -> dict:
