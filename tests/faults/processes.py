@@ -69,6 +69,8 @@ class Child:
         self, folder: Path, command: str, logs: Path, arm: Optional[Callable[[], object]] = None
     ) -> None:
         self.logs = logs
+        for end in ('.out', '.err'):
+            logs.with_suffix(end).write_text('')
         self.started = time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
