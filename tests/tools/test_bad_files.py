@@ -82,9 +82,7 @@ def test_a_student_of_nan_is_not_resumed(
 def test_a_distillation_is_no_teacher(main: Main, images: Path, earlier: Path, work: Path) -> None:
     path = earlier / 'epoch_1.pth'
     line = arguments(CONFIG, '--work-dir', work, data=images, model__teacher_ckpt=path)
-    refused(
-        main, work, line, 'the checkpoint of a distillation', f'export_student.py CONFIG {path}'
-    )
+    refused(main, work, line, 'the checkpoint of a distillation', f'export_student CONFIG {path}')
 
 
 def test_beginning_with_weights_of_other_layers(
