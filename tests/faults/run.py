@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -11,7 +12,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,6 +21,7 @@ from faults.processes import preload
 
 preload()
 
+from faults.cases import CASES  # noqa: E402
 from faults.injections import unmount_below  # noqa: E402
 from faults.results import ResultsFile, describe, table  # noqa: E402
 from faults.stages import Stages  # noqa: E402
@@ -28,7 +30,7 @@ from faults.trial import Result, Trial, case_of  # noqa: E402
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--trials', type=int, default=100, help='numbers 0 to N-1 (default: 100)')
+    parser.add_argument('--trials', type=int, default=100, help='how many (default: 100)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', type=int, nargs='+', metavar='NUMBER', help='these trials alone')
     parser.add_argument('--kinds', nargs='+', metavar='WORD', help='kinds with one of these words')
@@ -47,7 +49,7 @@ def main() -> int:
     unmount_below(args.out)
     file = ResultsFile(args.out / 'results.json', args.seed)
     stages = Stages(args.out / f'stages-{file.origin["code"]}')
-    wanted = args.only or [n for n in range(args.trials) if chosen(n, args)]
+    wanted = args.only or list(itertools.islice(chosen(args), args.trials))
     left = [n for n in wanted if args.only or n not in file.results]
     stages.build({case_of(number, args.seed).command for number in left})
     if len(left) < len(wanted):
@@ -64,10 +66,17 @@ def main() -> int:
     return code or int(any(result.outcome == 'fault' for result in found))
 
 
-def chosen(number: int, args: argparse.Namespace) -> bool:
-    """Whether ``--kinds`` includes a trial."""
-    kind = case_of(number, args.seed).kind
-    return not args.kinds or any(word in kind for word in args.kinds)
+def chosen(args: argparse.Namespace) -> Iterator[int]:
+    """The numbers of the trials that ``--kinds`` includes."""
+    words = args.kinds or ['']
+    if not any(word in case.kind for word in words for case in CASES):
+        raise SystemExit(
+            f'No kind has one of the words {words}: {sorted({c.kind for c in CASES})}.'
+        )
+    for number in itertools.count():
+        kind = case_of(number, args.seed).kind
+        if any(word in kind for word in words):
+            yield number
 
 
 def work(
