@@ -16,8 +16,10 @@ from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.pipelines import backend_args_of, find_pipelines
 
 from .partial_loading import without_first_batches
+from .signals import WATCH
 from .streamed_images import CollateReadable, StreamedImages, refuse_unreadable
 from .supervision import SupervisedLayer, check_shapes
+from .worker_shield import shield_workers
 
 Batch = tuple[dict[str, Tensor], Optional[Tensor]]
 
@@ -50,6 +52,7 @@ class FeatureStream:
         self.backend_args = backend_args_of(self.pipelines)
         images = dict(type=StreamedImages, dataset=dataloader['dataset'], most=most)
         self.loader = Runner.build_dataloader(dict(dataloader, dataset=images), seed=seed)
+        shield_workers(self.loader, WATCH.numbers)
         self.loader.collate_fn = CollateReadable(self.loader.collate_fn)
         self.images: Any = self.loader.dataset
         self.dataset: Any = self.images.dataset

@@ -132,36 +132,25 @@ def not_resumable(checkpoint: Any) -> str | None:
     return None
 
 
-def other_optimizer(wrapper: Any, state: Any) -> str | None:
-    """Why the state of an optimiser is not that of this one, as the rest of a sentence.
+def load_optimizer(wrapper: Any, state: Any) -> str | None:
+    """Load the state of an optimiser, or say why it is that of another, as the rest of a sentence.
 
     Args:
         wrapper: An OptimWrapper, or an OptimWrapperDict.
-        state: What one has saved.
+        state: What one has saved; it stays as it is.
     """
-    if isinstance(wrapper, OptimWrapperDict):
-        missing = [name for name in wrapper.keys() if name not in state]  # noqa: SIM118
-        if missing:
-            return f'holds no state of the optimiser {missing[0]!r}'
-        problems = [other_optimizer(one, state[name]) for name, one in wrapper.items()]
-        return next(filter(None, problems), None)
-    groups = state.get('param_groups') if isinstance(state, Mapping) else None
-    if not isinstance(groups, list) or not isinstance(state.get('state'), Mapping):
-        return 'holds an optimizer that is no state'
-    own = wrapper.optimizer.param_groups
-    sizes, expected = ([len(group['params']) for group in each] for each in (groups, own))
-    if sizes != expected:
-        return (
-            f'has an optimiser of {_sizes(sizes)}, but the config makes one of {_sizes(expected)}'
-        )
-    # What tells SGD, Adam and RMSprop apart; other options come and go with the versions of torch.
-    for option in ('betas', 'momentum', 'alpha'):
-        if any((option in group) != (option in mine) for group, mine in zip(groups, own)):
-            kind = type(wrapper.optimizer).__name__
-            return f'has the state of another optimiser than {kind}, which the config names'
-    return None
-
-
-def _sizes(sizes: list[int]) -> str:
-    shown = ', '.join(map(str, sizes[:4])) + (', ...' if len(sizes) > 4 else '')
-    return f'{sum(sizes)} parameters in {len(sizes)} groups ({shown})'
+    try:
+        if isinstance(wrapper, OptimWrapperDict):
+            problems = (load_optimizer(one, state[name]) for name, one in wrapper.items())
+            return next(filter(None, problems), None)
+        wrapper.load_state_dict(dict(state))
+        optimizer = wrapper.optimizer
+        lost = {
+            name for group in optimizer.param_groups for name in optimizer.defaults.keys() - group
+        }
+        problem = f'options {sorted(lost)} are missing' if lost else ''
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        problem = f'{type(error).__name__}: {error}'
+    return (
+        f'has the state of another optimiser than the config makes ({problem})' if problem else None
+    )

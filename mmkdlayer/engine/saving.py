@@ -14,6 +14,8 @@ from mmkdlayer.atomic import remove_leftovers, replacing
 
 #: In a work dir: the name of the checkpoint that ``--resume`` takes.
 LAST_CHECKPOINT = 'last_checkpoint'
+#: The checkpoint of an interruption in the work dir; it goes when a later one is there.
+INTERRUPTED = 'interrupted.pth'
 
 
 @register_backend('local', prefixes='', force=True)
@@ -65,12 +67,12 @@ class KeepingCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt: Any = self.file_backend.join_path(self.out_dir, name)
         outdated: list[int] = []
-        if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
-            kept = [*self.keep_ckpt_ids, step]
-            outdated = kept[: -self.max_keep_ckpts]
-            self.keep_ckpt_ids.append(step)  # which drops the outdated
-            # Saved with them: if the process is killed now, the next one removes them.
-            runner.message_hub.update_info('keep_ckpt_ids', kept)
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            # All are saved with it: if the process is killed now, the next one removes the outdated.
+            ids = [*self.keep_ckpt_ids, step]
+            runner.message_hub.update_info('keep_ckpt_ids', ids)
+            outdated = ids[: -self.max_keep_ckpts]
+            self.keep_ckpt_ids.append(step)  # which drops them
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
             self.out_dir,
@@ -83,10 +85,9 @@ class KeepingCheckpointHook(CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        if self.max_keep_ckpts > 0:
-            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         if is_main_process():
             name_last_checkpoint(runner.work_dir, self.last_ckpt)
+            Path(runner.work_dir, INTERRUPTED).unlink(missing_ok=True)
             names = (self.filename_tmpl.format(one) for one in outdated)
             paths = [self.file_backend.join_path(self.out_dir, one) for one in names]
             self._remove(paths, but=[self.last_ckpt])
@@ -104,12 +105,8 @@ class KeepingCheckpointHook(CheckpointHook):
 
     def _remove(self, paths: list[str], but: list[str | None]) -> None:
         for path in paths:
-            if path in but:
-                continue
-            if self.file_backend.isfile(path):
+            if path not in but and self.file_backend.isfile(path):
                 self.file_backend.remove(path)
-            elif self.file_backend.isdir(path):
-                self.file_backend.rmtree(path)  # of deepspeed
 
 
 class _RemovesLater:
@@ -125,5 +122,3 @@ class _RemovesLater:
     def remove(self, path: str) -> None:
         """Note a file."""
         self.outdated.append(path)
-
-    rmtree = remove

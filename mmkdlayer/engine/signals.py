@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -17,8 +18,8 @@ SIGNALS = ('SIGTERM', 'SIGUSR1')
 EXIT_CODE = 75
 #: Exit code after Ctrl-C, that of shells: nobody asked for another start.
 INTERRUPTED = 128 + signal.SIGINT
-#: Seconds in which several processes take Ctrl-C from terminal and launcher for one.
-TOGETHER = 2.0
+#: Seconds in which Ctrl-C is taken for one: a launcher passes on what the terminal has sent as well.
+TOGETHER = 0.5
 
 
 class SignalWatch:
@@ -26,15 +27,15 @@ class SignalWatch:
 
     While :attr:`deferring` is true a signal is kept in :attr:`received`; otherwise the process ends
     with :attr:`exit_code` at once. A process that waits for another rank, in a collective, could not do
-    so from an ordinary Python handler. SIGINT (Ctrl-C) is watched with the others; a second one always
-    ends the process at once.
+    so from an ordinary Python handler. SIGINT (Ctrl-C) is watched with the others, unless it is ignored,
+    as in the background of a shell; a second one always ends the process at once.
     """
 
     def __init__(self) -> None:
         self.numbers: tuple[signal.Signals, ...] = ()
         self.deferring = False
         self.received: signal.Signals | None = None
-        self._pressed: float | None = None  # when Ctrl-C came first
+        self._pressed = math.inf  # when Ctrl-C came first
         self._handlers: dict[signal.Signals, Any] = {}
 
     @property
@@ -54,16 +55,15 @@ class SignalWatch:
         Raises:
             KeyError: There is no such signal.
         """
-        numbers = tuple(signal.Signals[name] for name in names)
-        # In the background of a shell Ctrl-C is ignored.
-        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN or self._handlers:
-            numbers = tuple(dict.fromkeys((*numbers, signal.SIGINT)))
-        if not names or threading.current_thread() is not threading.main_thread():
+        numbers = [signal.Signals[name] for name in names]
+        if not numbers or threading.current_thread() is not threading.main_thread():
             return False
         if self._handlers:
-            return self.numbers == numbers
-        self.numbers, self.received, self.deferring = numbers, None, False
-        self._pressed = None
+            return True
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            numbers.append(signal.SIGINT)
+        self.numbers, self.received, self.deferring = tuple(numbers), None, False
+        self._pressed = math.inf
         reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         self._previous = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
@@ -104,9 +104,12 @@ class SignalWatch:
                         self._receive(signal.Signals(number))
 
     def _receive(self, number: signal.Signals) -> None:
-        if number == signal.SIGINT and self._is_second():
-            self.received = number
-            self.end('again')
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if now - self._pressed > TOGETHER:
+                self.received = number
+                self.end('again')
+            self._pressed = min(self._pressed, now)
         self.received = self.received or number
         if not self.deferring:
             self.end(
@@ -116,15 +119,6 @@ class SignalWatch:
         if number == signal.SIGINT and os.environ.get('RANK', '0') == '0':
             text = '\nCtrl-C: saves as soon as it can, then ends. Press it again to end at once.'
             print(text, file=sys.stderr, flush=True)
-
-    def _is_second(self) -> bool:
-        """Whether Ctrl-C has come before; noted by the way."""
-        now = time.monotonic()
-        if self._pressed is None:
-            self._pressed = now
-            return False
-        # A launcher passes on what the terminal has sent to each process too.
-        return now - self._pressed > (TOGETHER if 'RANK' in os.environ else 0)
 
 
 #: The watch of this process: a process has one set of signal handlers.

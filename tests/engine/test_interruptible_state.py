@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
 
     monkeypatch.setattr(WATCH, 'end', end)
     yield ends
-    WATCH.received, WATCH.deferring, WATCH._pressed = None, False, None
+    WATCH.received, WATCH.deferring, WATCH._pressed = None, False, math.inf
 
 
 def fit(folder: Path, batches: Any, kind: type[SavedState] = InterruptibleState) -> torch.Tensor:
@@ -73,7 +74,7 @@ def test_the_state_is_saved(
         fit(tmp_path / 'parts', Batches(number, at))
     assert [end[0] for end in said] == [code]
     assert ('the state is saved' in said[0][1]) == (at > 0)
-    WATCH.received = WATCH._pressed = None
+    WATCH.received, WATCH._pressed = None, math.inf
     state = SavedState(tmp_path / 'parts', 'mine')
     assert state.resume({'penult': CentroidFitter(4, streaming_passes=1)}) == point
     assert torch.equal(fit(tmp_path / 'parts', Batches(number, -1)), expected)

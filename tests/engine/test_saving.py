@@ -187,6 +187,7 @@ def test_what_a_killed_process_left_goes_when_it_is_resumed(tmp_path: Path) -> N
         runner.train()
     watcher.clear()
     (work / '.interrupted.partial-abcd1234.pth').write_text('half')
+    (work / 'interrupted.pth').write_text('of an earlier interruption')
     assert {'epoch_1.pth', 'epoch_2.pth'} <= set(names(work))
     path, notice = find_checkpoint(work)
     assert (path, notice) == (str(work / 'epoch_2.pth'), '')

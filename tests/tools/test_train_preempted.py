@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import time
 from pathlib import Path
 from typing import Callable
 
@@ -78,9 +80,10 @@ def test_signal_to_one_rank_ends_all_at_the_same_iteration(data: Path, tmp_path:
 
 
 def test_signal_while_fitting(tmp_path: Path, main: Callable) -> None:
-    data = write_images(tmp_path / 'data', train=80)
+    data = write_images(tmp_path / 'data', train=200)
     line = arguments(CONFIG, '--work-dir', tmp_path / 'w', data=data)
     line += ['train_dataloader.batch_size=1', 'val_dataloader.batch_size=1']
+    line += ['train_dataloader.num_workers=1']
     process = start('fit_decisions.py', line)
     seen = ''
     assert process.stdout is not None
@@ -88,6 +91,13 @@ def test_signal_while_fitting(tmp_path: Path, main: Callable) -> None:
         piece = process.stdout.read(1)
         assert piece, seen[-4000:]
         seen += piece
+    children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+    while not (workers := children.read_text().split()):
+        time.sleep(0.05)
+    time.sleep(0.5)
+    for worker in workers:  # which get it too, from Slurm or a terminal
+        os.kill(int(worker), signal.SIGTERM)
+    time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 75

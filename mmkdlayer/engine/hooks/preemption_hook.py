@@ -6,10 +6,19 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import all_gather_object, barrier, is_main_process
+import torch
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import (
+    all_gather_object,
+    all_reduce,
+    barrier,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
@@ -17,16 +26,12 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.engine.launch import timeout_of
 from mmkdlayer.engine.loops import place_in_epoch, resume_in_epoch
-from mmkdlayer.engine.resuming import named_checkpoint, not_resumable, other_optimizer
-from mmkdlayer.engine.saving import keep_until_replaced, name_last_checkpoint
+from mmkdlayer.engine.resuming import load_optimizer, not_resumable
+from mmkdlayer.engine.saving import INTERRUPTED, keep_until_replaced, name_last_checkpoint
 from mmkdlayer.engine.signals import SIGNALS, WATCH
-from mmkdlayer.engine.votes import Votes
 from mmkdlayer.engine.worker_shield import shield_workers
 from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.registry import HOOKS
-
-#: The checkpoint in the work dir; removed when a later one is there.
-CHECKPOINT = 'interrupted.pth'
 
 
 @HOOKS.register_module()
@@ -51,8 +56,7 @@ class PreemptionHook(Hook):
 
     def __init__(self, signals: Sequence[str] = SIGNALS) -> None:
         self.numbers = [signal.Signals[name] for name in signals]
-        self.wanted = False
-        self.put_off = False
+        self.group: Any = None  # of all ranks, on the CPU: nobody waits for a GPU
 
     def before_run(self, runner: Runner) -> None:
         """Begin to watch; make the checkpoints safe."""
@@ -73,7 +77,7 @@ class PreemptionHook(Hook):
             return
         problem = not_resumable(checkpoint)
         if not problem and 'optimizer' in checkpoint:
-            problem = other_optimizer(runner.optim_wrapper, checkpoint['optimizer'])
+            problem = load_optimizer(runner.optim_wrapper, checkpoint['optimizer'])
         if problem:
             raise CheckpointError(
                 f'The checkpoint to resume from {problem}. Take one that a training has saved. To '
@@ -100,31 +104,26 @@ class PreemptionHook(Hook):
             ConfigError: Ranks found different checkpoints to resume from.
         """
         check_same_place(runner)
-        loop = runner.train_loop
-        by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        if runner._resume and (
-            loop.epoch >= loop.max_epochs if by_epoch else loop.iter >= loop.max_iters
-        ):
-            unit, end = ('epoch', loop.max_epochs) if by_epoch else ('iter', loop.max_iters)
+        loop: Any = runner.train_loop
+        if runner._resume and loop.iter >= loop.max_iters:
             runner.logger.warning(
-                f'Nothing is left to train: the checkpoint is that of the end (max_{unit}s={end}).'
+                f'Nothing is left to train: the checkpoint is that of the end (iteration {loop.iter}).'
             )
         if self.numbers:
-            shield_workers(runner.train_loop, WATCH.numbers)
-            shield_workers(runner.val_loop, WATCH.numbers)
-            self.votes = Votes(timeout_of(runner.cfg))
+            shield_loops(runner)
+            if get_world_size() > 1:
+                wait = timedelta(seconds=timeout_of(runner.cfg))
+                self.group = torch.distributed.new_group(backend='gloo', timeout=wait)
             WATCH.deferring = True
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Save and end, if any rank was asked to and this iteration is fit for it."""
         if not WATCH.deferring:
             return
-        self.wanted = self.votes.cast(WATCH.received is not None) or self.wanted
-        if not self.wanted or not all_weights_updated(runner):
+        votes = torch.tensor(int(WATCH.received is not None))
+        all_reduce(votes, group=self.group)
+        if not votes or not all_weights_updated(runner) or validation_follows(runner):
             return  # gradients that are being accumulated would be lost
-        if not self.put_off and validation_follows(runner):
-            self.put_off = True  # once: it may follow each iteration
-            return
         loop, meta = runner.train_loop, {}
         if isinstance(loop, EpochBasedTrainLoop):
             is_last = self.end_of_epoch(loop.dataloader, batch_idx)
@@ -133,26 +132,27 @@ class PreemptionHook(Hook):
             is_last = self.is_last_train_iter(runner)
         if not is_last:
             save_interrupted(runner, meta)
-            end_all_ranks(runner, self.votes)
-
-    def after_train_epoch(self, runner: Runner) -> None:
-        """Remove the checkpoint of an interruption once there is a later one."""
-        path = Path(runner.work_dir, CHECKPOINT)
-        if not is_main_process() or not path.exists():
-            return
-        last = named_checkpoint(runner.work_dir)
-        if last is not None and Path(last).name != CHECKPOINT:
-            path.unlink()
+            end_all_ranks(runner, self.group)
 
     def after_train(self, runner: Runner) -> None:
         """Nothing is left to save."""
-        if WATCH.deferring:
-            self.votes.close()
         WATCH.deferring = False
 
     def after_run(self, runner: Runner) -> None:
         """Stop watching."""
         WATCH.stop()
+
+
+def shield_loops(runner: Runner) -> None:
+    """Let the data workers of a runner's loops ignore the signals."""
+    loop: Any = runner.train_loop
+    for each in (loop, runner.val_loop):
+        shield_workers(getattr(each, 'dataloader', None), WATCH.numbers)
+    if isinstance(loop, IterBasedTrainLoop):  # has started its workers already
+        sampler: Any = loop.dataloader.sampler
+        if isinstance(sampler, InfiniteSampler):  # gave its first items to those workers
+            sampler.indices = sampler._indices_of_rank()
+        loop.dataloader_iterator = type(loop.dataloader_iterator)(loop.dataloader)
 
 
 def check_same_place(runner: Runner) -> None:
@@ -174,19 +174,19 @@ def all_weights_updated(runner: Runner) -> bool:
 
 
 def validation_follows(runner: Runner) -> bool:
-    """Whether a loop by iterations validates between this iteration and the next."""
+    """Whether a loop by iterations validates between this iteration and the next, and only there."""
     loop, done = runner.train_loop, runner.iter + 1
     if not isinstance(loop, IterBasedTrainLoop) or runner.val_loop is None:
         return False
-    return done >= loop.val_begin and done % loop.val_interval == 0
+    return loop.val_interval > 1 and done >= loop.val_begin and done % loop.val_interval == 0
 
 
 def save_interrupted(runner: Runner, meta: dict[str, Any]) -> None:
     """Save the checkpoint of an interruption, with ``meta``, as the last one; done by the first rank."""
     if not is_main_process():
         return
-    path = Path(runner.work_dir, CHECKPOINT)
-    runner.save_checkpoint(runner.work_dir, CHECKPOINT, meta=meta, by_epoch=False)
+    path = Path(runner.work_dir, INTERRUPTED)
+    runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
     name_last_checkpoint(runner.work_dir, path)
     name = WATCH.received.name if WATCH.received else 'Signal to another process'
     runner.logger.info(
@@ -195,13 +195,13 @@ def save_interrupted(runner: Runner, meta: dict[str, Any]) -> None:
     )
 
 
-def end_all_ranks(runner: Runner, votes: Votes) -> None:
+def end_all_ranks(runner: Runner, group: Any) -> None:
     """End the process with the exit code of the signal, once every rank is here."""
     runner.visualizer.close()
-    if votes.group is None:
+    if group is None:
         raise SystemExit(WATCH.exit_code)
     # All at the same moment and without cleaning up: a launcher that sees the first one end kills
     # the others, whose exit codes would hide this one.
     logging.shutdown()
-    barrier(votes.group)
+    barrier(group)
     os._exit(WATCH.exit_code)

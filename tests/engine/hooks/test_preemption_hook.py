@@ -1,9 +1,8 @@
-"""Where training is resumed, and when the checkpoint of an interruption goes."""
+"""Where training is resumed."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,17 +100,6 @@ def test_other_checkpoints_begin_an_epoch() -> None:
     runner._resume = False  # load_from: the weights alone
     PreemptionHook().after_load_checkpoint(runner, CHECKPOINT)
     assert runner.train_loop.batches_done == 0
-
-
-@pytest.mark.parametrize(('last', 'stays'), [('interrupted.pth', True), ('epoch_2.pth', False)])
-def test_a_later_checkpoint_replaces_that_of_the_interruption(
-    last: str, stays: bool, tmp_path: Path
-) -> None:
-    (tmp_path / 'interrupted.pth').touch()
-    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / last))
-    runner: Any = SimpleNamespace(work_dir=str(tmp_path))
-    PreemptionHook().after_train_epoch(runner)
-    assert (tmp_path / 'interrupted.pth').exists() == stays
 
 
 def test_unknown_signals_are_refused() -> None:

@@ -84,9 +84,7 @@ def test_two_optimisers(tmp_path: Path) -> None:
     assert (tmp_path / 'interrupted.pth').exists()
 
 
-@pytest.mark.parametrize(
-    ('every', 'done', 'validated'), [(3, 4, [3]), (4, 3, []), (1, 4, [1, 2, 3])]
-)
+@pytest.mark.parametrize(('every', 'done', 'validated'), [(3, 4, [3]), (4, 3, []), (1, 3, [1, 2])])
 def test_a_loop_by_iterations_validates_before_it_ends(
     every: int, done: int, validated: list[int], tmp_path: Path
 ) -> None:
@@ -140,11 +138,8 @@ def optimizer_of(kind: type = torch.optim.SGD, split: bool = False, **options: A
 @pytest.mark.parametrize(
     ('changes', 'text'),
     [
-        (dict(kind=torch.optim.AdamW), 'has the state of another optimiser than AdamW'),
-        (
-            dict(split=True),
-            r'4 parameters in 1 groups \(4\), but the config makes one of 4 parameters in 2 groups',
-        ),
+        (dict(kind=torch.optim.AdamW), 'has the state of another optimiser'),
+        (dict(split=True), 'different number of parameter groups'),
     ],
 )
 def test_the_state_of_another_optimiser_is_refused(
@@ -165,5 +160,5 @@ def test_the_state_of_another_number_of_optimisers_is_refused(tmp_path: Path) ->
         for name, part in (('first', model.first), ('second', model.second))
     }
     two = dict(model=model, optim_wrapper=OptimWrapperDict(**wrappers))
-    with pytest.raises(CheckpointError, match="holds no state of the optimiser 'first'"):
+    with pytest.raises(CheckpointError, match="another optimiser .*KeyError: 'first'"):
         train(tmp_path, ask=-1, resume=True, **two)
