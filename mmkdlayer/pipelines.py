@@ -12,18 +12,25 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.type_names import type_name
 
 
+def test_loader(cfg: Any) -> Any:
+    """The config of the data loader that a student is tested with: of ``test``, else of ``val``."""
+    return cfg.get('test_dataloader') or cfg.get('val_dataloader')
+
+
+def find_dataset(value: Any) -> dict | None:
+    """The first data set with a ``pipeline`` in the config of a data loader, looking into wrappers."""
+    if isinstance(value, dict):
+        if 'pipeline' in value:
+            return value
+        value = list(value.values())
+    found = map(find_dataset, value if isinstance(value, (list, tuple)) else ())
+    return next((dataset for dataset in found if dataset is not None), None)
+
+
 def find_pipeline(dataset_cfg: Any) -> list | None:
-    """The first ``pipeline`` in a data set's config, looking into wrappers."""
-    if isinstance(dataset_cfg, dict):
-        if 'pipeline' in dataset_cfg:
-            return dataset_cfg['pipeline']
-        dataset_cfg = list(dataset_cfg.values())
-    if isinstance(dataset_cfg, (list, tuple)):
-        for value in dataset_cfg:
-            found = find_pipeline(value)
-            if found is not None:
-                return found
-    return None
+    """The ``pipeline`` of that data set."""
+    dataset = find_dataset(dataset_cfg)
+    return None if dataset is None else dataset['pipeline']
 
 
 def find_pipelines(dataset_cfg: Any) -> Iterator[list]:

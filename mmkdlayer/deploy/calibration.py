@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.pipelines import find_pipeline, fitting_dataloader_cfg
+from mmkdlayer.pipelines import find_pipeline, fitting_dataloader_cfg, in_order, test_loader
 
-from .example_images import test_loader
+from .file_pipeline import file_pipeline
 from .folded_kd_layer import FoldedKDLayer
-from .predicting import file_pipeline
 
 #: Calibration images that the exported student is compared on.
 SAMPLE = 32
@@ -39,14 +38,14 @@ def calibration_loader(cfg: Config, data: str, images: int | None = None) -> Dat
         ConfigError: The config has no such data loader.
         DataError: There are no images.
     """
+    test = test_loader(cfg)
     if data == 'train' and cfg.get('train_dataloader'):
         loader = fitting_dataloader_cfg(cfg)
     elif data in ('val', 'test') and cfg.get(f'{data}_dataloader'):
-        loader = copy.deepcopy(cfg[f'{data}_dataloader'])
-    elif Path(data).is_dir() and find_pipeline(test := test_loader(cfg)):
+        loader = cfg[f'{data}_dataloader']
+    elif Path(data).is_dir() and find_pipeline(test):
         images_of = dict(type='mmpretrain.CustomDataset', data_root=data, with_label=False)
-        loader = copy.deepcopy(test)
-        loader.dataset = dict(images_of, pipeline=file_pipeline(cfg))
+        loader = ConfigDict(test, dataset=dict(images_of, pipeline=file_pipeline(cfg)))
     else:
         raise ConfigError(
             f'Pruning templates on {data!r}: expected "train", "val" or "test" (a data loader of the '
@@ -54,15 +53,14 @@ def calibration_loader(cfg: Config, data: str, images: int | None = None) -> Dat
             f'folder; the config has {[key for key in cfg if key.endswith("_dataloader")]}.'
         )
     try:
-        dataset = DATASETS.build(loader.pop('dataset'))
+        dataset = DATASETS.build(loader.dataset)
     except RuntimeError as error:  # mmpretrain's word for an empty folder
         raise DataError(f'Pruning templates on {data!r}: {error}') from error
     if images is not None and images < len(dataset):
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
         dataset = Subset(dataset, sorted(chosen[:images].tolist()))
-    loader.update(drop_last=False, persistent_workers=False, dataset=dataset)
-    loader.sampler = dict(type='DefaultSampler', shuffle=False, round_up=False)
-    return Runner.build_dataloader(loader)
+    batch_size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
+    return Runner.build_dataloader(in_order(loader, dataset, batch_size, workers))
 
 
 @torch.no_grad()

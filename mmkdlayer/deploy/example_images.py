@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -18,42 +17,27 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.type_names import type_name
+from mmkdlayer.pipelines import find_dataset, test_loader
+
+from .file_pipeline import ReadAsArray, dataset_class, file_pipeline
 
 NOISE, REAL = 4, 8
-#: Shapes of what data sets give that hold arrays, of one size, in place of files.
-ARRAYS = dict(CIFAR10=(32, 32, 3), CIFAR100=(32, 32, 3), MNIST=(28, 28))
-#: Two files that a pipeline with a resize or crop makes one size of.
-FILES = ((131, 97, 3), (211, 301, 3))
-#: Steps that need no file; so those of data sets that hold arrays.
-LOADING = 'LoadImage'
+#: Heights and widths of two files that a pipeline with a resize or crop makes one size of.
+SIZES = ((131, 97), (211, 301))
 
 
 class Examples(NamedTuple):
     """What students are compared on, after the pipeline and the data preprocessor.
 
     Attributes:
-        noise: (N, C, H, W).
-        real: Test images (N, C, H, W); None where they can't be had.
-        why: Then, the reason.
+        images: (N, C, H, W): noise, then test images where they can be had.
+        source: What they are, in words.
         one_size: False where images come out of the pipeline in several sizes.
     """
 
-    noise: Tensor
-    real: Tensor | None
-    why: str = ''
-    one_size: bool = True
-
-    @property
-    def batches(self) -> list[Tensor]:
-        """All of them, each kind a batch."""
-        return [self.noise, *([] if self.real is None else [self.real])]
-
-    def __str__(self) -> str:
-        text = f'{len(self.noise)} images of noise'
-        if self.real is not None:
-            return f'{text} and {len(self.real)} test images'
-        return f'{text} alone ({self.why})'
+    images: Tensor
+    source: str
+    one_size: bool
 
 
 def find_examples(
@@ -61,137 +45,84 @@ def find_examples(
 ) -> Examples:
     """Images as the student gets them.
 
+    Their size is that of test images, else what the test pipeline makes of files of two sizes, else
+    the ``image_shape`` of an exported student.
+
     Args:
-        cfg: A config with ``test_dataloader`` or ``val_dataloader``. Where their images are not there,
-            and not made of one size either, the ``image_shape`` of an exported student tells it, or the
-            pipeline of ``train_dataloader``.
+        cfg: A config with ``test_dataloader`` or ``val_dataloader``.
         preprocessor: The student's.
         network: The student; its first convolution says how many channels, where no image does.
-        size: Height and width, where nothing else tells them.
+        size: Height and width, where nothing tells a single one.
 
     Raises:
         ConfigError: Nothing tells the size of the images, or another one than ``size``.
     """
-    dataset_cfg = find_dataset(test_loader(cfg))
-    real, why = [], 'the config has no test_dataloader with a pipeline'
-    if dataset_cfg is not None:
-        try:
-            real = read_images(dataset_cfg, preprocessor)
-        except Exception as error:  # the data of another machine; any data set, any backend
-            why = f'no test images could be read: {type(error).__name__}'
-    shapes = {tuple(image.shape[1:]) for image in real}
-    if not shapes and dataset_cfg is not None:
-        shapes = shapes_of_pipeline(dataset_cfg, preprocessor)
-    found = tuple(real[0].shape[1:]) if real else _only(shapes) or cfg.get('image_shape')
-    if found is None and (trained_on := find_dataset(cfg.get('train_dataloader'))) is not None:
-        found = _only(shapes_of_pipeline(trained_on, preprocessor))
-    if found is None and size is not None:
-        found, shapes = (first_channels(network), *size), set()
-    if found is None:
+    real, why = [], 'there are no test images'
+    try:
+        real = read_images(cfg, preprocessor)
+    except Exception as error:  # the data of another machine; any data set, any backend
+        why = f'no test images could be read: {type(error).__name__}'
+    shapes = [tuple(image.shape[1:]) for image in real] or shapes_of_pipeline(cfg, preprocessor)
+    one_size = len(set(shapes)) == 1
+    if one_size or (real and size is None):
+        shape = shapes[0]
+    elif size is not None:
+        shape = (first_channels(network), *size)
+    else:
+        shape = tuple(cfg.get('image_shape') or ())
+    if not shape:
         raise ConfigError(
             'Nothing tells the size of the images that the student takes: the test images are not '
             'there, and the test pipeline neither resizes nor crops them to one size. Give the place of '
             'the data with --data-root ROOT, or the size with --input-size HEIGHT WIDTH.'
         )
-    if size is not None and tuple(found[1:]) != tuple(size):
+    if size is not None and shape[1:] != tuple(size):
         raise ConfigError(
             f'--input-size says {size[0]}x{size[1]}, but the test pipeline gives images of '
-            f'{found[1]}x{found[2]}. Leave the option out, or change the pipeline.'
+            f'{shape[1]}x{shape[2]}. Leave the option out, or change the pipeline.'
         )
-    noise = torch.randn(NOISE, *found, generator=torch.Generator().manual_seed(0))
-    same = [image for image in real if tuple(image.shape[1:]) == tuple(found)]
-    return Examples(noise, torch.cat(same) if same else None, why, len(shapes) <= 1)
+    noise = torch.randn(NOISE, *shape, generator=torch.Generator().manual_seed(0))
+    same = [image for image in real if tuple(image.shape[1:]) == shape]
+    source = f'and {len(same)} test images' if same else f'alone ({why})'
+    return Examples(
+        torch.cat([noise, *same]),
+        f'{NOISE} images of noise {source}',
+        one_size or size is not None or not shapes,
+    )
 
 
-def _only(shapes: set[tuple[int, ...]]) -> tuple[int, ...] | None:
-    return next(iter(shapes)) if len(shapes) == 1 else None
-
-
-def test_loader(cfg: Any) -> Any:
-    """The config of the data loader that a student is tested with: of ``test``, else of ``val``."""
-    return cfg.get('test_dataloader') or cfg.get('val_dataloader')
-
-
-def find_dataset(value: Any) -> Mapping[str, Any] | None:
-    """The first data set with a ``pipeline`` in the config of a data loader, inside any wrapper."""
-    if isinstance(value, Mapping):
-        if 'pipeline' in value:
-            return value
-        value = list(value.values())
-    for item in value if isinstance(value, (list, tuple)) else ():
-        found = find_dataset(item)
-        if found is not None:
-            return found
-    return None
-
-
-def read_images(dataset_cfg: Mapping[str, Any], preprocessor: nn.Module) -> list[Tensor]:
-    """A few images of a data set, at random but the same each time, each (1, C, H, W)."""
-    offline = copy.deepcopy(dict(dataset_cfg))
-    dataset_class = dataset_class_of(offline)
-    if dataset_class and 'download' in inspect.signature(dataset_class).parameters:
-        offline['download'] = False
-    dataset = DATASETS.build(offline)
+def read_images(cfg: Config, preprocessor: nn.Module) -> list[Tensor]:
+    """A few of the test images, at random but the same each time, each (1, C, H, W)."""
+    dataset_cfg = copy.deepcopy(dict(find_dataset(test_loader(cfg)) or {}))
+    kind = dataset_class(dataset_cfg)
+    if kind and 'download' in inspect.signature(kind).parameters:
+        dataset_cfg['download'] = False
+    dataset = DATASETS.build(dataset_cfg)
     chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))[:REAL]
     return [preprocess(dataset[index], preprocessor) for index in sorted(chosen.tolist())]
+
+
+def shapes_of_pipeline(cfg: Config, preprocessor: nn.Module) -> list[tuple[int, ...]]:
+    """The shapes (C, H, W) that the test pipeline makes of files; none where it does not run on them."""
+    try:
+        pipeline = file_pipeline(cfg)
+        first, steps = pipeline[0], Compose(pipeline)
+        sizes = [first.shape[:2]] if isinstance(first, ReadAsArray) else SIZES
+        shapes = []
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, 'image.png')
+            for height, width in sizes:
+                Image.new('RGB', (width, height)).save(file)
+                sample = steps(dict(img_path=file, gt_label=0, sample_idx=0))
+                shapes.append(tuple(preprocess(sample, preprocessor).shape[1:]))
+    except Exception:  # a step that needs what only the data set gives
+        return []
+    return shapes
 
 
 def preprocess(sample: Mapping[str, Any], preprocessor: nn.Module) -> Tensor:
     """What a pipeline gives for one image, as the network takes it: (1, C, H, W)."""
     return preprocessor(pseudo_collate([sample]), False)['inputs']
-
-
-def dataset_class_of(dataset_cfg: Mapping[str, Any]) -> type | None:
-    """The class of a data set's config, if it is known."""
-    kind = dataset_cfg.get('type')
-    return kind if inspect.isclass(kind) or kind is None else DATASETS.get(kind)
-
-
-def array_shape(dataset_cfg: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The shape of the arrays that a data set gives its pipeline; None where it is not known."""
-    names = [base.__name__ for base in getattr(dataset_class_of(dataset_cfg), '__mro__', ())]
-    return next((ARRAYS[name] for name in names if name in ARRAYS), None)
-
-
-def loads_files(pipeline: Any) -> bool:
-    """Whether a pipeline begins with a file, not with an array that the data set holds."""
-    return any(type_name(step.get('type')).startswith(LOADING) for step in pipeline)
-
-
-def shapes_of_pipeline(
-    dataset_cfg: Mapping[str, Any], preprocessor: nn.Module
-) -> set[tuple[int, ...]]:
-    """The shapes (C, H, W) that a pipeline makes of images of several sizes.
-
-    The pipeline itself is run: none where it does not run without the data set.
-    """
-    pipeline = without_backends(dataset_cfg['pipeline'])
-    array = array_shape(dataset_cfg)
-    shapes = FILES if array is None or loads_files(pipeline) else (array,)
-    found = set()
-    try:
-        steps = Compose(pipeline)
-        with tempfile.TemporaryDirectory() as folder:
-            for number, shape in enumerate(shapes):
-                pixels = np.zeros(shape, np.uint8)
-                path = Path(folder) / f'{number}.png'
-                Image.fromarray(pixels).save(path)
-                sample = dict(img_path=str(path), gt_label=0, sample_idx=0)
-                if not loads_files(pipeline):
-                    sample.update(img=pixels, img_shape=shape[:2], ori_shape=shape[:2])
-                found.add(tuple(preprocess(steps(sample), preprocessor).shape[1:]))
-    except Exception:  # a step that needs what only the data set gives
-        return set()
-    return found
-
-
-def without_backends(pipeline: Any) -> Any:
-    """A copy of a pipeline whose steps read local files."""
-    steps = copy.deepcopy(list(pipeline))
-    for step in steps:
-        for key in ('backend_args', 'file_client_args'):
-            step.pop(key, None)
-    return steps
 
 
 def first_channels(network: nn.Module) -> int:

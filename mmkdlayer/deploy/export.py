@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +21,7 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.version import __version__
 
 from .calibration import calibration_loader, find_firing
-from .comparing import LOOSE_TOLERANCE, TOLERANCE, compare
+from .comparing import LOOSE_TOLERANCE, TOLERANCE, Logits, compare
 from .example_images import find_examples
 from .exported_student import load_student
 from .file_metadata import file_metadata
@@ -110,48 +109,50 @@ def export_student(
     preprocessor = MODELS.build(
         student_cfg.model.get('data_preprocessor') or dict(type='mmpretrain.ClsDataPreprocessor')
     )
-    examples = find_examples(cfg, preprocessor, trained, options.input_size)
-    batches, compared, tolerance = examples.batches, str(examples), TOLERANCE
+    images, source, one_size = find_examples(cfg, preprocessor, trained, options.input_size)
+    check_that_it_runs(trained, images)
     student = copy.deepcopy(trained)
     changes: list[LayerChange | str] = []
     if options.reparameterise:
         changes += reparameterise(student_cfg.model, student)
-    if options.fold or options.prune_templates is not None:
+    fold = options.fold or options.prune_templates is not None
+    if fold:
         changes += fold_student(student_cfg.model, student)
-        if options.prune_templates is not None and len(getattr(student, 'kd_layers', ())):
-            pruned, images = prune_on_images(student_cfg, preprocessor, student, cfg, options)
-            changes, batches = [*changes, *pruned], [images]
-            compared = f'{len(images)} of the images that templates were pruned on'
-    if options.fold or options.prune_templates is not None or changes:
-        tolerance = LOOSE_TOLERANCE
-    student_cfg.image_shape = list(batches[0].shape[1:])
-    state = student.state_dict()
+    if options.prune_templates is not None and len(getattr(student, 'kd_layers', ())):
+        loader = calibration_loader(cfg, options.prune_templates, options.prune_images)
+        firing, images = find_firing(student, preprocessor, loader)
+        is_split = options.prune_templates in ('train', 'val', 'test')
+        data = f'the {options.prune_templates} images' if is_split else 'the images of a folder'
+        watched = f'{data} ({len(cast(Sized, loader.dataset))} images)'
+        changes += prune_student(student_cfg.model, student, firing, watched)
+        source = f'{len(images)} of the images that templates were pruned on'
+    student_cfg.image_shape = list(images.shape[1:])
+    kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
+    about = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     with partial_folder(folder, 'export') as trial:
-        kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
-        about = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
-        torch.save(dict(state_dict=state, meta=about), trial / 'student.pth')
+        torch.save(dict(state_dict=student.state_dict(), meta=about), trial / 'student.pth')
         student_cfg.weights_sha256 = hash_file(trial / 'student.pth')
         (trial / 'student.py').write_text(student_cfg.pretty_text, encoding='utf-8')
         exported = load_student(trial)
-        comparison = compare(partial(_logits, exported), partial(_logits, trained), batches)
+        comparison = compare(Logits(exported), Logits(trained), [images])
+        tolerance = LOOSE_TOLERANCE if fold or changes else TOLERANCE
         comparison.check(tolerance, 'The exported student')
         checks = [
-            f'On {compared}, the largest difference of its logits to those of the training model is '
+            f'On {source}, the largest difference of its logits to those of the training model is '
             f'{comparison.difference:.2g} (at most {comparison.allowed(tolerance):.2g} is allowed).',
             *(f'{plain(change)}.' for change in changes),
         ]
-        metadata = file_metadata(cfg, student_cfg, about, batches[0].shape[1:])
+        metadata = file_metadata(cfg, student_cfg, about, images.shape[1:])
         written = {
-            name: write_format(name, exported, batches[-1], trial, metadata, batches[:-1])
-            for name in options.formats
+            name: write_format(name, exported, images, trial, metadata) for name in options.formats
         }
         for name, (fidelity, any_size) in written.items():
             fidelity.check(LOOSE_TOLERANCE, FILES[name])
-            size = 'x'.join(map(str, batches[-1].shape[2:]))
-            if not any_size and not examples.one_size:
+            size = 'x'.join(map(str, images.shape[2:]))
+            if not any_size and not one_size:
                 raise ConfigError(
                     f'The test pipeline gives images of several sizes, but {FILES[name]} would take '
                     f'{size} alone. Resize or crop in the test pipeline, or leave this format out. '
@@ -176,7 +177,7 @@ def export_student(
         weights=folder / 'student.pth',
         card=folder / 'model_card.md',
         files=[folder / name for name in CONTENT if (folder / name).is_file()],
-        compared=compared,
+        compared=source,
         difference=comparison.difference,
         format_differences={name: w.comparison.difference for name, w in written.items()},
         any_size=[name for name, w in written.items() if w.any_size],
@@ -196,34 +197,11 @@ def build_trained_student(cfg: Config, state: Mapping[str, Tensor], origin: str)
     return student.eval()
 
 
-def prune_on_images(
-    student_cfg: Config,
-    preprocessor: nn.Module,
-    student: nn.Module,
-    cfg: Config,
-    options: ExportOptions,
-) -> tuple[list[LayerChange], Tensor]:
-    """Prune a folded student and its config, in place.
-
-    Returns:
-        What became of its layers, and images to compare on (N, C, H, W).
-    """
-    name = str(options.prune_templates)
-    loader = calibration_loader(cfg, name, options.prune_images)
-    firing, sample = find_firing(student, preprocessor, loader)
-    data = f'the {name} images' if name in ('train', 'val', 'test') else 'the images of a folder'
-    watched = f'{data} ({len(cast(Sized, loader.dataset))} images)'
-    return prune_student(student_cfg.model, student, firing, watched), sample
-
-
-def _logits(model: nn.Module, images: Tensor) -> Tensor:
-    """The logits of a classifier.
-
-    Raises:
-        ConfigError: It does not run on these images.
-    """
+@torch.no_grad()
+def check_that_it_runs(student: nn.Module, images: Tensor) -> None:
+    """Raise a ConfigError where a student gives no logits of images (N, C, H, W)."""
     try:
-        logits = model(images, mode='tensor')
+        logits = student(images, mode='tensor')
     except RuntimeError as error:  # torch's, such as for other channels
         raise ConfigError(
             f'The student does not run on images of {tuple(images.shape[1:])} (channels, height, '
@@ -235,4 +213,3 @@ def _logits(model: nn.Module, images: Tensor) -> Tensor:
             f'The student gives a {type(logits).__name__} in the place of logits (N, classes). Only a '
             'student with one head that gives one tensor can be exported. Nothing was written.'
         )
-    return logits

@@ -37,8 +37,8 @@ def load_student(
     for name in ('student.py', 'student.pth'):
         if not (folder / name).is_file():
             raise ConfigError(
-                f'{folder} is no exported student: it has no {name}. Write one with "python '
-                'python -m mmkdlayer export_student CONFIG CHECKPOINT --out DIR".'
+                f'{folder} is no exported student: it has no {name}. Write one with "python -m '
+                'mmkdlayer export_student CONFIG CHECKPOINT --out DIR".'
             )
     weights = folder / 'student.pth'
     cfg = Config.fromfile(folder / 'student.py')

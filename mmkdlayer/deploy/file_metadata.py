@@ -8,9 +8,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmkdlayer.pipelines import find_dataset, test_loader
 from mmkdlayer.version import __version__
 
-from .example_images import array_shape, find_dataset, loads_files, test_loader
+from .file_pipeline import array_shape, loads_files
 
 
 def file_metadata(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,13 +19,12 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 
-from .comparing import LOOSE_TOLERANCE, Comparison, Runner, compare
+from .comparing import LOOSE_TOLERANCE, Comparison, Logits, Runner, compare
 
 OPSET = 17
 #: File of each format.
 FILES = dict(onnx='student.onnx', torchscript='student.pt', torch_export='student.pt2')
 TRACED_BATCH = 2  # torch.export takes a size of 1 for a constant
-
 #: How much larger than the student's images those are that show whether H and W are free.
 LARGER = (32, 64)
 
@@ -43,7 +42,6 @@ def write_format(
     images: Tensor,
     folder: Path,
     metadata: Mapping[str, str] | None = None,
-    also: Sequence[Tensor] = (),
 ) -> Written:
     """Write the student in one format and run the file.
 
@@ -53,7 +51,6 @@ def write_format(
         images: To compare on, (N, C, H, W).
         folder: Where to.
         metadata: What else an ONNX file says about itself.
-        also: More images to compare on, of the same size.
 
     Returns:
         How its logits compare with the student's, over several batch sizes; whether H and W are free.
@@ -66,27 +63,23 @@ def write_format(
     model = Logits(copy.deepcopy(student)).eval().requires_grad_(False)
     while len(images) <= TRACED_BATCH:
         images = torch.cat([images, images.flip(-1)])
-    batches = [images, images[:1], images[: TRACED_BATCH + 1], *also]
+    traced, same = images[:TRACED_BATCH], [images, images[:1], images[: TRACED_BATCH + 1]]
     height, width = (side + more for side, more in zip(images.shape[-2:], LARGER))
     larger = nn.functional.interpolate(images[:1], (height, width), mode='bilinear')
-    path = folder / FILES[name]
     with warnings.catch_warnings(), torch.enable_grad():
         # About sizes that are fixed in the trace, and about formats that torch will give up one
         # day: what counts is that the file gives the same logits, for other sizes too.
         warnings.simplefilter('ignore')
         try:
-            model(larger)
-            run = WRITERS[name](model, images[:TRACED_BATCH], path, True, metadata or {})
-            written = Written(compare(run, model, [*batches, larger]), True)
-            if written.comparison.fits(LOOSE_TOLERANCE):
-                return written
-        except ConfigError:
-            raise
+            run = WRITERS[name](model, traced, folder / FILES[name], True, metadata or {})
+            comparison = compare(run, model, [*same, larger])
+            if comparison.fits(LOOSE_TOLERANCE):
+                return Written(comparison, True)
         except Exception:  # the network, the exporter or the file takes one size alone
-            path.unlink(missing_ok=True)
+            pass
         try:
-            run = WRITERS[name](model, images[:TRACED_BATCH], path, False, metadata or {})
-            return Written(compare(run, model, batches), False)
+            run = WRITERS[name](model, traced, folder / FILES[name], False, metadata or {})
+            return Written(compare(run, model, same), False)
         except ConfigError:
             raise
         except Exception as error:
@@ -95,18 +88,6 @@ def write_format(
                 f'The student cannot be written as {FILES[name]}: torch {torch.__version__} says '
                 f'{type(error).__name__}: {first_line}. Leave this format out.'
             ) from error
-
-
-class Logits(nn.Module):
-    """A classifier as a plain function from images to logits."""
-
-    def __init__(self, student: nn.Module) -> None:
-        super().__init__()
-        self.student = student
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes) of images (N, C, H, W)."""
-        return self.student(images, mode='tensor')
 
 
 def write_onnx(

@@ -1,4 +1,4 @@
-"""Takes the places of one machine out of the config of a data loader."""
+"""Takes the places of one machine out of a config's test settings."""
 
 from __future__ import annotations
 
@@ -9,43 +9,38 @@ from typing import Any
 
 #: Where mm-style configs expect data.
 DATA = 'data'
+#: Keys by which files are read from stores, with passwords perhaps.
+STORES = ('backend_args', 'file_client_args')
 
 
-def without_places(value: Any) -> Any:
-    """A copy of a data loader's config that holds no absolute path, and no access to a store.
+def without_places(value: Any, root: str = '') -> Any:
+    """A copy of a config's test settings that holds no absolute path, and no access to a store.
 
     A data set at /some/where/animals is at data/animals then, unless --data-root names another place;
-    list files and prefixes are relative to it. Names of classes that are in a file are read from it.
+    all other paths are relative to it. Names of classes that are in a file are read from it.
 
     Args:
         value: The config, or a part of it.
+        root: Where the data set is that it belongs to.
 
     Raises:
         OSError: A file with the names of classes can't be read.
     """
     if isinstance(value, (list, tuple)):
-        return type(value)(without_places(item) for item in value)
+        return type(value)(without_places(item, root) for item in value)
     if not isinstance(value, dict):
-        return value
-    kept = {
-        key: without_places(item)
-        for key, item in value.items()
-        if key not in ('backend_args', 'file_client_args')
-    }
-    root = value.get('data_root')
-    if isinstance(root, str) and is_absolute(root):
+        return _relative(value, root) if is_absolute(value) else value
+    kept = {key: item for key, item in value.items() if key not in STORES}
+    if isinstance(kept.get('classes'), str):  # a file with a name in each line
+        file = Path(os.path.expanduser(kept['classes']))
+        kept['classes'] = file.read_text(encoding='utf-8').splitlines()
+    prefix = kept.get('data_prefix')
+    if is_absolute(prefix) and not kept.get('data_root'):
+        kept.update(data_root=prefix, data_prefix='')
+    root = kept.get('data_root') or root
+    kept = {key: without_places(item, root) for key, item in kept.items()}
+    if is_absolute(root) and 'data_root' in kept:
         kept['data_root'] = f'{DATA}/{_name(root)}'
-    for key in ('ann_file', 'data_prefix'):
-        item = kept.get(key)
-        if isinstance(item, dict):
-            kept[key] = {name: _relative(path, root) for name, path in item.items()}
-        elif isinstance(item, str):
-            kept[key] = _relative(item, root)
-    classes = value.get('classes')
-    if isinstance(classes, str):  # a file with a name in each line
-        kept['classes'] = Path(os.path.expanduser(classes)).read_text(encoding='utf-8').splitlines()
-    if is_absolute(value.get('data_prefix')) and not root:
-        kept.update(data_root=f'{DATA}/{kept["data_prefix"]}', data_prefix='')
     return kept
 
 
@@ -59,10 +54,8 @@ def _name(path: str) -> str:
     return re.split(r'[/\\]', path.rstrip('/\\'))[-1] or 'images'
 
 
-def _relative(path: Any, root: Any) -> Any:
+def _relative(path: str, root: str) -> str:
     """An absolute path as it is below the root of its data set, or its name alone."""
-    if not is_absolute(path):
-        return path
     if root and PurePath(root) in PurePath(path).parents:
         return os.path.relpath(path, root)
     return _name(path)

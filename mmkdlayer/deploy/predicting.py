@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch.utils.data import DataLoader, Dataset
 
-from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.errors import DataError
 from mmkdlayer.image_files import why_bad
 
-from .example_images import (
-    array_shape,
-    find_dataset,
-    loads_files,
-    test_loader,
-    without_backends,
-)
+from .file_pipeline import file_pipeline
 
 #: Files of a folder that are taken for images.
 EXTENSIONS = {
@@ -57,9 +50,10 @@ def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], Counter[
     Raises:
         DataError: A path is not there, or there are no images.
     """
+    places = [Path(path) for path in paths]
     files: list[str] = []
     others: Counter[str] = Counter()
-    for path in map(Path, paths):
+    for path in places:
         if not path.exists():
             raise DataError(f'{path}: there is no such file or folder of images.')
         if path.is_file():
@@ -75,7 +69,7 @@ def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], Counter[
                     others[extension or 'no extension'] += 1
     if not files:
         raise DataError(
-            f'There are no images in {", ".join(map(str, paths))}: expected files ending in '
+            f'There are no images in {", ".join(map(str, places))}: expected files ending in '
             f'{", ".join(sorted(EXTENSIONS))}, but found {dict(others) or "none at all"}.'
         )
     return files, others
@@ -107,7 +101,12 @@ def predict_files(
     loader = DataLoader(read, batch_size=batch_size, num_workers=workers, collate_fn=list)
     names = (getattr(student, '_dataset_meta', None) or {}).get('classes')
     for batch in loader:
-        yield from _predict_batch(student, batch, names, top)
+        results = _predict(student, [sample for _, sample, problem in batch if not problem])
+        for file, _, problem in batch:
+            if problem:
+                yield Prediction(file, (), problem)
+            else:
+                yield _prediction(file, next(results), names, top)
 
 
 class ReadFiles(Dataset):
@@ -136,77 +135,12 @@ class ReadFiles(Dataset):
         return self.pipeline(dict(img_path=file, gt_label=0, sample_idx=0))
 
 
-def file_pipeline(cfg: Any) -> list[Any]:
-    """The test pipeline of a student's config, beginning with a file.
-
-    That of a data set of arrays (CIFAR, MNIST) gets steps that read a file as such an array.
-
-    Raises:
-        ConfigError: There is no pipeline, or none that could begin with a file.
-    """
-    dataset = find_dataset(test_loader(cfg))
-    if dataset is None:
-        raise ConfigError(
-            'The student has no test_dataloader with a pipeline, so it takes no files.'
-        )
-    pipeline = without_backends(dataset['pipeline'])
-    if loads_files(pipeline):
-        return pipeline
-    shape = array_shape(dataset)
-    if shape is None:
-        raise ConfigError(
-            f'The test pipeline of {dataset.get("type")} reads no files, and how that data set holds '
-            'its images is not known. Add dict(type="LoadImageFromFile") to it.'
-        )
-    return [ReadAsArray(shape), *pipeline]
-
-
-class ReadAsArray:
-    """Reads a file as data sets hold their images: of one size, RGB or gray.
-
-    Args:
-        shape: Of the arrays, (H, W, 3) or (H, W).
-    """
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        self.shape = tuple(shape)
-        self.read = LoadImageFromFile(color_type='color' if len(shape) == 3 else 'grayscale')
-
-    def __call__(self, results: dict) -> dict:
-        """Add the array ``img`` of the file ``img_path``."""
-        results = self.read(results)
-        found = results['img'].shape[:2]
-        if found != self.shape[:2]:
-            raise DataError(
-                f'it is {found[1]}x{found[0]}, but the student takes images of {self.shape[1]}x'
-                f'{self.shape[0]}, and its test pipeline begins with them. Resize it first'
-            )
-        if len(self.shape) == 3:
-            results['img'] = results['img'][..., ::-1].copy()  # mmcv reads BGR
-        return results
-
-
 @torch.no_grad()
-def _predict_batch(
-    student: BaseModel,
-    batch: Sequence[tuple[str, Any, str]],
-    names: Sequence[str] | None,
-    top: int | None,
-) -> Iterator[Prediction]:
-    """Predict what could be read; images of one size at a time, since padding would change scores."""
-    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for position, (_, sample, _) in enumerate(batch):
-        if sample is not None:
-            by_shape[tuple(sample['inputs'].shape)].append(position)
-    results: dict[int, Any] = {}
-    for positions in by_shape.values():
-        data = pseudo_collate([batch[position][1] for position in positions])
-        results.update(zip(positions, student.test_step(data)))
-    for position, (file, _, problem) in enumerate(batch):
-        if position in results:
-            yield _prediction(file, results[position], names, top)
-        else:
-            yield Prediction(file, (), problem)
+def _predict(student: BaseModel, samples: Sequence[Any]) -> Iterator[Any]:
+    """What the student says of samples, in order; images of other sizes would be padded, so alone."""
+    one_size = len({sample['inputs'].shape for sample in samples}) == 1
+    for group in [samples] if one_size else [[sample] for sample in samples]:
+        yield from student.test_step(pseudo_collate(group))
 
 
 def _prediction(file: str, result: Any, names: Sequence[str] | None, top: int | None) -> Prediction:

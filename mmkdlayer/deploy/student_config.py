@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
@@ -25,14 +25,8 @@ from .places import without_places
 
 #: Packages whose classes a config needs no import for.
 HOSTS = {
-    'mmkdlayer',
-    'mmpretrain',
-    'mmengine',
-    'mmcv',
-    'mmrazor',
-    'torch',
+    *('', '__main__', 'mmkdlayer', 'mmpretrain', 'mmengine', 'mmcv', 'mmrazor', 'torch'),
     'torchvision',
-    '__main__',
 }
 
 
@@ -45,16 +39,14 @@ def student_config(cfg: Config) -> Config:
     Raises:
         ConfigError: As :func:`student_model_config`.
     """
+    settings = {key: value for key, value in test_settings(cfg).items() if value is not None}
     student = ConfigDict(
         custom_imports=dict(imports=['mmkdlayer'], allow_failed_imports=False),
-        model=student_model_config(cfg),
+        model=_plain(student_model_config(cfg)),
+        default_scope=cfg.get('default_scope') or 'mmpretrain',
+        **_plain(without_places(settings)),
     )
-    student.update({key: value for key, value in test_settings(cfg).items() if value is not None})
-    student.default_scope = cfg.get('default_scope') or 'mmpretrain'
-    student = ConfigDict(_plain(student))
-    if student.get('test_dataloader'):
-        student.test_dataloader = without_places(student.test_dataloader)
-    student.custom_imports.imports += sorted(set(own_modules(student)))
+    student.custom_imports.imports += sorted(own_modules(student))
     pipeline = find_pipeline(student.get('test_dataloader'))
     if pipeline is not None:
         student.test_pipeline = copy.deepcopy(pipeline)  # where mmdeploy looks for it
@@ -148,22 +140,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def own_modules(value: Any) -> Iterator[str]:
+def own_modules(value: Any) -> set[str]:
     """Modules of the user's that hold the classes of a config: whoever builds it has to import them."""
-    if isinstance(value, dict):
-        for key in ('type', 'base'):
-            name = value.get(key)
-            found = [r.get(name) for r in (MODELS, TRANSFORMS, DATASETS, METRICS) if _is_name(name)]
-            for module in (getattr(kind, '__module__', None) for kind in found):
-                if module and module.split('.')[0] not in HOSTS:
-                    yield module
-        value = list(value.values())
-    for item in value if isinstance(value, (list, tuple)) else ():
-        yield from own_modules(item)
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value.replace('.', '').isidentifier()
+    if isinstance(value, (list, tuple)):
+        return set().union(*map(own_modules, value))
+    if not isinstance(value, dict):
+        return set()
+    names = [str(value.get(key)) for key in ('type', 'base')]
+    names = [name for name in names if name.replace('.', '').isidentifier()]
+    kinds = [r.get(name) for name in names for r in (MODELS, TRANSFORMS, DATASETS, METRICS)]
+    modules = {getattr(kind, '__module__', '') for kind in kinds}
+    own = {module for module in modules if module.split('.')[0] not in HOSTS}
+    return own | own_modules(list(value.values()))
 
 
 def without_teacher(cfg: Config) -> Config:

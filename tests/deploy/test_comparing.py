@@ -33,19 +33,20 @@ def test_the_share_of_the_largest_logit_counts(difference, scale, fits):
             comparison.check(1e-4, 'student.pt')
 
 
-def test_the_worst_batch_by_its_own_scale_is_found():
-    large, small = torch.tensor([[1000.0, 1.0]]), torch.tensor([[1.0, 0.5]])
+def test_a_difference_anywhere_is_found():
+    batches = [torch.tensor([[1000.0, 1.0]]), torch.tensor([[1.0, 0.5], [2.0, 3.0]])]
 
     def off(batch):
-        return batch + (0.01 if batch.max() > 10 else 0.001)
+        return batch + (batch == 0.5) * 0.25
 
-    worst = compare(off, lambda batch: batch, [large, small])
-    assert worst == pytest.approx((0.001, 1.0), rel=1e-4)
-    wrong = compare(lambda batch: batch * float('nan'), lambda batch: batch, [small, large])
-    assert not wrong.fits(1e-4)
-    # differences between infinite logits are no numbers
+    for order in (batches, batches[::-1]):
+        assert compare(off, lambda batch: batch, order) == (0.25, 1000.0)
+        wrong = compare(lambda b: b / (b != 0.5) - b / (b != 0.5) + b, lambda b: b, order)
+        assert not wrong.fits(1e-4)  # NaN
+    # differences to infinite logits are no numbers, or as large as what is allowed
     infinite = torch.tensor([[float('inf')]])
-    assert not compare(lambda b: b, lambda b: b, [infinite, small]).fits(1e-4)
+    for found in (infinite, batches[0]):
+        assert not compare(lambda b, found=found: found, lambda b: infinite, [infinite]).fits(1e-4)
 
 
 def test_a_student_with_logits_of_a_thousand(training, tmp_path, make_batch):

@@ -44,34 +44,22 @@ def examples(cfg: Config, **options: object):
         (config(kind='mmpretrain.FashionMNIST'), (1, 28, 28)),
         (config(dict(type='Resize', scale=40), kind='CIFAR100'), (3, 40, 40)),
         (config(LOAD, image_shape=[3, 64, 48]), (3, 64, 48)),
-        # Tiny-ImageNet is 64x64: only the crop of the training says so
-        (
-            config(
-                LOAD,
-                train_dataloader=dict(
-                    dataset=dict(
-                        type='RepeatDataset',
-                        dataset=dict(
-                            type='CustomDataset',
-                            pipeline=[LOAD, dict(type='RandomCrop', crop_size=64), PACK],
-                        ),
-                    )
-                ),
-            ),
-            (3, 64, 64),
-        ),
     ],
 )
 def test_the_pipeline_or_the_data_set_tells_the_shape(cfg, shape):
     found = examples(cfg)
-    assert tuple(found.noise.shape[1:]) == shape
-    assert found.real is None and 'noise alone (no test images' in str(found)
+    assert tuple(found.images.shape) == (4, *shape)
+    assert 'noise alone (no test images' in found.source
 
 
 def test_a_given_size_where_nothing_else_tells_it():
     with pytest.raises(ConfigError, match=r'Nothing tells the size.*--data-root.*--input-size'):
         examples(config(LOAD, EDGE))
-    assert tuple(examples(config(LOAD, EDGE), size=(48, 56)).noise.shape) == (4, 2, 48, 56)
+    # the crop of the training would be a guess
+    training = config(LOAD, dict(type='RandomCrop', crop_size=64)).test_dataloader
+    with pytest.raises(ConfigError, match='Nothing tells the size'):
+        examples(config(LOAD, train_dataloader=training))
+    assert tuple(examples(config(LOAD, EDGE), size=(48, 56)).images.shape) == (4, 2, 48, 56)
     with pytest.raises(ConfigError, match=r'says 48x56, but the test pipeline gives .* 32x32'):
         examples(config(kind='CIFAR10'), size=(48, 56))
 
@@ -82,9 +70,9 @@ def test_real_images_tell_their_size(tmp_path):
     cfg = config(LOAD)
     cfg.test_dataloader.dataset.update(data_root=str(tmp_path), with_label=False)
     found = examples(cfg)
-    assert tuple(found.noise.shape) == (4, 3, 12, 20) and tuple(found.real.shape) == (3, 3, 12, 20)
-    assert found.real[0, :, 0, 0].tolist() == [0, 0, 255]  # not normalised, BGR
-    assert found.one_size and str(found) == '4 images of noise and 3 test images'
+    assert tuple(found.images.shape) == (4 + 3, 3, 12, 20)
+    assert found.images[4, :, 0, 0].tolist() == [0, 0, 255]  # not normalised, BGR
+    assert found.one_size and found.source == '4 images of noise and 3 test images'
     Image.new('RGB', (30, 30)).save(tmp_path / 'd.png')
     assert not examples(cfg).one_size
 
@@ -96,7 +84,9 @@ def test_a_data_set_is_never_downloaded(monkeypatch):
         raise AssertionError('a download')
 
     monkeypatch.setattr(cifar, 'download_and_extract_archive', refuse)
-    assert 'RuntimeError' in examples(config(kind='CIFAR100')).why  # mmpretrain's: cannot find it
+    assert (
+        'RuntimeError' in examples(config(kind='CIFAR100')).source
+    )  # mmpretrain's: cannot find it
 
 
 def test_the_first_convolution_tells_the_channels():
@@ -156,10 +146,13 @@ def test_a_student_of_one_channel(make_distillation, distillation_config, make_c
     assert Config.fromfile(tmp_path / 'out' / 'student.py').image_shape == [1, 16, 16], text
 
 
-def test_images_that_the_student_does_not_take(training, tmp_path):
+@pytest.mark.parametrize('prune', [False, True], ids=['whole', 'pruned'])
+def test_images_that_the_student_does_not_take(prune, training, tmp_path):
     training.cfg.test_dataloader.dataset.pipeline[0].color_type = 'grayscale'
+    Image.new('RGB', (16, 16)).save(tmp_path / 'a.png')
+    options = ExportOptions(prune_templates=str(tmp_path) if prune else None)
     with pytest.raises(ConfigError, match=r'does not run on images of \(1, 16, 16\).*channels'):
-        export_student(training.cfg, training.checkpoint, tmp_path / 'out')
+        export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
 
 
 def test_images_of_several_sizes_and_a_file_of_one(training, tmp_path, monkeypatch):

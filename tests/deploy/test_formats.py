@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import mmkdlayer
-from mmkdlayer import load_student
-from mmkdlayer.deploy import ExportOptions, export_student, formats
+from mmkdlayer.deploy import ExportOptions, comparing, export_student, formats
 from mmkdlayer.deploy.file_metadata import channel_order
 from mmkdlayer.errors import ConfigError
 
@@ -63,18 +62,13 @@ def test_torchscript(export, training, tmp_path):
 
 
 @pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
-@pytest.mark.parametrize(
-    'name', ['torchscript', pytest.param('torch_export', marks=needs_torch_export)]
-)
-def test_one_image_to_compare_on(name, training, tmp_path):
-    export_student(training.cfg, training.checkpoint, tmp_path / 'out')
-    student = load_student(tmp_path / 'out')
-    assert formats.write_format(name, student, images(1), tmp_path).comparison.difference <= 1e-5
+def test_one_image_to_compare_on(training, tmp_path):
+    written = formats.write_format('torchscript', training.model.student, images(1), tmp_path)
+    assert written.any_size and written.comparison.difference <= 1e-5
 
 
 def test_a_difference_that_is_not_a_number_counts(training, tmp_path, monkeypatch):
-    export_student(training.cfg, training.checkpoint, tmp_path / 'out')
-    student = load_student(tmp_path / 'out')
+    student = training.model.student
 
     def fails_on_one(model, images, path, any_size, metadata):
         return lambda x: model(x) * (float('nan') if len(x) == 1 else 1)
@@ -85,6 +79,12 @@ def test_a_difference_that_is_not_a_number_counts(training, tmp_path, monkeypatc
 
 
 @needs_torch_export
+@pytest.mark.parametrize(
+    'export',
+    [False, pytest.param(True, marks=pytest.mark.slow)],
+    indirect=True,
+    ids=['trained', 'folded'],
+)
 def test_torch_export(export, training, tmp_path):
     assert hasattr(torch.export.Dim, 'AUTO') == bool(export('torch_export')['any_size'])
     program = torch.export.load(str(tmp_path / 'out' / 'student.pt2'))
@@ -97,9 +97,34 @@ def test_torch_export(export, training, tmp_path):
         torch.testing.assert_close(program.module()(images(count)), expected, atol=1e-5, rtol=0)
 
 
+@needs_torch_export
+def test_torch_export_of_one_size(training, tmp_path):
+    """As for a network that takes no other; the batch is free."""
+    model, file = comparing.Logits(training.model.student), tmp_path / 'student.pt2'
+    run = formats.write_torch_export(model.requires_grad_(False), images(2), file, False, {})
+    for count in (1, 5):
+        torch.testing.assert_close(run(images(count)), model(images(count)), atol=1e-5, rtol=0)
+    with pytest.raises((AssertionError, RuntimeError)):
+        run(torch.zeros(1, 3, 32, 32))
+
+
+class OfOneSize(torch.nn.Module):
+    """Refuses others by an error of ours, such as that of a KD layer on tokens of a grid."""
+
+    def forward(self, images, mode):
+        if images.shape[-1] != 16:
+            raise ConfigError('a grid of 4x4 tokens')
+        return images.mean((2, 3))
+
+
+@pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
+def test_a_network_that_refuses_other_sizes(tmp_path):
+    written = formats.write_format('torchscript', OfOneSize(), images(4), tmp_path)
+    assert not written.any_size and written.comparison.difference <= 1e-6
+
+
 def test_the_student_is_as_before(training, tmp_path):
-    export_student(training.cfg, training.checkpoint, tmp_path / 'out')
-    student = load_student(tmp_path / 'out')
+    student = training.model.student
     before = [(name, p.requires_grad) for name, p in student.named_parameters()]
     formats.write_format('torchscript', student, images(3), tmp_path)
     assert [(name, p.requires_grad) for name, p in student.named_parameters()] == before

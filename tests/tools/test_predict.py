@@ -225,7 +225,7 @@ def test_scores_that_are_no_numbers_are_a_problem(trained: tuple[Path, Path], ph
 
 
 def test_a_pipeline_that_reads_no_files() -> None:
-    from mmkdlayer.deploy.predicting import file_pipeline
+    from mmkdlayer.deploy.file_pipeline import file_pipeline
 
     dataset = dict(type='mmpretrain.CustomDataset', pipeline=[dict(type='PackInputs')])
     with pytest.raises(ConfigError, match=r'CustomDataset reads no files.*LoadImageFromFile'):

@@ -15,7 +15,7 @@ from mmpretrain import list_models
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
-from mmkdlayer.deploy.example_images import array_shape
+from mmkdlayer.deploy.file_pipeline import array_shape
 from mmkdlayer.engine.teachers import loads_weights
 from mmkdlayer.errors import ConfigError, KDLayerError
 from mmkdlayer.pipelines import find_pipeline
