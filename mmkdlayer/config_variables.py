@@ -1,8 +1,7 @@
 """Variables of a config that other values are made from, such as the side of the images.
 
 mmengine applies ``--cfg-options``, and what a config changes in its base, after the base is evaluated:
-too late for a value that was made from another one. :func:`read_config` evaluates it again with the new
-value.
+too late for a value that was made from another one. :func:`read_config` therefore evaluates it twice.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from mmengine.config import Config
 
 from .errors import ConfigError
 
-_VALUES: ContextVar[Mapping[str, Any] | None] = ContextVar('values', default=None)
-_READ: ContextVar[dict[str, Any] | None] = ContextVar('read', default=None)
-#: A config whose variables change each other never settles.
-MOST_PASSES = 5
+#: Values that are given to variables, and those that the config being evaluated has read.
+_READING: ContextVar[tuple[Mapping[str, Any], dict[str, Any]] | None] = ContextVar(
+    'reading', default=None
+)
 
 
 def config_variable(name: str, default: Any) -> Any:
@@ -28,15 +27,13 @@ def config_variable(name: str, default: Any) -> Any:
     Raises:
         ConfigError: It was given with another type than that of the default.
     """
-    value = (_VALUES.get() or {}).get(name, default)
+    given, read = _READING.get() or ({}, {})
+    value = read[name] = given.get(name, default)
     if type(value) is not type(default):
         raise ConfigError(
             f'The config variable {name} expects {type(default).__name__}, such as {default!r}, but got '
             f'{value!r}.'
         )
-    read = _READ.get()
-    if read is not None:
-        read[name] = value
     return value
 
 
@@ -61,20 +58,17 @@ def read_with_variables(
     path: str | os.PathLike, options: Mapping[str, Any] | None = None, **variables: Any
 ) -> tuple[Config, set[str]]:
     """As :func:`read_config`, with the names of the variables that the config has."""
-    values: dict[str, Any] = dict(variables)
-    for _ in range(MOST_PASSES):
+    values: Mapping[str, Any] = variables
+    for _ in range(2):
         read: dict[str, Any] = {}
-        tokens = _VALUES.set(values), _READ.set(read)
+        token = _READING.set((values, read))
         try:
             cfg = Config.fromfile(path)
         finally:
-            _VALUES.reset(tokens[0])
-            _READ.reset(tokens[1])
-        cfg.merge_from_dict(dict(options or {}))
-        for name in read.keys() & variables.keys():
-            cfg[name] = variables[name]
+            _READING.reset(token)
+        own = {name: value for name, value in variables.items() if name in read}
+        cfg.merge_from_dict({**(options or {}), **own})
         values = {name: cfg[name] for name in read}
         if values == read:
             return cfg, set(read)
-        values = {**variables, **values}
-    raise ConfigError(f'{path}: the variables {sorted(values)} change each other without end.')
+    raise ConfigError(f'{path}: a variable of {sorted(values)} depends on itself.')

@@ -69,11 +69,11 @@ def test_wrong_type(value: object) -> None:
         read_config(CONFIG, {'image_size': value})
 
 
-def test_variables_that_change_each_other(tmp_path: Path) -> None:
+def test_a_variable_that_depends_on_itself(tmp_path: Path) -> None:
     (tmp_path / 'base.py').write_text(
         '_base_ = []\nfrom mmkdlayer.config_variables import config_variable\n'
         "a = config_variable('a', 1)\n"
     )
     (tmp_path / 'child.py').write_text("_base_ = './base.py'\na = _base_.a + 1\n")
-    with pytest.raises(ConfigError, match=r"\['a'\] change each other"):
+    with pytest.raises(ConfigError, match=r"\['a'\] depends on itself"):
         read_config(tmp_path / 'child.py')

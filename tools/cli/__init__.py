@@ -2,9 +2,9 @@
 
 import mmkdlayer  # noqa: F401  (before all others: makes the host libraries work)
 
-from .bad_images import add_image_options
 from .building import build_runner
 from .checks import check_checkpoints, check_continued, check_data, check_writable
+from .images import add_image_options
 from .options import (
     add_common_options,
     add_config_as_given,

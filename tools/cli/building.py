@@ -6,7 +6,6 @@ import inspect
 import re
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mmengine.config import Config
@@ -56,56 +55,44 @@ def build_runner(cfg: Config) -> Runner:
 
 def explain_build_error(error: Exception) -> str | None:
     """What to say about an error in a constructor that a config named; None for other errors."""
-    place = _where_built(error) if isinstance(error, BUILD_ERRORS) else None
-    if place is None:
+    built = _where_built(error) if isinstance(error, BUILD_ERRORS) else None
+    if built is None:
         return None
+    kind, name, given, registry = built
     text = ' '.join(str(error).split()).rstrip('.')
-    if place.kind is None:
-        if isinstance(place.given, Mapping) and 'must contain the key "type"' in text:
-            return f'an entry of the config lacks "type"; it has {_keys(place.given)}.'
-        near = suggest_names(place.name, _registered(place.registry))
-        return f'the config names type="{place.name}", which is not known. {near}'
+    if kind is None:
+        if isinstance(given, Mapping) and 'must contain the key "type"' in text:
+            return f'an entry of the config lacks "type"; it has {_keys(given)}.'
+        near = suggest_names(name, _registered(registry))
+        return f'the config names type="{name}", which is not known. {near}'
     wrong = _UNEXPECTED.search(text)
-    if wrong and wrong[1] in place.given:
-        near = suggest_names(wrong[1], dict.fromkeys(_arguments(place.kind)))
+    if wrong and wrong[1] in given:
+        near = suggest_names(wrong[1], arguments_of(kind))
         hint = _KD_LAYERS_HINT if wrong[1] == 'kd_layers' else near
-        return f'{place.name} has no argument "{wrong[1]}", which the config gives it. {hint}'
+        return f'{name} has no argument "{wrong[1]}", which the config gives it. {hint}'
     return (
-        f'{place.name}, which the config names, can not be built with the arguments '
-        f'{_keys(place.given)}: {type(error).__name__}: {text}. Correct its entry in the config '
-        '(--debug shows where it failed).'
+        f'{name}, which the config names, can not be built with the arguments {_keys(given)}: '
+        f'{type(error).__name__}: {text}. Correct its entry in the config (--debug shows where it '
+        'failed).'
     )
 
 
-@dataclass
-class _Place:
-    """What mmengine was building.
+def _where_built(error: Exception) -> tuple[Any, str, Any, Registry | None] | None:
+    """The innermost constructor in an error's traceback that mmengine called for a config.
 
-    Attributes:
-        kind: The class or function; None where the registry has none of this name.
-        name: Its name.
-        given: The arguments that the config has for it.
-        registry: Where it was looked up.
+    Returns:
+        The class or function (None where the registry has none of this name), its name, what the config
+        has for it, and where it was looked up.
     """
-
-    kind: Any
-    name: str
-    given: Any
-    registry: Registry | None = None
-
-
-def _where_built(error: Exception) -> _Place | None:
-    """The innermost constructor in an error's traceback that mmengine called for a config."""
-    place = None
+    built = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         seen = frame.f_locals
         if frame.f_code.co_name == 'build_from_cfg':
             kind, given = seen.get('obj_cls'), seen.get('args', seen.get('cfg'))
-            name = type_name(kind or seen.get('obj_type'))
-            place = _Place(kind, name, given, seen.get('registry'))
+            built = kind, type_name(kind or seen.get('obj_type')), given, seen.get('registry')
         elif frame.f_code.co_name == 'build_dataloader' and 'dataloader_cfg' in seen:
-            place = _Place(DataLoader, 'The data loader', seen['dataloader_cfg'])
-    return place
+            built = DataLoader, 'The data loader', seen['dataloader_cfg'], None
+    return built
 
 
 def _keys(given: Any) -> str:
@@ -123,14 +110,14 @@ def _registered(registry: Registry | None) -> Iterator[str]:
         )
 
 
-def _arguments(kind: Any) -> Iterator[str]:
+def arguments_of(kind: Any) -> list[str]:
     """Names of the arguments of a class, those of its bases too where it passes others on."""
-    for base in inspect.getmro(kind) if inspect.isclass(kind) else (kind,):
+    names: dict[str, None] = {}
+    for base in inspect.getmro(kind)[:-1] if inspect.isclass(kind) else (kind,):
         call = vars(base).get('__init__') if inspect.isclass(base) else base
-        if call is None or base is object:
-            continue
-        parameters = inspect.signature(call).parameters.values()
+        parameters = inspect.signature(call).parameters.values() if call else ()
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        yield from (p.name for p in parameters if p.kind in named and p.name != 'self')
-        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-            return
+        names.update((p.name, None) for p in parameters if p.kind in named and p.name != 'self')
+        if call and not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return list(names)

@@ -13,8 +13,8 @@ from mmengine.config import Config
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.errors import ConfigError
 
-from .bad_images import handle_images
 from .data_sets import DataSet, check_classes, check_stored_classes, open_data_sets
+from .images import check_images
 
 
 def check_data(
@@ -44,7 +44,7 @@ def check_data(
     check_classes(data_sets)
     check_stored_classes(data_sets, meta, checkpoint)
     if args is not None:
-        handle_images(cfg, data_sets, args)
+        check_images(cfg, data_sets, args)
     for data in data_sets:
         data.opened = None  # lists of images may be long, and training reads its own
     return data_sets

@@ -7,7 +7,7 @@ import os
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
+from itertools import combinations
 from typing import Any
 
 from mmengine.config import Config
@@ -19,6 +19,11 @@ from mmkdlayer.errors import DataError, KDLayerError
 from mmkdlayer.pipelines import find_datasets
 from mmkdlayer.type_names import type_name
 
+from .building import arguments_of
+
+#: Folders that people take for one another.
+SPLITS = ('val', 'test', 'valid', 'validation')
+
 
 @dataclass
 class DataSet:
@@ -26,9 +31,7 @@ class DataSet:
 
     path: str  #: its dotted name in the config
     config: dict  #: its part of the config
-    opened: (
-        CustomDataset | None
-    )  #: the host's data set, whose list is not read yet; None for other kinds
+    opened: CustomDataset | None = None  #: the host's, its list not read; None for other kinds
     place: str = ''  #: folder of the images, or the list, as messages name it
     folders: list[str] | None = None  #: its class folders, in the order of their labels
     names: list[str] | None = None  #: names of its classes, in the order of their labels
@@ -51,12 +54,15 @@ def open_data_set(path: str, config: dict) -> DataSet:
     """Open one data set, named ``path`` in messages; raises what :func:`open_data_sets` raises."""
     kind = config['type']
     dataset_class = kind if inspect.isclass(kind) else DATASETS.get(kind)
-    if dataset_class is None or not issubclass(dataset_class, CustomDataset):
-        _check_root(path, config, dataset_class)
-        names = config.get('classes') or (config.get('metainfo') or {}).get('classes')
-        names = names or getattr(dataset_class, 'METAINFO', {}).get('classes')
-        return DataSet(path, config, None, names=as_names(names))
-    opened = build(path, config, lazy_init=True)
+    opened = _open(path, config, dataset_class)
+    if opened is None:
+        root = os.path.expanduser(str(config.get('data_root') or ''))
+        gone = root and is_local(root) and not os.path.isdir(root)
+        if gone and dataset_class and 'download' not in arguments_of(dataset_class):
+            raise DataError(
+                f'{path} ({type_name(kind)}): there is no folder {root}. {_advice(path, "data_root")}'
+            )
+        return DataSet(path, config)
     prefix, listed = opened.img_prefix, opened.ann_file
     data = DataSet(path, config, opened, listed or prefix, names=as_names(opened.CLASSES))
     if not is_local(data.place):
@@ -75,10 +81,14 @@ def open_data_set(path: str, config: dict) -> DataSet:
     return data
 
 
-def build(path: str, config: dict, **changes: Any) -> Any:
-    """Build a data set without its transforms; what goes wrong is a DataError that names it."""
+def _open(path: str, config: dict, dataset_class: Any) -> CustomDataset | None:
+    """The host's data set of files, without transforms; None for one that finds its images otherwise."""
+    if getattr(dataset_class, 'load_data_list', None) is not CustomDataset.load_data_list:
+        return None
     try:
-        return DATASETS.build(dict(config, pipeline=[], serialize_data=False, **changes))
+        return DATASETS.build(dict(config, pipeline=[], serialize_data=False, lazy_init=True))
+    except TypeError:  # other arguments; if they are wrong ones, the Runner says it
+        return None
     except KDLayerError:
         raise
     except Exception as error:
@@ -106,26 +116,13 @@ def _advice(path: str, key: str) -> str:
 def _neighbour(path: str, folder: str) -> str:
     """A hint where validation images are in the folder of the test images, or the other way round."""
     parent, name = os.path.split(os.path.abspath(folder))
-    others = {'test': ('val', 'valid', 'validation'), 'val': ('valid', 'validation', 'test')}
-    for other in others.get(name, ()):
+    for other in SPLITS if name in SPLITS else ():
         if os.path.isdir(os.path.join(parent, other)):
             return (
                 f'There is {os.path.join(parent, other)}: to use it, add --cfg-options '
                 f'{path}.data_prefix={other}, or rename the folder.'
             )
     return ''
-
-
-def _check_root(path: str, config: dict, dataset_class: Any) -> None:
-    """A data set that can't download itself has its folder."""
-    root = str(config.get('data_root') or '')
-    if not root or not is_local(root) or os.path.isdir(os.path.expanduser(root)):
-        return
-    if dataset_class and 'download' in inspect.signature(dataset_class).parameters:
-        return
-    raise DataError(
-        f'{path} ({type_name(config["type"])}): there is no folder {root}. {_advice(path, "data_root")}'
-    )
 
 
 def _check_folders(data: DataSet) -> None:
@@ -156,19 +153,17 @@ def _check_folders(data: DataSet) -> None:
 def check_classes(data_sets: list[DataSet]) -> None:
     """All data sets give the same labels to the same classes.
 
-    Labels are positions: of a folder in sorted order, of a name in a list. The first data set is
-    compared with the others.
+    Labels are positions: of a folder in sorted order, of a name in a list.
 
     Raises:
         DataError: They differ.
     """
-    for data in data_sets[1:]:
-        first = data_sets[0]
-        if first.folders is not None and data.folders is not None:
-            places = (f'the folders of {first.place}', f'{data.path}: the folders of {data.place}')
-            _compare(first.folders, data.folders, *places)
-        elif first.names and data.names and not _differ_in_kind(first.names, data.names):
-            _compare(first.names, data.names, first.path, data.path)
+    for one, other in combinations(data_sets, 2):
+        if one.folders is not None and other.folders is not None:
+            where = f'{other.path}: the folders of {other.place}'
+            _compare(one.folders, other.folders, f'the folders of {one.place}', where)
+        elif one.names and other.names and not _differ_in_kind(one.names, other.names):
+            _compare(one.names, other.names, one.path, other.path)
 
 
 def check_stored_classes(
@@ -199,10 +194,6 @@ def _differ_in_kind(names: list[str], others: list[str]) -> bool:
     return len(names) == len(others) and not set(names) & set(others)
 
 
-def _composed(name: str) -> str:
-    return unicodedata.normalize('NFC', name)
-
-
 def _compare(expected: list[str], found: list[str], source: str, where: str) -> None:
     """Raise a DataError where two lists of class names differ, by set or by order."""
     if expected == found:
@@ -210,14 +201,10 @@ def _compare(expected: list[str], found: list[str], source: str, where: str) -> 
     missing = [name for name in expected if name not in set(found)]
     others = [name for name in found if name not in set(expected)]
     if missing or others:
-        near = {name: get_close_matches(name, missing, n=1) for name in others[:5]}
-        hints = [f'{name} for {match[0]}' for name, match in near.items() if match]
-        if {*map(_composed, missing)} & {*map(_composed, others)}:
-            hints = ['the same letters in another Unicode form, as macOS writes them']
-        difference = (
-            f'missing: {", ".join(missing[:5]) or "none"}; unknown: {", ".join(others[:5]) or "none"}'
-            + (f'; perhaps {", ".join(hints)}' if hints else '')
-        )
+        listed = [', '.join(names[:5]) or 'none' for names in (missing, others)]
+        difference = f'missing: {listed[0]}; unknown: {listed[1]}'
+        if {_composed(name) for name in missing} & {_composed(name) for name in others}:
+            difference += '; the same letters in another Unicode form, as macOS writes them'
     else:
         pairs = enumerate(zip(expected, found))
         index = next((i for i, (one, other) in pairs if one != other), -1)
@@ -228,3 +215,7 @@ def _compare(expected: list[str], found: list[str], source: str, where: str) -> 
         'labels of other classes. Give the folders the same names; a class without images needs an '
         'empty folder.'
     )
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize('NFC', name)

@@ -18,7 +18,7 @@ from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
-from .overrides import check_overrides, expand_homes, move_data
+from .overrides import check_overrides, place_data
 
 
 def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
@@ -70,10 +70,9 @@ def load_config(args: argparse.Namespace) -> Config:
     with reading_errors(args.config):
         cfg, variables = read_with_variables(args.config, changes, **given)
     check_overrides(changes, variables)
-    expand_homes(cfg)
-    if root:
-        move_data(cfg, root, changes)
-    elif cfg.get('needs_data_root') and not os.path.isdir(cfg.data_root):
+    place_data(cfg, root, changes)
+    # The config that a training has written names its classes, and reads no variable.
+    if 'data_root' in variables and not os.path.isdir(os.path.expanduser(cfg.data_root)):
         raise DataError(
             f'Config {args.config} takes its classes from the folders of the data, but there is no '
             f'folder {cfg.data_root}. Give the place of the data with --data-root ROOT.'

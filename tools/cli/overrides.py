@@ -47,27 +47,25 @@ def check_overrides(changes: Mapping[str, Any], variables: set[str]) -> None:
         )
 
 
-def expand_homes(cfg: Config) -> None:
-    """Write out ``~`` in data roots, as mmpretrain does in the other paths of a data set."""
-    for loader in LOADERS:
-        for _, dataset in find_datasets(cfg.get(loader), loader):
-            root = dataset.get('data_root')
-            if isinstance(root, str):
-                dataset['data_root'] = os.path.expanduser(root)
+def place_data(cfg: Config, root: str | None, changes: Mapping[str, Any]) -> None:
+    """Write out ``~`` in data roots, as mmpretrain does in the other paths, and move the data.
 
-
-def move_data(cfg: Config, root: str, changes: Mapping[str, Any]) -> None:
-    """Give every data set of the loaders a data root, other than those that ``changes`` name.
+    Args:
+        cfg: The config.
+        root: New data root of every data set of the loaders, other than those that ``changes`` name;
+            None to leave them.
+        changes: Those of ``--cfg-options``.
 
     Raises:
         ConfigError: They have different roots now: with one root, two data sets would be the same.
     """
-    found = {
-        f'{path}.data_root': dataset
-        for loader in LOADERS
-        for path, dataset in find_datasets(cfg.get(loader), loader)
-    }
-    moved = {name: dataset for name, dataset in found.items() if name not in changes}
+    moved = {}
+    for loader in LOADERS:
+        for path, dataset in find_datasets(cfg.get(loader), loader):
+            if isinstance(dataset.get('data_root'), str):
+                dataset['data_root'] = os.path.expanduser(dataset['data_root'])
+            if root and f'{path}.data_root' not in changes:
+                moved[f'{path}.data_root'] = dataset
     roots = {name: str(dataset.get('data_root') or '') for name, dataset in moved.items()}
     if len(set(roots.values())) > 1:
         listed = ', '.join(f'{name}={value}' for name, value in roots.items())

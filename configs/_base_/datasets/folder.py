@@ -10,9 +10,8 @@ from mmkdlayer.config_variables import config_variable  # noqa: E402
 data_root = config_variable('data_root', 'data/folder')
 image_size = config_variable('image_size', 32)
 
-_train = os.path.join(data_root, 'train')
-needs_data_root = True  # the commands stop where it is not there; the classes below stand in
-classes = ['class 0', 'class 1']
+_train = os.path.join(os.path.expanduser(data_root), 'train')
+classes = ['class 0', 'class 1']  # stand in where there are no data, with which the commands stop
 if os.path.isdir(_train):
     classes = sorted(entry.name for entry in os.scandir(_train) if entry.is_dir())
 # What mmpretrain reads by itself, and what its loader can read as well.

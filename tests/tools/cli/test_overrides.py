@@ -9,7 +9,7 @@ import pytest
 from command_line import CONFIG, ROOT
 
 import cli
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import ConfigError, DataError
 
 TWO_ROOTS = """
 _base_ = {base!r}
@@ -55,8 +55,10 @@ def test_two_data_sets_of_one_loader_with_different_roots(tmp_path: Path) -> Non
 
 def test_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'photos/train/cat').mkdir(parents=True)
     cfg = load(CONFIG, '~/photos')
     assert cfg.train_dataloader.dataset.data_root == str(tmp_path / 'photos')
+    assert load(CONFIG, data_root='~/photos').classes == ['cat']
     config = ROOT / 'configs/kdlayer/resnet34_resnet18_in1k.py'
     cfg = load(config, train_dataloader__dataset__data_root='~/photos')
     assert cfg.train_dataloader.dataset.data_root == str(tmp_path / 'photos')
@@ -77,3 +79,15 @@ def test_option_that_nothing_reads(tmp_path: Path, name: str, words: str) -> Non
 def test_options_that_are_read(tmp_path: Path) -> None:
     cfg = load(CONFIG, str(tmp_path), sync_bn='torch', compile=True, image_size=16, work_dir='x')
     assert (cfg.sync_bn, cfg.compile, cfg.image_size, cfg.work_dir) == ('torch', True, 16, 'x')
+
+
+def test_the_config_of_a_training_needs_no_data(tmp_path: Path) -> None:
+    """Its classes are written out: a checkpoint is exported on another machine with it."""
+    for name in ('cat', 'cow', 'dog'):
+        (tmp_path / 'data/train' / name).mkdir(parents=True)
+    written = tmp_path / 'written.py'
+    load(CONFIG, str(tmp_path / 'data')).dump(written)
+    (tmp_path / 'data').rename(tmp_path / 'gone')
+    assert load(written).model.architecture.head.num_classes == 3
+    with pytest.raises(DataError, match='takes its classes from the folders of the data'):
+        load(CONFIG, str(tmp_path / 'data'))
