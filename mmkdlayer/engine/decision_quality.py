@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,83 +23,8 @@ from .supervision import SupervisedLayer
 _MOST_ELEMENTS = 1 << 24
 # Standard deviations above chance that a teacher must reach.
 _CERTAIN = 3
-
-
-@dataclass
-class TeacherTally:
-    """How often a teacher is right, on one rank or on all.
-
-    Attributes:
-        images: Number of images with one label each.
-        right: How many of them it classifies rightly.
-        predicted: How often it predicts each class, (C,), int64.
-    """
-
-    images: int = 0
-    right: int = 0
-    predicted: Any = 0
-
-    def add(self, logits: Any, labels: Tensor) -> None:
-        """Count a batch: logits (N, C), or another output, which tells nothing."""
-        if isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] > 1:
-            guesses = logits.argmax(1).cpu()
-            self.images += len(labels)
-            self.right += int((guesses == labels).sum())
-            self.predicted = self.predicted + torch.bincount(guesses, minlength=logits.shape[1])
-
-    def merge(self, other: TeacherTally) -> None:
-        """Add what another rank has counted."""
-        self.images += other.images
-        self.right += other.right
-        self.predicted = self.predicted + other.predicted
-
-
-@dataclass
-class DecisionTally:
-    """How a decision distributes its templates over positions, on one rank or on all.
-
-    Attributes:
-        positions: Number of positions.
-        most_likely: How often each template is the most likely one, (K,), int64.
-        highest: Sum of the highest probabilities.
-        own_class: Sum of the shares of the image's own class (sub-classes alone).
-    """
-
-    positions: int = 0
-    most_likely: Any = 0
-    highest: float = 0.0
-    own_class: float = 0.0
-
-    def add(self, layer: SupervisedLayer, feature: Tensor, labels: Tensor | None) -> None:
-        """Count a batch of features (N, D, H, W) with labels (N,) where the decision needs them."""
-        decision, size = layer.decision, (layer.size[0], layer.size[1])
-        step = max(1, _MOST_ELEMENTS // (decision.num_templates * size[0] * size[1]))
-        for start in range(0, len(feature), step):
-            own = None if labels is None else labels[start : start + step].to(feature.device)
-            shares = decision.decide(feature[start : start + step], own, size).flatten(2)
-            highest, places = shares.max(1)
-            counts = torch.bincount(places.flatten().cpu(), minlength=decision.num_templates)
-            self.positions += places.numel()
-            self.most_likely = self.most_likely + counts
-            self.highest += float(highest.double().sum())
-            if own is not None:
-                classes = shares.unflatten(1, (int(decision.num_classes), -1)).sum(2)
-                self.own_class += float(classes[torch.arange(len(own)), own].double().sum())
-
-    def merge(self, other: DecisionTally) -> None:
-        """Add what another rank has counted."""
-        self.positions += other.positions
-        self.most_likely = self.most_likely + other.most_likely
-        self.highest += other.highest
-        self.own_class += other.own_class
-
-
-@dataclass
-class Tallies:
-    """Those of all teachers and decisions, by name."""
-
-    teachers: dict[str, TeacherTally] = field(default_factory=dict)
-    decisions: dict[str, DecisionTally] = field(default_factory=dict)
+# Of what was not counted.
+_NOTHING = torch.zeros((), dtype=torch.float64)
 
 
 def report_quality(
@@ -128,82 +53,127 @@ def report_quality(
     if failed:
         logger.warning(f'The teacher could not be measured on validation images ({failed[0]}).')
         return
-    total = Tallies()
-    for tallies in gathered:
-        for name, teacher in tallies.teachers.items():
-            total.teachers.setdefault(name, TeacherTally()).merge(teacher)
-        for name, decision in tallies.decisions.items():
-            total.decisions.setdefault(name, DecisionTally()).merge(decision)
-    for name, teacher in total.teachers.items():
-        logger.info(describe_teacher(name, teacher))
-        if is_near_chance(teacher):
+    for name, counts in total(guesses for guesses, _ in gathered).items():
+        logger.info(describe_teacher(name, counts))
+        if is_near_chance(counts):
             logger.warning(
                 f'THE TEACHER{name and f" {name!r}"} IS NEAR CHANCE on the validation images: the '
                 'student would learn noise from it. Check its checkpoint, that it was trained on these '
                 'classes in this order, and the normalisation (data_preprocessor) of its images.'
             )
-    for name, decision in total.decisions.items():
-        logger.info(describe_decision(name, decision))
+    for name, counts in total(shares for _, shares in gathered).items():
+        logger.info(describe_decision(name, counts))
+
+
+def total(parts: Any) -> dict[str, Tensor]:
+    """The sum of counts by name."""
+    found: dict[str, Tensor] = defaultdict(lambda: _NOTHING)
+    for part in parts:
+        for name, counts in part.items():
+            found[name] = found[name] + counts
+    return found
 
 
 @torch.no_grad()
-def measure(algorithm: Any, layers: Sequence[SupervisedLayer], loader: Any, images: int) -> Tallies:
-    """Count on this rank's share of the images, in one pass of the teachers."""
+def measure(
+    algorithm: Any, layers: Sequence[SupervisedLayer], loader: Any, images: int
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Count on this rank's share of the images, in one pass: of each teacher and each decision.
+
+    Images without one label each count for decisions that need none.
+    """
     config = in_order(
         loader, loader['dataset'], loader.get('batch_size', 1), loader.get('num_workers', 0)
     )
     stream = FeatureStream(algorithm, layers, config, most=images)
-    found = Tallies({name: TeacherTally() for name in stream.teachers})
+    guesses, shares = [], []
     with evaluating(*stream.models):
         for batch in stream.loader:
             refuse_unreadable(batch, ())
             features, samples, outputs = stream.run_teachers(batch)
-            labels = [sample.get('gt_label') for sample in samples]
-            single = all(label is not None and label.numel() == 1 for label in labels)
-            flat = torch.cat([label.flatten() for label in labels]).cpu() if single else None
-            for name, teacher in found.teachers.items():
-                if flat is not None:
-                    teacher.add(outputs[name], flat)
-            for layer in layers:
-                needed = layer.decision.needs_labels
-                if flat is not None or not needed:
-                    tally = found.decisions.setdefault(layer.name, DecisionTally())
-                    tally.add(layer, features[layer.name], flat if needed else None)
+            given = [sample.get('gt_label') for sample in samples]
+            single = all(label is not None and label.numel() == 1 for label in given)
+            labels = torch.cat([label.flatten() for label in given]).cpu() if single else None
+            guesses.append({name: count_guesses(out, labels) for name, out in outputs.items()})
+            ready = [layer for layer in layers if single or not layer.decision.needs_labels]
+            shares.append(
+                {each.name: count_shares(each, features[each.name], labels) for each in ready}
+            )
+    return dict(total(guesses)), dict(total(shares))
+
+
+def count_guesses(logits: Any, labels: Tensor | None) -> Tensor:
+    """Of a batch of logits (N, C): images, right ones, guesses of each class, (2 + C,) in float64.
+
+    Nothing is counted of another output, or without labels (N,).
+    """
+    scores = isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] > 1
+    if labels is None or not scores:
+        return _NOTHING
+    guesses = logits.argmax(1).cpu()
+    counts = torch.bincount(guesses, minlength=logits.shape[1])
+    whole = torch.tensor([len(labels), int((guesses == labels).sum())])
+    return torch.cat([whole, counts]).double()
+
+
+def count_shares(layer: SupervisedLayer, feature: Tensor, labels: Tensor | None) -> Tensor:
+    """How a decision distributes its templates over the positions of features (N, D, H, W).
+
+    Labels (N,) are those of a decision that needs them.
+
+    Returns:
+        The number of positions, the sums of the highest probabilities and of the shares of the image's
+        own class (sub-classes alone), and how often each template is the most likely one: (3 + K,),
+        float64.
+    """
+    decision, size = layer.decision, (layer.size[0], layer.size[1])
+    step = max(1, _MOST_ELEMENTS // (decision.num_templates * size[0] * size[1]))
+    found = torch.zeros(3 + decision.num_templates, dtype=torch.float64)
+    for start in range(0, len(feature), step):
+        own = None
+        if labels is not None and decision.needs_labels:
+            own = labels[start : start + step].to(feature.device)
+        shares = decision.decide(feature[start : start + step], own, size).flatten(2)
+        highest, places = shares.max(1)
+        found[0] += places.numel()
+        found[1] += float(highest.double().sum())
+        if own is not None:
+            classes = shares.unflatten(1, (int(decision.num_classes), -1)).sum(2)
+            found[2] += float(classes[torch.arange(len(own)), own].double().sum())
+        found[3:] += torch.bincount(places.flatten().cpu(), minlength=decision.num_templates)
     return found
 
 
-def is_near_chance(teacher: TeacherTally) -> bool:
+def is_near_chance(counts: Tensor) -> bool:
     """Whether a teacher may as well guess: no more hits than that gives, or one class named alone."""
-    if not teacher.images:
+    if not counts.dim():
         return False
-    chance = 1 / len(teacher.predicted)
-    spread = math.sqrt(teacher.images * chance * (1 - chance))
-    guessed = teacher.right <= teacher.images * chance + _CERTAIN * spread
-    return guessed or bool((teacher.predicted > 0).sum() == 1)
+    (images, right), guesses = counts[:2].tolist(), counts[2:]
+    chance = 1 / len(guesses)
+    spread = math.sqrt(images * chance * (1 - chance))
+    return right <= images * chance + _CERTAIN * spread or bool((guesses > 0).sum() == 1)
 
 
-def describe_teacher(name: str, teacher: TeacherTally) -> str:
+def describe_teacher(name: str, counts: Tensor) -> str:
     """One line on a teacher."""
-    if not teacher.images:
-        return (
-            f'Teacher{name and f" {name!r}"}: not measured (no class scores, or no single labels).'
-        )
+    title = f'Teacher{name and f" {name!r}"}'
+    if not counts.dim():
+        return f'{title}: not measured (no class scores, or no single labels).'
+    images, right = counts[:2].tolist()
     return (
-        f'Teacher{name and f" {name!r}"}: {100 * teacher.right / teacher.images:.2f} % of '
-        f'{teacher.images} validation images right (chance: {100 / len(teacher.predicted):.2f} %).'
+        f'{title}: {100 * right / images:.2f} % of {images:.0f} validation images right (chance: '
+        f'{100 / (len(counts) - 2):.2f} %).'
     )
 
 
-def describe_decision(name: str, decision: DecisionTally) -> str:
+def describe_decision(name: str, counts: Tensor) -> str:
     """One line on a decision."""
-    used, templates = int((decision.most_likely > 0).sum()), len(decision.most_likely)
+    (positions, highest, own), places = counts[:3].tolist(), counts[3:]
     line = (
-        f'Decision "{name}": {used} of {templates} templates are the most likely one somewhere in '
-        f'{decision.positions} positions of these images, with probability '
-        f'{decision.highest / decision.positions:.2f} on average'
+        f'Decision "{name}": {int((places > 0).sum())} of {len(places)} templates are the most likely '
+        f'one somewhere in {positions:.0f} positions of these images, with probability '
+        f'{highest / positions:.2f} on average'
     )
-    if decision.own_class:
-        line += (
-            f'; {decision.own_class / decision.positions:.2f} falls to the own class of the image'
-        )
+    if own:
+        line += f'; {own / positions:.2f} falls to the own class of the image'
     return f'{line}.'

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import socket
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from mmengine.logging import MMLogger, print_log
 
-from mmkdlayer.atomic import lock_file, replacing
+from mmkdlayer.atomic import lock_file
 from mmkdlayer.errors import FolderInUseError
 from mmkdlayer.fitting.distributed import from_first_rank
-from mmkdlayer.plain_json import parse_json
 
-# Seconds between two looks of all ranks: none of them waits longer than this in a collective.
-_STEP = 5.0
-# Looks between two lines of the log.
-_LINES = 12
+# Seconds between two looks, and looks between two lines of the log.
+_STEP, _LINES = 1.0, 60
 
 
 @contextmanager
@@ -46,10 +40,9 @@ def folder_lock(
     Raises:
         FolderInUseError: The other holder, who is named, was still there after ``patience``.
     """
-    lock = FolderLock(folder, task)
-    seconds, looks = 0.0, 0
-    try:
-        while holder := from_first_rank(partial(lock.acquire, seconds)):
+    path, looks = Path(folder, f'.{task}.lock'), 0
+    with ExitStack() as held:
+        while holder := from_first_rank(lambda: acquire(path, held)):
             if looks * _STEP >= patience:
                 raise FolderInUseError(
                     f"{folder}: {holder} is at work there ({task}), and two would spoil each other's "
@@ -59,69 +52,35 @@ def folder_lock(
                 print_log(
                     f'Waiting for {holder}, which is at work in {folder} ({task}).', 'current'
                 )
-            seconds, looks = min(_STEP, patience), looks + 1
+            time.sleep(_STEP)
+            looks += 1
         yield
-    finally:
-        lock.release()
 
 
-class FolderLock:
-    """The lock of a folder, in this process alone, with the name of its holder beside it."""
-
-    def __init__(self, folder: str | os.PathLike, task: str) -> None:
-        self._path = Path(folder, f'.{task}.lock')
-        self._holder = Path(folder, f'.{task}.holder')
-        self._lock = FileLock(str(self._path))
-
-    def acquire(self, seconds: float) -> str | None:
-        """Take the lock within some seconds; else say who holds it."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if self._path.is_symlink():  # which some versions of filelock would follow
-                raise OSError(f'{self._path} is a link')
-            self._lock.acquire(timeout=seconds)
-            with replacing(self._holder) as path:
-                path.write_text(json.dumps(describe_process()))
-            return None
-        except Timeout:
-            reason = self._refusal()
-            if reason is None:
-                return self.holder()
-        except (OSError, NotImplementedError) as error:
-            reason = str(error)
+def acquire(path: Path, held: ExitStack) -> str | None:
+    """Lock a file, and write into it who does, until ``held`` is closed; else say who has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, 'O_NOFOLLOW', 0)
+        with ExitStack() as opened:
+            handle = os.open(path, flags, 0o666)
+            opened.callback(os.close, handle)
+            if not lock_file(handle):
+                text = os.read(handle, 200).decode(errors='replace')
+                return text if text and text.isprintable() else 'another process'
+            os.ftruncate(handle, 0)
+            os.write(handle, describe_process().encode())
+            opened.callback(os.ftruncate, handle, 0)
+            held.push(opened.pop_all())
+    except OSError as error:
         MMLogger.get_current_instance().warning(
-            f'{self._path.parent} can not be locked ({reason}): take care that nothing else works there '
-            'at the same time.'
+            f'{path.parent} can not be locked ({error}): take care that nothing else works there at the '
+            'same time.'
         )
-        return None
-
-    def _refusal(self) -> str | None:
-        """Why the file system locks nothing, which older versions of filelock take for a holder."""
-        with tempfile.TemporaryFile(dir=self._path.parent) as probe:
-            try:
-                lock_file(probe.fileno())
-            except OSError as error:
-                return str(error)
-        return None
-
-    def holder(self) -> str:
-        """Who holds the lock, in words."""
-        try:
-            found = parse_json(self._holder.read_text(encoding='utf-8'))
-            return f'process {found["pid"]} on {found["host"]} (since {found["since"]})'
-        except (OSError, ValueError, KeyError, TypeError):
-            return 'another process'
-
-    def release(self) -> None:
-        """Free the lock, if it is held."""
-        if self._lock.is_locked:
-            with suppress(OSError):  # the work is done; the next holder writes it anew
-                self._holder.unlink()
-            with suppress(OSError):
-                self._lock.release()
+    return None
 
 
-def describe_process() -> dict[str, str]:
-    """Where this process is, and the time."""
+def describe_process() -> str:
+    """Which process this is, and the time."""
     now = datetime.now(timezone.utc).isoformat(sep=' ', timespec='seconds')
-    return dict(host=socket.gethostname(), pid=str(os.getpid()), since=now)
+    return f'process {os.getpid()} on {socket.gethostname()} (since {now})'

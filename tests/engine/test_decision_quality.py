@@ -11,26 +11,32 @@ from torch import nn
 
 from mmkdlayer.engine import decision_quality, prepare_decisions
 from mmkdlayer.engine.decision_quality import (
-    DecisionTally,
-    TeacherTally,
+    count_guesses,
+    count_shares,
     describe_decision,
     describe_teacher,
     is_near_chance,
     report_quality,
+    total,
 )
 from mmkdlayer.models import CentroidDecision, SubclassDecision
 
 
-def test_a_teacher_is_counted_and_merged() -> None:
-    first, second = TeacherTally(), TeacherTally()
-    first.add(torch.eye(4), torch.tensor([0, 1, 2, 0]))
-    second.add(torch.eye(4)[:2], torch.tensor([0, 3]))
-    second.add('no scores', torch.tensor([0]))
-    first.merge(second)
-    assert (first.images, first.right, first.predicted.tolist()) == (6, 4, [2, 2, 1, 1])
+def test_a_teacher_is_counted() -> None:
+    parts = [
+        {'': count_guesses(torch.eye(4), torch.tensor([0, 1, 2, 0]))},
+        {'': count_guesses(torch.eye(4)[:2], torch.tensor([0, 3]))},
+        {
+            '': count_guesses('no scores', torch.tensor([0])),
+            'big': count_guesses(torch.eye(4), None),
+        },
+    ]
+    counts = total(parts)
+    assert counts[''].tolist() == [6, 4, 2, 2, 1, 1]
     expected = 'Teacher: 66.67 % of 6 validation images right (chance: 25.00 %).'
-    assert describe_teacher('', first) == expected
-    assert "'big': not measured" in describe_teacher('big', TeacherTally())
+    assert describe_teacher('', counts['']) == expected
+    assert "'big': not measured" in describe_teacher('big', counts['big'])
+    assert not is_near_chance(counts['big'])
 
 
 @pytest.mark.parametrize(
@@ -45,20 +51,19 @@ def test_a_teacher_is_counted_and_merged() -> None:
     ],
 )
 def test_near_chance(right: int, predicted: list[int], near: bool) -> None:
-    assert is_near_chance(TeacherTally(1000, right, torch.tensor(predicted))) is near
-    assert not is_near_chance(TeacherTally())
+    assert is_near_chance(torch.tensor([1000, right, *predicted]).double()) is near
 
 
 def test_a_decision_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_quality, '_MOST_ELEMENTS', 1)  # an image at a time
     centroids = torch.tensor([[0.0], [10.0], [99.0]])
     layer: Any = SimpleNamespace(decision=CentroidDecision.from_tables(centroids), size=(1, 2))
-    tally = DecisionTally()
-    tally.add(layer, torch.tensor([[[[0.0, 10.0]]], [[[0.0, 5.0]]]]), None)
-    assert tally.positions == 4
-    assert tally.most_likely.tolist()[2] == 0 and int(tally.most_likely.sum()) == 4
-    assert tally.highest == pytest.approx(3.5, rel=1e-4)
-    assert describe_decision('penult', tally) == (
+    feature = torch.tensor([[[[0.0, 10.0]]], [[[0.0, 5.0]]]])
+    counts = count_shares(layer, feature, torch.tensor([0, 7]))  # which it does not need
+    positions, highest, own, *most_likely = counts.tolist()
+    assert (positions, own, most_likely[2], sum(most_likely)) == (4, 0, 0, 4)
+    assert highest == pytest.approx(3.5, rel=1e-4)
+    assert describe_decision('penult', counts) == (
         'Decision "penult": 2 of 3 templates are the most likely one somewhere in 4 positions of these '
         'images, with probability 0.88 on average.'
     )
@@ -69,12 +74,11 @@ def test_the_share_of_the_own_class() -> None:
     decision = SubclassDecision.from_tables(
         torch.ones(1, 1), torch.zeros(1), torch.tensor([[0.0], [9.0], [0.0], [9.0]]), table, 2
     )
-    tally = DecisionTally()
     layer: Any = SimpleNamespace(decision=decision, size=(1, 1))
     feature = torch.tensor([0.0, 9.0]).view(2, 1, 1, 1)
-    tally.add(layer, feature, torch.tensor([0, 1]))  # rows 0 and 3
-    assert tally.own_class == pytest.approx(0.75 + 0.8)
-    assert '; 0.78 falls to the own class' in describe_decision('inter', tally)
+    counts = count_shares(layer, feature, torch.tensor([0, 1]))  # rows 0 and 3
+    assert float(counts[2]) == pytest.approx(0.75 + 0.8)
+    assert '; 0.78 falls to the own class' in describe_decision('inter', counts)
 
 
 class Log:

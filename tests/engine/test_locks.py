@@ -7,20 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from mmkdlayer.engine import locks
-from mmkdlayer.engine.locks import FolderLock, folder_lock
+from mmkdlayer.engine.locks import acquire, folder_lock
 from mmkdlayer.errors import FolderInUseError
 
 HOLD = """
-import sys, time
-from filelock import FileLock
-lock = FileLock(sys.argv[1])
-lock.acquire()
+import fcntl, sys, time
+lock = open(sys.argv[1], 'w')
+fcntl.flock(lock, fcntl.LOCK_EX)
 print('held', flush=True)
 time.sleep(100)
 """
@@ -36,51 +36,42 @@ def test_another_holder_is_named(tmp_path: Path) -> None:
             pass
     with folder_lock(tmp_path / 'new', 'training', 0):
         pass
-    assert not list(tmp_path.glob('new/*.holder'))
+    assert (tmp_path / 'new' / '.training.lock').read_text() == ''
 
 
 def test_the_second_waits_for_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, looks = FolderLock(tmp_path, 'fitting'), []
-    assert first.acquire(0) is None
-    holder = FolderLock.holder
+    first, said = ExitStack(), []
 
-    def look(self: FolderLock) -> str:
-        looks.append(holder(self))
-        first.release()
-        return looks[-1]
+    def say(text: str, logger: str) -> None:
+        said.append(text)
+        first.close()
 
-    monkeypatch.setattr(FolderLock, 'holder', look)
+    assert acquire(tmp_path / '.fitting.lock', first) is None
+    monkeypatch.setattr(locks, 'print_log', say)
     monkeypatch.setattr(locks, '_STEP', 0.01)
     with folder_lock(tmp_path, 'fitting'):
         pass
-    assert len(looks) == 1 and str(os.getpid()) in looks[0]
+    assert len(said) == 1 and f'Waiting for process {os.getpid()}' in said[0]
 
 
 def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
     command = [sys.executable, '-c', HOLD, str(tmp_path / '.fitting.lock')]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == 'held\n'
-        assert FolderLock(tmp_path, 'fitting').acquire(0) == 'another process'
+        assert acquire(tmp_path / '.fitting.lock', ExitStack()) == 'another process'
         process.send_signal(signal.SIGKILL)
         process.wait()
     with folder_lock(tmp_path, 'fitting', 0):
         pass
 
 
-@pytest.mark.parametrize('error', [OSError(37, 'No locks available'), locks.Timeout('file')])
 def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Up to filelock 3 an error of the file system looks as if there were another holder."""
-
-    def no_locks(*args: object, **options: object) -> None:
-        raise error
-
     def none_at_all(handle: int) -> None:
         raise OSError(37, 'No locks available')
 
     said: list[str] = []
-    monkeypatch.setattr(locks.FileLock, 'acquire', no_locks)
     monkeypatch.setattr(locks, 'lock_file', none_at_all)
     logger = SimpleNamespace(warning=said.append)
     monkeypatch.setattr(locks.MMLogger, 'get_current_instance', lambda: logger)
@@ -90,12 +81,11 @@ def test_a_folder_that_cannot_be_locked_is_used_with_a_warning(
 
 
 def test_a_damaged_note_of_the_holder_is_no_error(tmp_path: Path) -> None:
-    first = FolderLock(tmp_path, 'fitting')
-    assert first.acquire(0) is None
-    for text in ('', '[]', '{"pid": 1}', 'x', '[' * 100000):
-        (tmp_path / '.fitting.holder').write_text(text)
-        assert FolderLock(tmp_path, 'fitting').acquire(0) == 'another process'
-    first.release()
+    path = tmp_path / '.fitting.lock'
+    with folder_lock(tmp_path, 'fitting'):
+        for text in (b'', b'\x1b[31m', b'\xff\n'):
+            path.write_bytes(text)
+            assert acquire(path, ExitStack()) == 'another process'
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:

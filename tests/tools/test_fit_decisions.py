@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Callable
 
@@ -11,7 +12,7 @@ import pytest
 from command_line import CONFIG, arguments, start
 
 from mmkdlayer.engine import locks
-from mmkdlayer.engine.locks import FolderLock, folder_lock
+from mmkdlayer.engine.locks import acquire, folder_lock
 
 Main = Callable[[str, list[str]], tuple[int, str]]
 
@@ -25,8 +26,8 @@ def test_the_second_of_two_waits_and_uses_what_the_first_has_fitted(
     assert [path.name for path in fitted] == ['inter.safetensors', 'penult.safetensors']
     # As the first one, in the middle of its work.
     hidden = shutil.move(fitted[0], tmp_path / 'hidden')
-    first = FolderLock(tmp_path / 'out', 'fitting')
-    assert first.acquire(0) is None
+    first = ExitStack()
+    assert acquire(tmp_path / 'out' / '.fitting.lock', first) is None
     second = start('fit_decisions.py', line)
     assert second.stdout is not None
     output = ''
@@ -34,7 +35,7 @@ def test_the_second_of_two_waits_and_uses_what_the_first_has_fitted(
         output += text
         if f'Waiting for process {os.getpid()} on ' in text:
             shutil.move(hidden, fitted[0])
-            first.release()
+            first.close()
     assert second.wait() == 0, output[-4000:]
     assert 'Decision "inter": reused' in output and 'Fitting the decisions' not in output
     assert f'inter: {fitted[0]}' in output
@@ -47,10 +48,8 @@ def test_the_second_training_of_a_work_dir_is_refused(
         return folder_lock(folder, task, 0, advice)
 
     monkeypatch.setattr(locks, 'folder_lock', impatient)
-    first = FolderLock(tmp_path, 'training')
-    assert first.acquire(0) is None
-    code, errors = main('train.py', arguments(CONFIG, '--work-dir', tmp_path, data=images))
-    first.release()
+    with folder_lock(tmp_path, 'training'):
+        code, errors = main('train.py', arguments(CONFIG, '--work-dir', tmp_path, data=images))
     assert code == 2
     assert f'process {os.getpid()} on ' in errors and 'choose another --work-dir' in errors
     assert not list(tmp_path.glob('20*'))
