@@ -70,18 +70,13 @@ def make_private(folder: Path) -> None:
     folder.chmod(0o700)
 
 
-def leftovers(parent: str | os.PathLike, out_dir: str | os.PathLike) -> list[Path]:
-    """What fittings for ``out_dir`` have left in ``parent``."""
-    return list(Path(parent).glob(f'{folder_prefix(out_dir)}*'))
-
-
 def remove_folders(
     parent: str | os.PathLike, out_dir: str | os.PathLike, but: Path | None = None
 ) -> None:
     """Remove what fittings for ``out_dir`` have left in ``parent``, except for one folder."""
     if os.environ.get('LOCAL_RANK', '0') != '0':
         return  # one process on each machine
-    for left in leftovers(parent, out_dir):
+    for left in Path(parent).glob(f'{folder_prefix(out_dir)}*'):
         if left == but:
             continue
         if left.is_symlink() or left.is_file():

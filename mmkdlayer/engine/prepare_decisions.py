@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mmengine.dist import is_main_process
 from mmengine.logging import MMLogger
 
 from mmkdlayer.atomic import remove_leftovers
-from mmkdlayer.errors import DecisionFileError, FolderInUseError
+from mmkdlayer.errors import DecisionFileError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks, from_first_rank
 from mmkdlayer.models.decisions import read_decision_file
 from mmkdlayer.pipelines import fitting_dataloader_cfg
@@ -24,7 +24,7 @@ from .algorithm_checks import check_algorithm
 from .decision_quality import report_quality
 from .feature_stream import FeatureStream
 from .fit_decisions import FitOptions, fit_decisions
-from .fitting_folder import folder_prefix, leftovers, remove_folders
+from .fitting_folder import folder_prefix, remove_folders
 from .locks import folder_lock
 from .provenance import describe_provenance, differences, teacher_weights
 from .supervision import SupervisedLayer, assign_teachers, find_supervised_layers
@@ -66,36 +66,24 @@ def _prepare(
         stream = FeatureStream(algorithm, layers, fitting_dataloader_cfg(cfg), options.seed)
         stream.check_shapes()
     describe_provenance(stream, options.compared())
-    if is_main_process():
-        remove_leftovers(out_dir)
     unfitted = [layer for layer in layers if not layer.decision.is_fitted]
     for layer in layers:
         if layer not in unfitted:
             _check_given(layer)
     paths = {layer.name: Path(out_dir, f'{layer.name}.safetensors') for layer in unfitted}
-    before = {layer.name: _state_of(paths[layer.name]) for layer in unfitted}
-    missing = [layer for layer in unfitted if not _use_stored(layer, paths[layer.name])]
-    cache_dir = options.cache_dir or out_dir
-    if missing:
+    if unfitted:
+        cache_dir = options.cache_dir or out_dir
         with ExitStack() as locks:
             locks.enter_context(folder_lock(out_dir, 'fitting'))
             if options.cache_dir:  # out_dir may be on a disk of this machine, and cache_dir shared
                 locks.enter_context(folder_lock(cache_dir, folder_prefix(out_dir)))
-            # Another process may have fitted some in the meantime.
-            new = from_first_rank(
-                lambda: {name for name, state in before.items() if _state_of(paths[name]) != state}
-            )
-            missing = [
-                layer
-                for layer in missing
-                if layer.name not in new or not _use_stored(layer, paths[layer.name])
-            ]
+            if is_main_process():
+                remove_leftovers(out_dir)
+            missing = [layer for layer in unfitted if not _use_stored(layer, paths[layer.name])]
             if missing:
                 fit_decisions(stream, missing, paths, out_dir, options)
-    elif from_first_rank(lambda: bool(leftovers(cache_dir, out_dir))):
-        # A fitting was killed after it had stored its last decision, or is at work there now.
-        with suppress(FolderInUseError), folder_lock(out_dir, 'fitting', patience=0):
-            remove_folders(cache_dir, out_dir)
+            else:  # a fitting may have been killed after it had stored its last decision
+                remove_folders(cache_dir, out_dir)
     report_quality(algorithm, layers, cfg, options.quality_images)
     return paths
 
@@ -126,15 +114,6 @@ def _check_given(layer: SupervisedLayer) -> None:
     others = differences(dict(layer.provenance, teacher=found.get('teacher')), found)
     if found and others:
         logger.warning(f'{origin} is used as it is, though {"; ".join(others)}.')
-
-
-def _state_of(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file is written anew; None where there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _use_stored(layer: SupervisedLayer, path: Path) -> bool:
