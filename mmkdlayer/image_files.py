@@ -29,23 +29,19 @@ def why_bad(path: str, load: Callable[[str], Any], full: bool = True) -> str:
         return error.strerror or type(error).__name__
     try:
         load(path)
+        loads = True
     except Exception:
-        try:
-            with Image.open(path) as image:
-                image.load()
-        except UnidentifiedImageError:
-            return 'no known image format'
-        except Exception as error:
-            return ' '.join(str(error).split())[:80]
-        return 'not decoded by the pipeline'
-    try:  # OpenCV 4 fills the rest of a truncated image with grey
+        loads = False
+    try:
         with Image.open(path) as image:
             image.load()
-    except OSError as error:
-        return str(error)[:80] if 'truncated' in str(error) else ''
-    except Exception:  # kinds that only OpenCV knows
-        return ''
-    return ''
+        problem = '' if loads else 'not decoded by the pipeline'
+    except UnidentifiedImageError:
+        problem = 'no known image format'
+    except Exception as error:
+        problem = ' '.join(str(error).split())[:80]
+    # OpenCV 4 fills the rest of a truncated image with grey, and knows kinds that PIL does not.
+    return problem if not loads or 'truncated' in problem else ''
 
 
 def looks_whole(path: str) -> bool:

@@ -99,19 +99,8 @@ def main() -> None:
         written = export_student(cfg, args.checkpoint, args.out, options)
         print(f'config: {written["config"]}\nweights: {written["weights"]}')
         print(f'model card: {written["card"]}')
-        for change in written['changes']:
-            print(change)
-        print(
-            f'largest difference of logits to the training student: {written["difference"]:.2g}, on '
-            f'{written["compared"]}'
-        )
-        for name, difference in written['format_differences'].items():
-            file = written['weights'].with_name(FILES[name])
-            sizes = 'any height and width' if name in written['any_size'] else 'this size alone'
-            print(
-                f'{file}: largest difference of logits to the exported student: '
-                f'{difference:.2g}; it takes images of {sizes}'
-            )
+        for check in written['checks']:
+            print(check)
 
 
 def read_metrics(path: str | os.PathLike) -> dict[str, Any]:

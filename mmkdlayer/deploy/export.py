@@ -25,9 +25,8 @@ from .comparing import LOOSE_TOLERANCE, TOLERANCE, Logits, compare
 from .example_images import find_examples
 from .exported_student import load_student
 from .file_metadata import file_metadata
-from .folding import LayerChange, fold_student, prune_student
-from .formats import FILES, OPSET, write_format
-from .markdown import plain
+from .folding import fold_student, prune_student
+from .formats import FILES, write_format
 from .model_card import model_card
 from .reparameterise import reparameterise
 from .student_config import student_config, without_teacher
@@ -86,10 +85,9 @@ def export_student(
         options: What to write; None for the student as it was trained.
 
     Returns:
-        ``config``, ``weights``, ``card`` (paths), ``files`` (all of them), ``compared`` (on which
-        images), ``difference`` (largest difference of logits), ``format_differences`` (the same of each
-        further format, to the exported student), ``any_size`` (the formats that take images of any
-        height and width), ``changes`` (what became of KD layers and branches).
+        ``config``, ``weights``, ``card`` (paths), ``files`` (all of them), ``difference`` (largest
+        difference of logits), ``formats`` (a :class:`Written` for each further one), ``changes`` (what
+        became of KD layers and branches) and ``checks`` (all of that in sentences).
 
     Raises:
         CheckpointError: The checkpoint can't be read or does not fit.
@@ -112,7 +110,7 @@ def export_student(
     images, source, one_size = find_examples(cfg, preprocessor, trained, options.input_size)
     check_that_it_runs(trained, images)
     student = copy.deepcopy(trained)
-    changes: list[LayerChange | str] = []
+    changes: list[str] = []
     if options.reparameterise:
         changes += reparameterise(student_cfg.model, student)
     fold = options.fold or options.prune_templates is not None
@@ -142,27 +140,26 @@ def export_student(
         comparison.check(tolerance, 'The exported student')
         checks = [
             f'On {source}, the largest difference of its logits to those of the training model is '
-            f'{comparison.difference:.2g} (at most {comparison.allowed(tolerance):.2g} is allowed).',
-            *(f'{plain(change)}.' for change in changes),
+            f'{comparison.difference:.2g} (at most {comparison.allowed(tolerance):.2g} is allowed)',
+            *changes,
         ]
         metadata = file_metadata(cfg, student_cfg, about, images.shape[1:])
-        written = {
-            name: write_format(name, exported, images, trial, metadata) for name in options.formats
-        }
-        for name, (fidelity, any_size) in written.items():
-            fidelity.check(LOOSE_TOLERANCE, FILES[name])
+        formats = {}
+        for name in options.formats:
+            formats[name] = written = write_format(name, exported, images, trial, metadata)
+            written.comparison.check(LOOSE_TOLERANCE, FILES[name])
             size = 'x'.join(map(str, images.shape[2:]))
-            if not any_size and not one_size:
+            if not written.any_size and not one_size:
                 raise ConfigError(
                     f'The test pipeline gives images of several sizes, but {FILES[name]} would take '
                     f'{size} alone. Resize or crop in the test pipeline, or leave this format out. '
                     'Nothing was written.'
                 )
-            opset = f' (opset {OPSET})' if name == 'onnx' else ''
-            sizes = 'images of any height and width' if any_size else f'images of {size} alone'
+            sizes = 'any height and width' if written.any_size else f'{size} alone'
             checks.append(
-                f'`{FILES[name]}`{opset} gives the logits of `student.pth` up to '
-                f'{fidelity.difference:.2g}, for batches of several sizes; it takes {sizes}.'
+                f'{FILES[name]} gives the logits of student.pth up to '
+                f'{written.comparison.difference:.2g}, for batches of several sizes; it takes images '
+                f'of {sizes}'
             )
         files = [trial / name for name in CONTENT if (trial / name).is_file()]
         page = model_card(cfg, student_cfg, checkpoint, meta, files, checks, options)
@@ -177,11 +174,10 @@ def export_student(
         weights=folder / 'student.pth',
         card=folder / 'model_card.md',
         files=[folder / name for name in CONTENT if (folder / name).is_file()],
-        compared=source,
         difference=comparison.difference,
-        format_differences={name: w.comparison.difference for name, w in written.items()},
-        any_size=[name for name, w in written.items() if w.any_size],
+        formats=formats,
         changes=changes,
+        checks=checks,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
@@ -12,25 +12,11 @@ from mmkdlayer.models.connectors import KDLayerConnector
 from .folded_kd_layer import FoldedKDLayer, fold_layer
 
 
-class LayerChange(NamedTuple):
-    """What became of a KD layer; it is gone where no template is kept, since it never adds anything."""
-
-    name: str
-    templates: int
-    kept: int
-    reason: str
-
-    def __str__(self) -> str:
-        gone = self.templates - self.kept
-        layer = '; the layer is removed' if not self.kept else ''
-        return f'KD layer {self.name}: {gone} of {self.templates} templates {self.reason}{layer}'
-
-
-def fold_student(model_cfg: dict, student: Any) -> list[LayerChange]:
+def fold_student(model_cfg: dict, student: Any) -> list[str]:
     """Fold each KD layer of a student and its config, in place; layers of other kinds stay.
 
     Returns:
-        Which layers lost templates by it.
+        A sentence for each layer that lost templates by it.
 
     Raises:
         ConfigError: A layer can't be folded.
@@ -44,13 +30,13 @@ def fold_student(model_cfg: dict, student: Any) -> list[LayerChange]:
         kept = folded.num_templates if folded is not None else 0
         reason = 'add nothing (alpha is 0)' if layer.alpha == 0 else 'cannot fire on any input'
         if kept < layer.num_templates:
-            changes.append(LayerChange(name, layer.num_templates, kept, reason))
+            changes.append(_change(name, layer.num_templates, kept, reason))
     return changes
 
 
 def prune_student(
     model_cfg: dict, student: Any, firing: dict[str, Tensor], images: str
-) -> list[LayerChange]:
+) -> list[str]:
     """Leave out the templates of a folded student that do not fire, in place.
 
     Where ``q_k`` is 0 at every position, neither the norm of q nor the sum over the templates has a part
@@ -70,8 +56,14 @@ def prune_student(
                 'Prune on images like those of the training.'
             )
         _replace_layer(model_cfg, student, name, layer.keep(fires))
-        changes.append(LayerChange(name, layer.num_templates, kept, f'do not fire on {images}'))
+        changes.append(_change(name, layer.num_templates, kept, f'do not fire on {images}'))
     return changes
+
+
+def _change(name: str, templates: int, kept: int, reason: str) -> str:
+    """What became of a KD layer; without templates it adds nothing."""
+    gone = '' if kept else '; the layer is removed'
+    return f'KD layer {name}: {templates - kept} of {templates} templates {reason}{gone}'
 
 
 def _replace_layer(model_cfg: dict, student: Any, name: str, layer: FoldedKDLayer | None) -> None:

@@ -12,12 +12,11 @@ from mmengine.config import Config
 
 from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.models.decisions.files import DecisionFile, read_decision_file
-from mmkdlayer.pipelines import find_pipeline
+from mmkdlayer.pipelines import find_dataset, test_loader
 from mmkdlayer.type_names import type_name
 from mmkdlayer.version import installed_versions
 
-from .markdown import code, plain
-from .student_config import decision_configs
+from .markdown import plain, table_rows
 
 if TYPE_CHECKING:
     from .export import ExportOptions
@@ -37,15 +36,7 @@ It needs mmpretrain and mmkdlayer: `mmkdlayer.load_student(FOLDER)`.
 
 | | |
 |---|---|
-| student | {student} |
-| checkpoint | {checkpoint} |
-| distilled from | {teacher} |
-| epoch | {epoch} |
-| iter | {iter} |
-| seed | {seed} |
-| trained on | {training_data} |
-| tested on | {test_data} |
-| classes | {classes} |
+{facts}
 
 ## KD layers
 
@@ -98,7 +89,7 @@ def model_card(
         checkpoint: What was exported.
         meta: Its meta data.
         files: The files of the export, as they are written.
-        checks: Sentences, as Markdown, about what was compared and what was left out.
+        checks: Sentences about what was compared and what was left out.
         options: Those of the export: measured figures, licence of the weights.
 
     Raises:
@@ -106,35 +97,33 @@ def model_card(
     """
     decisions = _read_decisions(cfg, checkpoint)
     layers = student_cfg.model.get('kd_layers') or {}
-    classes = _mapping(meta.get('dataset_meta')).get('classes')
-    classes = classes if isinstance(classes, (list, tuple)) else ()
-    names = ', '.join(map(plain, classes[:5])) + (', ...' if len(classes) > 5 else '')
-    counts = {key: meta.get(key) for key in ('epoch', 'iter', 'seed')}
+    facts = {
+        'student': describe_network(student_cfg.model),
+        'checkpoint': _describe_checkpoint(checkpoint, meta),
+        'distilled from': _describe_teacher(cfg.model, decisions.values()),
+        **{key: meta.get(key) for key in ('epoch', 'iter', 'seed')},
+        'trained on': _describe_data(cfg.get('train_dataloader')),
+        'tested on': _describe_data(test_loader(cfg)),
+        'classes': _describe_classes(_mapping(meta.get('dataset_meta')).get('classes')),
+    }
     return PAGE.format(
         licence=json.dumps(options.licence).replace('<', r'\u003c'),
         name=plain(Path(str(cfg.filename)).stem if cfg.filename else 'student'),
-        student=plain(describe_network(student_cfg.model)),
-        checkpoint=_describe_checkpoint(checkpoint, meta),
-        teacher=plain(_describe_teacher(cfg.model, decisions.values())),
-        training_data=plain(_describe_data(cfg.get('train_dataloader'))),
-        test_data=plain(_describe_data(cfg.get('test_dataloader'))),
-        classes=f'{len(classes)}: {names}' if classes else NOT_STATED,
-        layers=_rows(_kd_layer_row(name, layer) for name, layer in layers.items()),
-        decisions=_rows(_decision_row(path, content) for path, content in decisions.items()),
-        metrics=_rows(
-            (map(plain, row) for row in options.metrics.items()),
-            otherwise='None were given to the export.',
-        ),
-        checks='\n'.join(f'- {sentence}' for sentence in checks),
-        files=_rows((p.name, p.stat().st_size, code(hash_file(p))) for p in files),
+        facts=table_rows((k, NOT_STATED if v is None else v) for k, v in facts.items()),
+        layers=table_rows(_kd_layer_row(name, layer) for name, layer in layers.items()),
+        decisions=table_rows(_decision_row(path, content) for path, content in decisions.items()),
+        metrics=table_rows(options.metrics.items(), 'None were given to the export.'),
+        checks='\n'.join(f'- {plain(sentence)}.' for sentence in checks),
+        files=table_rows((path.name, path.stat().st_size, hash_file(path)) for path in files),
         versions=', '.join(f'{key} {value}' for key, value in installed_versions().items()),
-        **{key: NOT_STATED if n is None else plain(n) for key, n in counts.items()},
     )
 
 
 def _read_decisions(cfg: Config, checkpoint: str | os.PathLike) -> dict[Path, DecisionFile]:
     """The decision files that the config names, and those that the training stored, where they are."""
-    decisions = decision_configs(cfg.model)
+    distiller = cfg.model.get('distiller') or {}
+    owners = {**(distiller.get('kd_layers') or {}), **(distiller.get('distill_losses') or {})}
+    decisions = {name: _mapping(owner.get('decision')) for name, owner in owners.items()}
     stored = Path(checkpoint).parent / 'decisions'
     files = {path.stem: path for path in sorted(stored.glob('*.safetensors'))} if decisions else {}
     files.update({name: Path(d['file']) for name, d in decisions.items() if d.get('file')})
@@ -159,10 +148,18 @@ def describe_network(model: Any) -> str:
 
 def _describe_checkpoint(checkpoint: str | os.PathLike, meta: Mapping[str, Any]) -> str:
     """Its name, which of its weights were taken, and its hash."""
-    text = plain(_without_folders(checkpoint))
+    text = _without_folders(checkpoint)
     if meta.get('averaged') is not None:
         text += ' (averaged weights)' if meta['averaged'] else ' (weights of the last step)'
-    return text + (f', SHA-256 {code(hash_file(checkpoint))}' if Path(checkpoint).is_file() else '')
+    return text + (f', SHA-256 {hash_file(checkpoint)}' if Path(checkpoint).is_file() else '')
+
+
+def _describe_classes(classes: Any) -> str:
+    """How many, and the first names."""
+    if not isinstance(classes, (list, tuple)) or not classes:
+        return NOT_STATED
+    more = ', ...' if len(classes) > 5 else ''
+    return f'{len(classes)}: {", ".join(map(str, classes[:5]))}{more}'
 
 
 def _without_folders(path: Any) -> str:
@@ -182,14 +179,12 @@ def _describe_teacher(model_cfg: Mapping[str, Any], decisions: Iterable[Decision
 
 
 def _describe_data(loader: Mapping[str, Any] | None) -> str:
-    """The data set of a data loader, with its transforms."""
-    dataset = (loader or {}).get('dataset') or {}
-    while isinstance(dataset.get('dataset'), Mapping):  # a wrapper such as RepeatDataset
-        dataset = dataset['dataset']
+    """The data set of a data loader, inside any wrapper, with its transforms."""
+    dataset = find_dataset(loader) or (loader or {}).get('dataset') or {}
     parts = [type_name(dataset.get('type')) or NOT_STATED]
     parts += [_without_folders(dataset['data_root'])] if dataset.get('data_root') else []
     parts += [f'split {dataset["split"]}'] if dataset.get('split') else []
-    steps = [type_name(step.get('type')) for step in find_pipeline(dataset) or []]
+    steps = [type_name(step.get('type')) for step in dataset.get('pipeline') or ()]
     return ', '.join(parts) + (f': {" > ".join(steps)}' if steps else '')
 
 
@@ -197,8 +192,7 @@ def _kd_layer_row(name: str, layer: Mapping[str, Any]) -> Sequence[Any]:
     """Name, place, channels, templates and alpha."""
     folded = type_name((layer.get('layer') or {}).get('type')) == 'FoldedKDLayer'
     alpha = 'folded in' if folded else layer.get('alpha', 1.0)
-    numbers = (plain(value) for value in (layer['in_channels'], layer['num_templates'], alpha))
-    return plain(name), code(layer['module']), *numbers
+    return name, layer['module'], layer['in_channels'], layer['num_templates'], alpha
 
 
 def _decision_row(path: Path, content: DecisionFile) -> Sequence[Any]:
@@ -207,17 +201,10 @@ def _decision_row(path: Path, content: DecisionFile) -> Sequence[Any]:
     fitted = content.provenance
     layer = _mapping(fitted.get('layer')).get('source', NOT_STATED)
     images = _mapping(fitted.get('data')).get('images', NOT_STATED)
-    date = str(fitted.get('date', NOT_STATED))[:10]
-    place = f'{code(layer)}, {plain(images)} images, {plain(date)}'
-    kind = plain(f'{content.kind} ({options})')
-    return plain(path.name), kind, place, code(hash_file(path)[:16])
+    place = f'{layer}, {images} images, {str(fitted.get("date", NOT_STATED))[:10]}'
+    return path.name, f'{content.kind} ({options})', place, hash_file(path)[:16]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     """What a file says under a key, if that is a mapping; else none."""
     return value if isinstance(value, Mapping) else {}
-
-
-def _rows(rows: Iterable[Iterable[Any]], otherwise: str = 'None.') -> str:
-    """The body of a table, or what to say where there are no rows."""
-    return '\n'.join(f'| {" | ".join(map(str, row))} |' for row in rows) or f'| {otherwise} |'

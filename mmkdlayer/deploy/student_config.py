@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
@@ -100,7 +99,7 @@ def student_model_config(cfg: Config) -> dict:
     refuse_old_form(distiller.get('kd_layers') or {}, distiller)
     layers = dict(architecture.pop('kd_layers', None) or {})
     layers.update(standalone_kd_layers(distiller.get('kd_layers') or {}))
-    for key in ('type', 'pretrained', 'train_cfg', 'data_preprocessor'):
+    for key in ('type', 'train_cfg', 'data_preprocessor'):
         architecture.pop(key, None)
     return _plain(dict(**kind, **architecture, data_preprocessor=preprocessor, kd_layers=layers))
 
@@ -132,6 +131,7 @@ def _plain(value: Any) -> Any:
             for key, item in value.items()
             if not (key == '_scope_' and item in ('mmpretrain', 'mmcls'))
             and not (key == 'init_cfg' and loads_weights(item))
+            and key != 'pretrained'
         }
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
@@ -157,32 +157,19 @@ def own_modules(value: Any) -> set[str]:
 def without_teacher(cfg: Config) -> Config:
     """A copy of the config without the weights that only training needs: of teachers and decisions."""
     cfg = Config(cfg.to_dict())
-    model = cfg.model
-    if 'teacher_ckpt' in model:
-        model.teacher_ckpt = None
-    teacher = model.get('teacher') or {}
-    teacher.pop('checkpoints', None)
-    several = list((model.get('teachers') or {}).values())
-    for entry in several:
-        entry.pop('ckpt_path', None)
-    members = [entry.get('build_cfg') or {} for entry in several]
-    for network in (teacher, *(teacher.get('teachers') or {}).values(), *members):
-        network.pop('pretrained', None)  # True by default where a cfg_path has weights
-        if 'cfg_path' in network:
-            network['pretrained'] = False
-    if 'cfg_path' in (model.get('architecture') or {}):
-        model.architecture.pretrained = False
-    for decision in decision_configs(cfg.model).values():
-        decision.pop('file', None)
+    cfg.model = _without_weights(cfg.model)
     return cfg
 
 
-def decision_configs(model_cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The configs of a training model's decisions, by the name of the KD layer or loss."""
-    distiller = model_cfg.get('distiller') or {}
-    owners = {**(distiller.get('kd_layers') or {}), **(distiller.get('distill_losses') or {})}
-    return {
-        name: owner['decision']
-        for name, owner in owners.items()
-        if isinstance(owner, Mapping) and isinstance(owner.get('decision'), Mapping)
-    }
+def _without_weights(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_weights(item) for item in value)
+    if not isinstance(value, dict):
+        return value
+    weights = ('pretrained', 'teacher_ckpt', 'checkpoints', 'ckpt_path')
+    kept = {key: _without_weights(item) for key, item in value.items() if key not in weights}
+    if isinstance(kept.get('decision'), dict):
+        kept['decision'].pop('file', None)
+    if 'cfg_path' in kept:
+        kept['pretrained'] = False  # True by default where such a config has weights
+    return kept

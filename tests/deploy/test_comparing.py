@@ -60,5 +60,5 @@ def test_a_student_with_logits_of_a_thousand(training, tmp_path, make_batch):
     torch.save(content, training.checkpoint)
     options = ExportOptions(fold=True, formats=('onnx',))
     result = export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
-    assert result['difference'] < 0.2 and result['format_differences']['onnx'] < 0.2
+    assert result['difference'] < 0.2 and result['formats']['onnx'].comparison.difference < 0.2
     assert load_student(tmp_path / 'out')(images).abs().max() > 1000

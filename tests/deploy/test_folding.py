@@ -102,7 +102,7 @@ def test_a_layer_that_only_was_supervised_is_gone(training, tmp_path, make_batch
     folded = export_student(
         training.cfg, training.checkpoint, tmp_path / 'folded', ExportOptions(fold=True)
     )
-    assert [str(change) for change in folded['changes'] if change.name == 'inter'] == [
+    assert [change for change in folded['changes'] if ' inter:' in change] == [
         'KD layer inter: 6 of 6 templates add nothing (alpha is 0); the layer is removed'
     ]
     student = load_student(tmp_path / 'folded')
@@ -144,7 +144,7 @@ def test_pruning_leaves_the_logits_on_the_images(limit, sparse, tmp_path, photos
     torch.testing.assert_close(pruned(inputs), expected, atol=1e-5, rtol=0)
 
     watched = f'the images of a folder ({limit or IMAGES} images)'
-    reports = [str(change) for change in result['changes'] if 'do not fire' in change.reason]
+    reports = [change for change in result['changes'] if 'do not fire' in change]
     assert len(reports) == 2 and all(watched in report for report in reports)
     page = result['card'].read_text()
     assert all(report in page for report in reports)

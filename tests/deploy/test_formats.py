@@ -35,7 +35,7 @@ def test_onnx(export, training, tmp_path):
     onnx = pytest.importorskip('onnx')
     runtime = pytest.importorskip('onnxruntime')
     result = export('onnx')
-    assert result['format_differences']['onnx'] <= 1e-4
+    assert result['formats']['onnx'].comparison.difference <= 1e-4
     graph = onnx.load(str(tmp_path / 'out' / 'student.onnx'))
     onnx.checker.check_model(graph)
     assert [(entry.domain, entry.version) for entry in graph.opset_import] == [('', 17)]
@@ -49,7 +49,7 @@ def test_onnx(export, training, tmp_path):
         expected = training.model.student(images(count)).detach()
         assert expected.abs().max() > 0.1
         torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=0)
-    assert 'opset 17' in result['card'].read_text()
+    assert 'student.onnx gives the logits' in result['card'].read_text()
 
 
 @pytest.mark.filterwarnings('ignore:.torch.jit:DeprecationWarning')
@@ -86,7 +86,10 @@ def test_a_difference_that_is_not_a_number_counts(training, tmp_path, monkeypatc
     ids=['trained', 'folded'],
 )
 def test_torch_export(export, training, tmp_path):
-    assert hasattr(torch.export.Dim, 'AUTO') == bool(export('torch_export')['any_size'])
+    assert (
+        hasattr(torch.export.Dim, 'AUTO')
+        == export('torch_export')['formats']['torch_export'].any_size
+    )
     program = torch.export.load(str(tmp_path / 'out' / 'student.pt2'))
     operators = {str(n.target) for n in program.graph.nodes if n.op == 'call_function'}
     # beside torch's operators: Python's own, and the block in which the trained layer leaves autocast

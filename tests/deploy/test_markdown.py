@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmkdlayer.deploy.markdown import LONGEST, code, plain
+from mmkdlayer.deploy.markdown import LONGEST, plain, table_rows
 
 
 @pytest.mark.parametrize(
@@ -26,10 +26,9 @@ def test_plain(text, shown):
     assert plain(text) == shown
 
 
-def test_code():
-    assert code('backbone.layer4.0') == '`backbone.layer4.0`'
-    assert code('a`b|c\nd') == r"`a'b\|c d`"
-    assert code('') == '` `'
+def test_rows_of_a_table():
+    assert table_rows([('a|b', 1), ('_c_', None)]) == '| a\\|b | 1 |\n| \\_c\\_ | None |'
+    assert table_rows([]) == '| None. |'
 
 
 def test_long_texts_are_cut():

@@ -89,7 +89,7 @@ def student_of(name: str, make_config, tmp_path, **layer: object):
 def test_the_branches_are_merged(name, make_config, tmp_path):
     cfg, checkpoint, trained = student_of(name, make_config, tmp_path)
     result = export_student(cfg, checkpoint, tmp_path / 'out', ExportOptions(fold=True))
-    [change] = [str(c) for c in result['changes'] if 'backbone' in str(c)]
+    [change] = [change for change in result['changes'] if 'backbone' in change]
     assert (
         change.startswith('backbone is re-parameterised: ') and change in result['card'].read_text()
     )
