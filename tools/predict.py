@@ -68,7 +68,7 @@ def main() -> None:
             if value is not None and value < least:
                 option = f'--{name.replace("_", "-")}'
                 raise ConfigError(f'{option} expects a number of at least {least}, got {value}.')
-        cli.check_writable(os.path.dirname(args.out) or '.')
+        cli.check_out_file(args.out)
         student = open_student(args)
         files, others = find_images(args.images)
         if others:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 
 from mmengine.dist import is_main_process
 
@@ -42,7 +41,7 @@ def main() -> None:
         cli.choose_work_dir(cfg, args)
         cli.check_writable(cfg.work_dir)
         if args.out:
-            cli.check_writable(os.path.dirname(args.out) or '.')
+            cli.check_out_file(args.out)
         state, meta = read_student_weights(args.checkpoint, sha256=cfg.get('weights_sha256'))
         check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)
         if not cfg.get('test_dataloader') and cfg.get('val_dataloader'):

@@ -24,10 +24,10 @@ from .calibration import calibration_loader, find_firing
 from .comparing import LOOSE_TOLERANCE, TOLERANCE, Logits, compare
 from .example_images import find_examples
 from .exported_student import load_student
-from .file_metadata import file_metadata
 from .folding import fold_student, prune_student
 from .formats import FILES, write_format
 from .model_card import model_card
+from .onnx_metadata import add_metadata
 from .reparameterise import reparameterise
 from .student_config import student_config, without_teacher
 from .trained_config import check_trained_config
@@ -143,10 +143,9 @@ def export_student(
             f'{comparison.difference:.2g} (at most {comparison.allowed(tolerance):.2g} is allowed)',
             *changes,
         ]
-        metadata = file_metadata(cfg, student_cfg, about, images.shape[1:])
         formats = {}
         for name in options.formats:
-            formats[name] = written = write_format(name, exported, images, trial, metadata)
+            formats[name] = written = write_format(name, exported, images, trial)
             written.comparison.check(LOOSE_TOLERANCE, FILES[name])
             size = 'x'.join(map(str, images.shape[2:]))
             if not written.any_size and not one_size:
@@ -161,6 +160,10 @@ def export_student(
                 f'{written.comparison.difference:.2g}, for batches of several sizes; it takes images '
                 f'of {sizes}'
             )
+        if 'onnx' in formats:
+            classes = (about['dataset_meta'] or {}).get('classes')
+            pixels = student_cfg.model.get('data_preprocessor') or {}
+            add_metadata(trial / FILES['onnx'], cfg, pixels, classes, images.shape[1:])
         files = [trial / name for name in CONTENT if (trial / name).is_file()]
         page = model_card(cfg, student_cfg, checkpoint, meta, files, checks, options)
         (trial / 'model_card.md').write_text(page, encoding='utf-8')

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import inspect
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +40,6 @@ def write_format(
     student: nn.Module,
     images: Tensor,
     folder: Path,
-    metadata: Mapping[str, str] | None = None,
 ) -> Written:
     """Write the student in one format and run the file.
 
@@ -50,7 +48,6 @@ def write_format(
         student: In eval mode.
         images: To compare on, (N, C, H, W).
         folder: Where to.
-        metadata: What else an ONNX file says about itself.
 
     Returns:
         How its logits compare with the student's, over several batch sizes; whether H and W are free.
@@ -71,14 +68,14 @@ def write_format(
         # day: what counts is that the file gives the same logits, for other sizes too.
         warnings.simplefilter('ignore')
         try:
-            run = WRITERS[name](model, traced, folder / FILES[name], True, metadata or {})
+            run = WRITERS[name](model, traced, folder / FILES[name], True)
             comparison = compare(run, model, [*same, larger])
             if comparison.fits(LOOSE_TOLERANCE):
                 return Written(comparison, True)
         except Exception:  # the network, the exporter or the file takes one size alone
             pass
         try:
-            run = WRITERS[name](model, traced, folder / FILES[name], False, metadata or {})
+            run = WRITERS[name](model, traced, folder / FILES[name], False)
             return Written(compare(run, model, same), False)
         except ConfigError:
             raise
@@ -90,16 +87,14 @@ def write_format(
             ) from error
 
 
-def write_onnx(
-    model: Logits, images: Tensor, path: Path, any_size: bool, metadata: Mapping[str, str]
-) -> Runner:
-    """Write ONNX (opset 17) with its metadata; returns what runs it, in onnxruntime.
+def write_onnx(model: Logits, images: Tensor, path: Path, any_size: bool) -> Runner:
+    """Write ONNX (opset 17); returns what runs it, in onnxruntime.
 
     Raises:
         ConfigError: onnx or onnxruntime is not installed.
     """
     try:
-        import onnx
+        import onnx  # noqa: F401  (for the metadata)
         import onnxruntime  # for the check
     except ImportError as error:
         raise ConfigError(
@@ -121,26 +116,19 @@ def write_onnx(
         opset_version=OPSET,
         **options,
     )
-    graph = onnx.load(str(path))
-    onnx.helper.set_model_props(graph, dict(metadata))
-    onnx.save(graph, str(path))
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 4  # a trial at another size may fail
     session = onnxruntime.InferenceSession(str(path), quiet, providers=['CPUExecutionProvider'])
     return lambda x: torch.from_numpy(session.run(['output'], {'input': x.numpy()})[0])
 
 
-def write_torchscript(
-    model: Logits, images: Tensor, path: Path, any_size: bool, metadata: Mapping[str, str]
-) -> Runner:
+def write_torchscript(model: Logits, images: Tensor, path: Path, any_size: bool) -> Runner:
     """Write a traced TorchScript module; returns it as it was read back."""
     torch.jit.save(torch.jit.trace(model, images), str(path))
     return torch.jit.load(str(path))
 
 
-def write_torch_export(
-    model: Logits, images: Tensor, path: Path, any_size: bool, metadata: Mapping[str, str]
-) -> Runner:
+def write_torch_export(model: Logits, images: Tensor, path: Path, any_size: bool) -> Runner:
     """Write a program of torch.export; returns it as it was read back.
 
     Raises:
@@ -154,8 +142,8 @@ def write_torch_export(
     if any_size:
         # AUTO finds the smallest size by itself; before torch 2.6 the network must have none.
         automatic = getattr(torch.export.Dim, 'AUTO', None)
-        free.update({2: automatic or torch.export.Dim('height')})
-        free.update({3: automatic or torch.export.Dim('width')})
+        free[2] = automatic or torch.export.Dim('height')
+        free[3] = automatic or torch.export.Dim('width')
     # Not strict: the KD layers are hooks, whose Python code TorchDynamo does not need to understand.
     program = torch.export.export(model, (images,), dynamic_shapes=dict(images=free), strict=False)
     torch.export.save(program, str(path))

@@ -105,26 +105,21 @@ def _layer_facts(layer: Mapping[str, Any]) -> dict[str, Any]:
 
 def find_differences(given: Any, trained: Any, name: str = '') -> Iterator[str]:
     """A phrase for each value that is not the same, by its dotted name."""
+    if isinstance(given, (list, tuple)) and isinstance(trained, (list, tuple)):
+        given, trained = list(given), list(trained)
+        if len(given) == len(trained):
+            given, trained = dict(enumerate(given)), dict(enumerate(trained))
     if isinstance(given, Mapping) and isinstance(trained, Mapping):
         for key in sorted({*given, *trained} - NEUTRAL, key=str):
             pair = given.get(key, _NOTHING), trained.get(key, _NOTHING)
             if None in pair and _NOTHING in pair:
                 continue
             yield from find_differences(*pair, f'{name}.{key}' if name else str(key))
-    elif _is_list(given) and _is_list(trained) and len(given) == len(trained):
-        for index, pair in enumerate(zip(given, trained)):
-            yield from find_differences(*pair, f'{name}.{index}')
     else:
-        if name.endswith('.type') or name.endswith('.base'):
+        if name.endswith(('.type', '.base')) and _NOTHING not in (given, trained):
             given, trained = type_name(given), type_name(trained)
-        if _is_list(given) and _is_list(trained):
-            given, trained = list(given), list(trained)
         if given != trained:
             yield f'{name} is {_show(given)} here and was {_show(trained)}'
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def _show(value: Any) -> str:

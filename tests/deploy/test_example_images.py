@@ -158,7 +158,7 @@ def test_images_that_the_student_does_not_take(prune, training, tmp_path):
 def test_images_of_several_sizes_and_a_file_of_one(training, tmp_path, monkeypatch):
     from mmkdlayer.deploy import formats
 
-    def takes_one_size(model, images, path, any_size, metadata):
+    def takes_one_size(model, images, path, any_size):
         if any_size:
             raise ValueError('fixed')
         return model

@@ -9,7 +9,7 @@ import torch
 
 import mmkdlayer
 from mmkdlayer.deploy import ExportOptions, comparing, export_student, formats
-from mmkdlayer.deploy.file_metadata import channel_order
+from mmkdlayer.deploy.onnx_metadata import channel_order
 from mmkdlayer.errors import ConfigError
 
 needs_torch_export = pytest.mark.skipif(
@@ -70,7 +70,7 @@ def test_one_image_to_compare_on(training, tmp_path):
 def test_a_difference_that_is_not_a_number_counts(training, tmp_path, monkeypatch):
     student = training.model.student
 
-    def fails_on_one(model, images, path, any_size, metadata):
+    def fails_on_one(model, images, path, any_size):
         return lambda x: model(x) * (float('nan') if len(x) == 1 else 1)
 
     monkeypatch.setitem(formats.WRITERS, 'torchscript', fails_on_one)
@@ -104,7 +104,7 @@ def test_torch_export(export, training, tmp_path):
 def test_torch_export_of_one_size(training, tmp_path):
     """As for a network that takes no other; the batch is free."""
     model, file = comparing.Logits(training.model.student), tmp_path / 'student.pt2'
-    run = formats.write_torch_export(model.requires_grad_(False), images(2), file, False, {})
+    run = formats.write_torch_export(model.requires_grad_(False), images(2), file, False)
     for count in (1, 5):
         torch.testing.assert_close(run(images(count)), model(images(count)), atol=1e-5, rtol=0)
     with pytest.raises((AssertionError, RuntimeError)):
@@ -135,7 +135,7 @@ def test_the_student_is_as_before(training, tmp_path):
 
 
 def test_a_file_that_gives_other_logits_is_not_written(training, tmp_path, monkeypatch):
-    def wrong(model, images, path, any_size, metadata):
+    def wrong(model, images, path, any_size):
         path.write_bytes(b'some program')
         return lambda x: model(x) + 2e-4
 
@@ -147,7 +147,7 @@ def test_a_file_that_gives_other_logits_is_not_written(training, tmp_path, monke
 
 
 def test_a_network_that_can_not_be_written_so(training, tmp_path, monkeypatch):
-    def fails(model, images, path, any_size, metadata):
+    def fails(model, images, path, any_size):
         raise ValueError('no such operator\nand much more')
 
     monkeypatch.setitem(formats.WRITERS, 'torchscript', fails)

@@ -3,7 +3,13 @@
 import mmkdlayer  # noqa: F401  (before all others: makes the host libraries work)
 
 from .building import build_runner
-from .checks import check_checkpoints, check_continued, check_data, check_writable
+from .checks import (
+    check_checkpoints,
+    check_continued,
+    check_data,
+    check_out_file,
+    check_writable,
+)
 from .images import add_image_options
 from .options import (
     add_common_options,
@@ -24,6 +30,7 @@ __all__ = [
     'check_checkpoints',
     'check_continued',
     'check_data',
+    'check_out_file',
     'check_writable',
     'choose_work_dir',
     'find_hook',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,6 +77,13 @@ def _read_meta(path: str) -> Any:
         return None
     content = read_checkpoint(path)
     return content.get('meta') if isinstance(content, dict) else None
+
+
+def check_out_file(path: str) -> None:
+    """Raise a ConfigError where a file can't be written, before hours of work for it."""
+    if os.path.isdir(path):
+        raise ConfigError(f'--out {path} is a folder, but must be a file. Name a file in it.')
+    check_writable(os.path.dirname(path) or '.')
 
 
 def check_writable(folder: str) -> None:
