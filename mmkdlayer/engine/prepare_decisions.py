@@ -92,10 +92,12 @@ def _prepare(
 def unchanged_randomness() -> Iterator[None]:
     """Leave the random numbers that follow as they are: a training is the same with stored decisions."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.random.fork_rng(devices=[]):
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _check_given(layer: SupervisedLayer) -> None:

@@ -43,54 +43,54 @@ def meet(timeout: float) -> dict[str, Any]:
     rank, world = _number('RANK', 0), _number('WORLD_SIZE', 1)
     if os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
         return {}
-    host, port = os.environ['MASTER_ADDR'], _number('MASTER_PORT', 1, 65535)
+    place = os.environ['MASTER_ADDR'], _number('MASTER_PORT', 1, 65535)
     launch = '/'.join([str(world), *(os.environ.get(name, '') for name in _JOB)])
-    if rank == 0:
-        store = _open(host, port, world, timeout, launch)
-    else:
-        store = _join(host, port, world, timeout, launch, rank)
+    store = _join(place, timeout, launch, rank) if rank else _open(place, timeout, launch, world)
     return dict(store=store, rank=rank, world_size=world)
 
 
-def _open(host: str, port: int, world: int, timeout: float, launch: str) -> Any:
+def _open(place: tuple[str, int], timeout: float, launch: str, world: int) -> Any:
     """Listen at the port, as the first process, and wait for the others."""
     try:
-        store = _store(host, port, world, timeout, True)
+        store = _store(place, timeout, is_master=True)
     except RuntimeError as error:
         if 'EADDRINUSE' not in str(error) and 'already in use' not in str(error):
             raise
-        raise _taken(host, port, 'another program listens there') from error
+        raise _taken(place, 'another program listens there') from error
     store.set(_LAUNCH, launch)
     for rank in range(1, world):
         try:
             store.wait([f'{_LAUNCH}/{rank}'])
         except RuntimeError as error:
-            raise RuntimeError(
-                f'timed out after {timeout:.0f} s: no sign of process {rank}'
-            ) from error
+            raise _silent(rank, timeout) from error
     return store
 
 
-def _join(host: str, port: int, world: int, timeout: float, launch: str, rank: int) -> Any:
+def _join(place: tuple[str, int], timeout: float, launch: str, rank: int) -> Any:
     """Reach the first process, and be sure that it is that of this launch."""
     end = time.monotonic() + timeout
-    while not _listens(host, port):
-        if time.monotonic() > end:
-            raise RuntimeError(
-                f'timed out after {timeout:.0f} s: no sign of process 0 at {host}:{port}'
-            )
-        time.sleep(PAUSE)
-    store, other = _ask(host, port, world, min(ANSWER, timeout))
+    while True:
+        try:
+            socket.create_connection(place, timeout=5).close()
+            break
+        except OSError as error:
+            if time.monotonic() > end:
+                raise _silent(0, timeout) from error
+            time.sleep(PAUSE)
+    answer = _ask(place, min(ANSWER, timeout))
+    if isinstance(answer, Exception):
+        raise _taken(place, f'what listens there is no process of ours ({answer})') from answer
+    store, other = answer
     if other != launch:
-        raise _taken(host, port, f'another launch listens there ({other}; this one is {launch})')
+        raise _taken(place, f'another launch listens there ({other}; this one is {launch})')
     if store.add(f'{_LAUNCH}/{rank}', 1) > 1:
-        raise _taken(host, port, f'a process with the number {rank} is there already')
+        raise _taken(place, f'a process with the number {rank} is there already')
     store.set_timeout(timedelta(seconds=timeout))
     return store
 
 
-def _ask(host: str, port: int, world: int, patience: float) -> tuple[Any, str]:
-    """Connect to what listens there, and ask which launch it is of.
+def _ask(place: tuple[str, int], patience: float) -> Any:
+    """Connect to what listens there: the store, and which launch it is of; or an error.
 
     torch waits for an answer without an end: it does so in a thread that is left behind.
     """
@@ -98,41 +98,34 @@ def _ask(host: str, port: int, world: int, patience: float) -> tuple[Any, str]:
 
     def ask() -> None:
         try:
-            store = _store(host, port, world, patience, False)
-            store.wait([_LAUNCH], timedelta(seconds=patience))
+            store = _store(place, patience)
             answers.put((store, store.get(_LAUNCH).decode(errors='replace')))
         except Exception as error:  # whatever torch makes of a foreign answer
             answers.put(error)
 
     threading.Thread(target=ask, daemon=True).start()
     try:
-        answer = answers.get(timeout=patience + 1)
+        return answers.get(timeout=patience + 1)
     except queue.Empty:
-        answer = TimeoutError('it does not answer')
-    if isinstance(answer, Exception):
-        raise _taken(host, port, f'what listens there is no process of ours ({answer})') from answer
-    return answer
+        return TimeoutError('it does not answer')
 
 
-def _store(host: str, port: int, world: int, timeout: float, first: bool) -> Any:
+def _store(place: tuple[str, int], timeout: float, is_master: bool = False) -> Any:
+    wait = timedelta(seconds=timeout)
     return torch.distributed.TCPStore(
-        host, port, world, first, timedelta(seconds=timeout), wait_for_workers=False
+        *place, is_master=is_master, timeout=wait, wait_for_workers=False
     )
 
 
-def _listens(host: str, port: int) -> bool:
-    try:
-        with socket.create_connection((host, port), timeout=5):
-            return True
-    except OSError:
-        return False
+def _silent(rank: int, timeout: float) -> RuntimeError:
+    return RuntimeError(f'timed out after {timeout:.0f} s: no sign of process {rank}')
 
 
-def _taken(host: str, port: int, why: str) -> ConfigError:
+def _taken(place: tuple[str, int], why: str) -> ConfigError:
     brief = why.split('\n')[0][:300]
     return ConfigError(
-        f'Port {port} of {host} is taken: {brief}. Choose another one for all processes of this launch, '
-        'with MASTER_PORT (dist_train.sh: PORT), or end the other launch.'
+        f'Port {place[1]} of {place[0]} is taken: {brief}. Choose another one for all processes of '
+        'this launch, with MASTER_PORT (dist_train.sh: PORT), or end the other launch.'
     )
 
 

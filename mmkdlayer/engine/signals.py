@@ -81,7 +81,7 @@ class SignalWatch:
         signal.set_wakeup_fd(self._previous)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        self._handlers = {}
+        self._handlers, self.numbers = {}, ()
         self._writer.close()  # ends the thread, which a forked process doesn't have
 
     def end(self, state: str) -> None:

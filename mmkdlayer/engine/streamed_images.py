@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 from mmengine.registry import DATASETS
 
@@ -16,11 +16,8 @@ _MOST, _NAMED = 100, 5
 _SHORTAGES = (errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
 
 
-class Unreadable(NamedTuple):
-    """An image that could not be read, and why."""
-
-    path: str
-    reason: str
+class Unreadable(list):
+    """In the place of an item or a batch: paths of images that could not be read, each with why."""
 
 
 class StreamedImages:
@@ -58,7 +55,7 @@ class StreamedImages:
             if isinstance(error, OSError) and error.errno in _SHORTAGES:
                 raise
             reason = str(error).strip().split('\n')[0]
-            return Unreadable(self._path(index), f'{type(error).__name__}: {reason}'[:200])
+            return Unreadable([(self._path(index), f'{type(error).__name__}: {reason}'[:200])])
 
     def _path(self, index: int) -> str:
         known = hasattr(self.dataset, 'get_data_info')
@@ -76,26 +73,26 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
 
 
 class CollateReadable:
-    """Makes a batch of readable images, and a list of the others of a batch that has some."""
+    """Makes a batch of readable images, and an :class:`Unreadable` of one that has others."""
 
     def __init__(self, collate: Callable) -> None:
         self.collate = collate
 
     def __call__(self, items: Sequence) -> Any:
-        """The batch, or the list."""
-        broken = [item for item in items if isinstance(item, Unreadable)]
-        return broken or self.collate(items)
+        """The batch, or those that could not be read."""
+        broken = [entry for item in items if isinstance(item, Unreadable) for entry in item]
+        return Unreadable(broken) if broken else self.collate(items)
 
 
 def refuse_unreadable(batch: Any, rest: Iterable) -> None:
-    """Raise a DataError if a batch is a list of :class:`Unreadable`, with those of the ``rest`` too."""
-    if not is_unreadable(batch):
+    """Raise a DataError if a batch is an :class:`Unreadable`, with those of the ``rest`` too."""
+    if not isinstance(batch, Unreadable):
         return
     found = list(batch)
     for other in rest:
         if len(found) >= _MOST:
             break
-        if is_unreadable(other):
+        if isinstance(other, Unreadable):
             found += other
     named = ', '.join(f'{path} ({reason})' for path, reason in found[:_NAMED])
     more = f' and {len(found) - _NAMED} more' if len(found) > _NAMED else ''
@@ -106,8 +103,3 @@ def refuse_unreadable(batch: Any, rest: Iterable) -> None:
         'train_dataloader loads them (its Load... steps are used) with the steps of the validation '
         'pipeline that follow.'
     )
-
-
-def is_unreadable(batch: Any) -> bool:
-    """Whether a batch is a list of :class:`Unreadable`."""
-    return isinstance(batch, list) and bool(batch) and isinstance(batch[0], Unreadable)

@@ -40,7 +40,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> int:
 def test_two_processes(port: int) -> None:
     # Threads have one environment: the second is called with what meet would read.
     with ThreadPoolExecutor() as pool:
-        second = pool.submit(rendezvous._join, HOST, port, 2, 20, '2////', 1)
+        second = pool.submit(rendezvous._join, (HOST, port), 20, '2////', 1)
         first = meet(20)
         store = second.result()
     assert (first['rank'], first['world_size']) == (0, 2)
@@ -50,9 +50,9 @@ def test_two_processes(port: int) -> None:
     with pytest.raises(ConfigError, match=f'Port {port} of {HOST} is taken: another program'):
         meet(20)
     with pytest.raises(ConfigError, match='a process with the number 1 is there already'):
-        rendezvous._join(HOST, port, 2, 20, '2////', 1)
+        rendezvous._join((HOST, port), 20, '2////', 1)
     with pytest.raises(ConfigError, match='another launch listens there .2////; this one is 4////'):
-        rendezvous._join(HOST, port, 4, 20, '4////', 3)
+        rendezvous._join((HOST, port), 20, '4////', 3)
 
 
 @pytest.mark.parametrize('rank', [0, 1])

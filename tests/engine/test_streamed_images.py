@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mmengine.config import ConfigDict
@@ -71,7 +70,7 @@ def test_a_shortage_is_not_blamed_on_an_image() -> None:
 
 
 def test_many_unreadable_images_are_cut() -> None:
-    batch: Any = [Unreadable(f'{index}.png', 'cut off') for index in range(30)]
+    batch = Unreadable((f'{index}.png', 'cut off') for index in range(30))
     with pytest.raises(DataError, match=r'100 or more, namely 0\.png .* and 115 more\.'):
         refuse_unreadable(batch, [batch, 'a good batch', batch, batch, batch])
     refuse_unreadable('a good batch', [batch])

@@ -80,9 +80,9 @@ def layer_metrics(layer: KDLayerConnector, scores: Tensor) -> dict[str, Tensor]:
 
 @HOOKS.register_module()
 class KDMetricsHook(Hook):
-    """Logs metrics of each TeacherDecisionLoss, computed in every ``interval``-th iteration alone.
+    """Logs metrics of each TeacherDecisionLoss, computed in some iterations alone.
 
-    An epoch that has no such iteration is measured in its last one. They appear in the log as
+    These are every ``interval``-th one and the last one of each epoch. They appear in the log as
     ``kd/<loss's name without "loss_">/<metric>``: ``agreement``, ``student_perplexity`` and
     ``dead_templates``; see :func:`assignment_metrics` and :func:`layer_metrics`. With several
     processes they are those of the main process's batch. An iteration in which they are computed
@@ -100,15 +100,17 @@ class KDMetricsHook(Hook):
     def __init__(self, interval: int = 100, details: bool = False) -> None:
         self.interval = interval
         self.details = details
-        self._epoch = -1  # the last one that was measured
         self._handles: list[Any] = []
         self._found: dict[str, Tensor] = {}
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Watch the losses in an iteration that is to be measured."""
-        if not self._is_due(runner, batch_idx):
+        loop: Any = runner.train_loop
+        is_last = isinstance(loop, EpochBasedTrainLoop) and self.end_of_epoch(
+            loop.dataloader, batch_idx
+        )
+        if not is_last and not self.every_n_train_iters(runner, self.interval):
             return
-        self._epoch = runner.epoch
         model = unwrap_model(runner.model)
         distiller: Any = getattr(model, 'distiller', None)
         for name, loss in getattr(distiller, 'distill_losses', {}).items():
@@ -129,16 +131,6 @@ class KDMetricsHook(Hook):
         for name, value in self._found.items():
             runner.message_hub.update_scalar(f'train/kd/{name}', value.item())
         self._handles, self._found = [], {}
-
-    def _is_due(self, runner: Runner, batch_idx: int) -> bool:
-        loop = runner.train_loop
-        if self.every_n_train_iters(runner, self.interval):
-            return True
-        return (
-            isinstance(loop, EpochBasedTrainLoop)
-            and self.end_of_epoch(loop.dataloader, batch_idx)
-            and self._epoch != runner.epoch
-        )
 
     def _measure(self, name: str, layer: Any, loss: Any, args: tuple, kwargs: dict) -> None:
         """Forward pre-hook of a loss: compute the metrics of what it is called with."""
