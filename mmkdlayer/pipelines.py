@@ -67,10 +67,13 @@ def replace_pipeline(dataset_cfg: Any, pipeline: list) -> Any:
 def split_loading(pipeline: Sequence) -> tuple[list, list]:
     """The first steps of a pipeline, to the one that loads the image (``Load...``), and the others."""
     steps = list(pipeline)
-    number = 0
-    while number < len(steps) and (_loads(steps[number]) or not any(map(_loads, steps[:number]))):
-        number += 1
-    return (steps[:number], steps[number:]) if any(map(_loads, steps)) else ([], steps)
+    loading = [_loads(step) for step in steps]
+    if not any(loading):
+        return [], steps
+    end = loading.index(True)
+    while end < len(steps) and loading[end]:
+        end += 1
+    return steps[:end], steps[end:]
 
 
 def _loads(step: Any) -> bool:

@@ -158,7 +158,7 @@ def _check_places(cfg: Config) -> None:
 def unread_warnings(cfg: Config) -> Iterator[str]:
     """A sentence for each entry of the config that stands where something else is read."""
     inner, outer = cfg.model.get('data_preprocessor'), cfg.get('data_preprocessor')
-    if inner and outer and inner != outer:
+    if inner and outer and _normalisation(inner) != _normalisation(outer):
         yield (
             f'model.data_preprocessor is used, {inner}; data_preprocessor at the top level is not read, '
             f'{outer}. Take one of them out.'
@@ -168,6 +168,13 @@ def unread_warnings(cfg: Config) -> Iterator[str]:
         near = get_close_matches(key, known, n=1, cutoff=0.9)
         if near:
             yield f'Nothing reads "{key}" of the config. Did you mean "{near[0]}"?'
+
+
+def _normalisation(preprocessor: Mapping[str, Any]) -> list[Any]:
+    """What of a preprocessor's config decides how the network sees an image."""
+    rgb = preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb') or False
+    mean, std = (list(preprocessor.get(key) or []) for key in ('mean', 'std'))
+    return [mean, std, rgb, preprocessor.get('batch_augments')]
 
 
 def _begin_with_what_fits(cfg: Config) -> None:

@@ -20,27 +20,25 @@ def schedule_warnings(cfg: Config) -> Iterator[str]:
     Times are compared where both are in epochs, or both in iterations.
     """
     train = cfg.get('train_cfg') or {}
-    name = 'max_epochs' if 'max_epochs' in train else 'max_iters'
-    length, unit = train.get(name), name.removeprefix('max_')
+    unit = 'epoch' if 'max_epochs' in train else 'iter'
+    length = train.get(f'max_{unit}s')
     if not isinstance(length, int):
         return
-    by_epoch = name == 'max_epochs'
     found = _schedules(cfg.get('param_scheduler'), 'param_scheduler')
-    entries = [(path, one) for path, one in found if bool(one.get('by_epoch', True)) == by_epoch]
+    by_epoch = unit == 'epoch'
+    entries = [(path, one) for path, one in found if one.get('by_epoch', True) == by_epoch]
     last = max((_end(one)[1] or length for _, one in entries), default=0)
     for path, one in entries:
         (key, end), kind = _end(one), type_name(one.get('type'))
-        if not end:  # mmengine lets it last to the end of the training
-            continue
-        if end > length or (key == 'milestones' and end == length):
+        if end > length:
             effect = 'so the rest of it never comes'
-        elif end == last < length and kind.startswith(_FALLING):
-            effect = f'so the last {length - end} {unit} are trained beyond its end'
+        elif end and end == last < length and kind.startswith(_FALLING):
+            effect = f'so the last {length - end} {unit}s are trained beyond its end'
         else:
             continue
         yield (
-            f'{path} ({kind}) has its last change at {unit[:-1]} {end}, but train_cfg.{name} is '
-            f'{length}, {effect}. Make {path}.{key} and train_cfg.{name} fit each other.'
+            f'{path} ({kind}) has its last change at {unit} {end}, but train_cfg.max_{unit}s is '
+            f'{length}, {effect}. Make {path}.{key} and train_cfg.max_{unit}s fit each other.'
         )
 
 
@@ -57,7 +55,10 @@ def _schedules(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _end(schedule: Mapping[str, Any]) -> tuple[str, int]:
-    """The option that says when a schedule has its last change, and that time; 0 where none does."""
+    """The option that says when a schedule has its last change, and that time.
+
+    The time is 0 where mmengine lets it last to the end of the training.
+    """
     begin = schedule.get('begin') or 0
     if schedule.get('milestones'):
         return 'milestones', begin + max(schedule['milestones'])

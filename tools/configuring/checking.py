@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
-from torch import nn
 
-from mmkdlayer.checkpoints import read_state_dict
 from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.supervision import check_shapes, find_supervised_layers
@@ -26,6 +24,7 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
 
     Raises:
         ConfigError: Anything in the config does not fit.
+        CheckpointError: The weights are not the teacher's, or are for other classes.
     """
     what = 'The pair was put together, but it does not run'
     advice = ' Nothing was written. Another head, another loss or another --image-size may run.'
@@ -34,7 +33,14 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
         checkpoint, cfg.model.teacher_ckpt = cfg.model.teacher_ckpt, None
         model: Any = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
         if checkpoint and '://' not in checkpoint:
-            check_teacher(model.teacher, checkpoint)
+            try:
+                check_teacher_checkpoint(model.teacher, checkpoint)
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f'{error} For weights of this network for other classes: --teacher-out '
+                    f'TEACHER_FILE --teacher-init {checkpoint}, in the place of --teacher-ckpt, writes '
+                    'the config that fine-tunes them.'
+                ) from error
         channels = first_channels(model.student)
         distiller, size = model.distiller, (2, channels, image_size, image_size)
         images = torch.randn(size, generator=torch.Generator().manual_seed(0))
@@ -56,21 +62,3 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
             feature = distiller.get_record(**layer.feature)
             scores = distiller.get_record(**layer.scores)
             check_shapes(layer, tuple(feature.shape[1:]), tuple(scores.shape[1:]))
-
-
-def check_teacher(teacher: nn.Module, checkpoint: str) -> None:
-    """Raise a CheckpointError where the weights are not the teacher's, or are for other classes."""
-    try:
-        check_teacher_checkpoint(teacher, checkpoint)
-    except CheckpointError as error:
-        state, _ = read_state_dict(checkpoint)
-        own = teacher.state_dict()
-        misfits = [key for key in own if key not in state or state[key].shape != own[key].shape]
-        if not all(key.startswith('head.') for key in misfits):
-            raise
-        raise CheckpointError(
-            f'--teacher-ckpt {checkpoint}: these are weights of this network for other classes '
-            f'({misfits[0]} is {tuple(state[misfits[0]].shape)}, but {tuple(own[misfits[0]].shape)} is '
-            'expected). Fine-tune them on these data first: --teacher-out TEACHER_FILE --teacher-init '
-            f'{checkpoint} in the place of --teacher-ckpt.'
-        ) from error

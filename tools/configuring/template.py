@@ -70,6 +70,8 @@ custom_hooks = [
     dict(type='mmkdlayer.FitDecisionsHook'),  # fits the decisions before training
     dict(type='mmkdlayer.ReleaseRecordsHook'),  # drops what was recorded after each step
     dict(type='mmkdlayer.KDMetricsHook', interval=100),  # logs how the templates are used
+    dict(type='mmkdlayer.CheckDataHook'),  # stops on data that do not fit the student
+    dict(type='mmkdlayer.CheckFiniteHook'),  # stops on a loss that is NaN
     dict(type='mmkdlayer.PreemptionHook'),  # saves and ends on a signal
 ]
 default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=3, save_best='auto'))

@@ -24,7 +24,7 @@ def warnings(schedule: Any, **train_cfg: Any) -> list[str]:
         (COSINE, 4, ['param_scheduler (CosineAnnealingLR)', 'epoch 20', 'max_epochs is 4']),
         (dict(COSINE, type=CosineAnnealingLR), 4, ['CosineAnnealingLR', 'param_scheduler.T_max']),
         (COSINE, 30, ['epoch 20', 'max_epochs is 30', 'the last 10 epochs']),
-        (dict(type='MultiStepLR', milestones=[3, 8]), 8, ['param_scheduler.milestones', 'epoch 8']),
+        (dict(type='MultiStepLR', milestones=[3, 8]), 7, ['param_scheduler.milestones', 'epoch 8']),
         ([WARM_UP, dict(COSINE, begin=5, T_max=15)], 4, ['param_scheduler.0 ', 'epoch 5']),
         ([WARM_UP, dict(COSINE, begin=5, T_max=10)], 20, ['param_scheduler.1 ', 'epoch 15']),
         (dict(student=[COSINE], generator=None), 4, ['param_scheduler.student.0 ', 'epoch 20']),
@@ -45,7 +45,7 @@ def test_another_end(schedule: Any, length: int, words: list[str]) -> None:
         (WARM_UP, dict(max_epochs=20)),
         (dict(type='CosineAnnealingLR'), dict(max_epochs=4)),  # to the end, whatever that is
         ([WARM_UP, dict(type='CosineAnnealingLR', begin=5)], dict(max_epochs=20)),
-        (dict(type='MultiStepLR', milestones=[3, 8]), dict(max_epochs=9)),
+        (dict(type='MultiStepLR', milestones=[3, 8]), dict(max_epochs=8)),  # as many recipes
         (dict(COSINE, by_epoch=False), dict(max_epochs=4)),
         (dict(COSINE, by_epoch=False), dict(max_iters=20)),
         (None, dict(max_epochs=4)),

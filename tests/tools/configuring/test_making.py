@@ -317,8 +317,16 @@ def test_teacher_checkpoint_for_other_classes(folder: Path, tmp_path: Path) -> N
     torch.save(dict(state_dict=MODELS.build(model).state_dict()), file)
     with pytest.raises(CheckpointError) as error:
         make_config(pair_options(folder, tmp_path / 'pair.py', teacher_ckpt=str(file)))
-    for words in ('for other classes', '(10, 512)', '(3, 512)', f'--teacher-init {file}'):
+    for words in ('is for 10 classes', 'your data, has 3', f'--teacher-init {file}'):
         assert words in str(error.value)
+
+
+def test_teacher_checkpoint_without_a_head(folder: Path, tmp_path: Path) -> None:
+    weights = MODELS.build(load_network(RESNET, 'teacher', 3).model).state_dict()
+    file = tmp_path / 'backbone.pth'
+    torch.save({key: value for key, value in weights.items() if 'head' not in key}, file)
+    with pytest.raises(CheckpointError, match='does not fit the teacher.*head.fc'):
+        make_config(pair_options(folder, tmp_path / 'pair.py', teacher_ckpt=str(file)))
 
 
 def test_teacher_is_fine_tuned_from_a_file(folder: Path, tmp_path: Path) -> None:
