@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -17,8 +17,6 @@ from mmengine.fileio import get
 from torch import Tensor, nn
 
 from mmkdlayer.errors import DataError
-
-from .streamed_images import inner_datasets
 
 DIGITS = 16
 #: Of so many images the sizes of the files are compared, and of so many the beginning of the content:
@@ -48,9 +46,9 @@ def describe_dataset(
         backend_args: How the files are read, as in mmengine.
 
     Returns:
-        ``images``, their number; ``files``, a hash of the names below the data roots (or of the
-        pixels) and of the labels of all; ``content``, a hash of the sizes of :data:`SIZES` files and
-        of the first MiB of :data:`CONTENTS` of them.
+        ``images``, their number; ``files``, a hash of the names below the folder that they share (or
+        of the pixels) and of the labels of all; ``content``, a hash of the sizes of :data:`SIZES`
+        files and of the first MiB of :data:`CONTENTS` of them.
 
     Raises:
         DataError: There are no images, or a label is missing or out of range.
@@ -65,37 +63,22 @@ def describe_dataset(
 
 
 def _hash_names(dataset: Any, num_classes: int | None, needs_labels: bool) -> str:
-    roots = sorted(set(find_roots(dataset)), key=len, reverse=True)
-    while True:
-        digest, outside = hashlib.sha256(), None
-        for index in range(len(dataset)):
-            info = dataset.get_data_info(index)
-            _check_label(index, info, num_classes, needs_labels)
-            if 'img_path' in info:
-                path = str(info['img_path'])
-                root = next((root for root in roots if path.startswith(root)), '')
-                if not root and os.path.isabs(path):
-                    parent = os.path.dirname(path)
-                    outside = os.path.commonpath([outside or parent, parent])
-                digest.update(path[len(root) :].encode(errors='surrogateescape'))
-            elif 'img' in info:
-                digest.update(np.ascontiguousarray(info['img']).tobytes())
-            digest.update(f' {info.get("gt_label")}\n'.encode())
-        # Files that are listed with their whole paths: from the folder that all of them share.
-        if outside is None or outside == os.path.dirname(outside):
-            return digest.hexdigest()[:DIGITS]
-        roots.append(os.path.join(outside, ''))
-
-
-def find_roots(dataset: Any) -> Iterator[str]:
-    """The data roots of a data set and of all that it wraps, each with a separator at its end."""
-    for inner in inner_datasets(dataset):
-        prefix = getattr(inner, 'data_prefix', None)
-        prefixes = list(prefix.values()) if isinstance(prefix, Mapping) else [prefix]
-        own = getattr(inner, 'data_root', None)
-        for root in [own] if own else prefixes:
-            if root:
-                yield os.path.join(str(root), '')
+    digest, folders = hashlib.sha256(), dict[str, int]()
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        _check_label(index, info, num_classes, needs_labels)
+        if 'img_path' in info:
+            folder, name = os.path.split(str(info['img_path']))
+            number = folders.setdefault(folder, len(folders))
+            digest.update(f'{number}/{name}'.encode(errors='surrogateescape'))
+        elif 'img' in info:
+            digest.update(np.ascontiguousarray(info['img']).tobytes())
+        digest.update(f' {info.get("gt_label")}\n'.encode())
+    places = [os.path.abspath(folder) for folder in folders]
+    shared = os.path.commonpath(places) if places else ''
+    for place in places:
+        digest.update(f'{os.path.relpath(place, shared)}\n'.encode(errors='surrogateescape'))
+    return digest.hexdigest()[:DIGITS]
 
 
 def _hash_content(dataset: Any, backend_args: Mapping[str, Any] | None) -> str:
