@@ -1,8 +1,8 @@
 """Weight files: reading them without running code, comparing them with a network."""
 
-from .archives import refuse_compression
 from .contents import STUDENT_PREFIX, check_content, read_state_dict, read_student_weights
 from .host_loaders import read_for_hosts
+from .loading import refuse_compression
 from .reading import hash_file, read_checkpoint
 from .state_dicts import check_values, describe_misfits, load_weights, load_what_fits
 

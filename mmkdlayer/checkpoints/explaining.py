@@ -6,19 +6,13 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pickle import UnpicklingError
 from typing import IO
 from urllib.error import URLError
 
 from mmkdlayer.compat.serialization import RefusedPickleError
 from mmkdlayer.errors import CheckpointError
 
-from .archives import survey_pickles
-from .restricted_pickle import allowed_globals
-
 ANSI_CODE = re.compile(r'\x1b\[[0-9;]*m')
-#: What torch.save writes by itself.
-PROTOCOL = 2
 #: How files begin that are taken for checkpoints, and what they are.
 BEGINNINGS = {
     b'version https://git-lfs': 'it is a pointer of Git LFS, not the file: run git lfs pull',
@@ -27,7 +21,7 @@ BEGINNINGS = {
 
 
 @contextmanager
-def explained(path: str | os.PathLike, file: IO[bytes] | None) -> Iterator[None]:
+def explained(path: str | os.PathLike, file: IO[bytes] | None = None) -> Iterator[None]:
     """Turn whatever reading a checkpoint raises into a CheckpointError that tells damage from danger.
 
     Args:
@@ -43,7 +37,7 @@ def explained(path: str | os.PathLike, file: IO[bytes] | None) -> Iterator[None]
     except (URLError, CheckpointError):
         raise
     except Exception as error:  # a damaged file can raise anything from torch's unpickler
-        reason = _refusal(error) or _foreign_objects(error, file)
+        reason = _refusal(error)
         if reason is not None:
             raise CheckpointError(
                 f'Checkpoint {path}: expected tensors and plain values, but {reason}. It is not loaded. '
@@ -66,33 +60,13 @@ def _refusal(error: BaseException | None) -> str | None:
     """What was refused, where that is why reading failed: torch raises its own error in its place."""
     while error is not None:
         if isinstance(error, RefusedPickleError):
-            return str(error)
+            return printable(str(error))
+        foreign = re.search(
+            r'GLOBAL (\S+) was not an allowed', str(error)
+        )  # of torch, in a download
+        if foreign is not None:
+            return printable(f'it asks for the Python object {foreign[1]}, which can run any code')
         error = error.__cause__ or error.__context__
-    return None
-
-
-def _foreign_objects(error: Exception, file: IO[bytes] | None) -> str | None:
-    """Which Python objects a file asks for that are not allowed; of a download, only the first."""
-    if file is None:
-        names, whole, protocol = (
-            re.findall(r'GLOBAL (\S+) was not an allowed', str(error)),
-            False,
-            0,
-        )
-    else:
-        names, whole, protocol = survey_pickles(file)
-        names = [name for name in names if name not in allowed_globals()]
-    if names:
-        more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-        shown = ', '.join(map(printable, names[:3]))
-        return f'it asks for the Python objects {shown}{more}, which can run any code'
-    if whole and isinstance(error, UnpicklingError):  # nothing is cut
-        if protocol > PROTOCOL:
-            return f'its pickle protocol is {protocol}, of which torch reads only a part'
-        kinds = re.findall(r"<class '(\S+)'>", str(error))
-        return (
-            f'it holds {printable(kinds[-1]) if kinds else "Python objects"}, which is not allowed'
-        )
     return None
 
 
@@ -121,4 +95,4 @@ def _brief(error: Exception) -> str:
 
 def printable(text: str) -> str:
     """Text of a file as it may be shown: no control characters, not too long."""
-    return ''.join(letter if letter.isprintable() else '?' for letter in text[:100])
+    return ''.join(letter if letter.isprintable() else '?' for letter in text[:300])

@@ -8,8 +8,11 @@ from typing import Any, Callable
 
 from mmengine.runner import CheckpointLoader
 
+from mmkdlayer.compat.serialization import allow_mmengine_checkpoints
+
 from .contents import check_content
-from .reading import read_checkpoint, weights_only
+from .loading import weights_only
+from .reading import read_checkpoint
 
 
 def read_for_hosts() -> None:
@@ -45,7 +48,8 @@ read_local.restricted = True  # type: ignore[attr-defined]
 def _with_restrictions(loader: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(loader)
     def read(*args: Any, **options: Any) -> Any:
-        with weights_only():
+        allow_mmengine_checkpoints()
+        with weights_only(True):
             return loader(*args, **options)
 
     read.restricted = True  # type: ignore[attr-defined]

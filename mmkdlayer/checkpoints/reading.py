@@ -5,23 +5,16 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import torch
 from mmengine.runner import CheckpointLoader
 
-from mmkdlayer.compat.serialization import TEXT, allow_mmengine_checkpoints
+from mmkdlayer.compat.serialization import allow_mmengine_checkpoints
 from mmkdlayer.errors import CheckpointError
 
-from .archives import refuse_programs
 from .explaining import explained
-from .restricted_pickle import load_restricted
-
-#: With the first, torch reads everything as with ``weights_only=True``; the second is against it.
-FORCE, NO_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+from .loading import load_restricted, weights_only
 
 
 def read_checkpoint(
@@ -29,9 +22,8 @@ def read_checkpoint(
 ) -> Any:
     """Read a file that torch saved, with tensors and plain values only, into memory of its own.
 
-    Where torch has an allow-list (2.5 and later), :mod:`mmkdlayer.compat` has put what mmengine's
-    checkpoints hold on it; before that an unpickler of ours knows the same names. Downloads are read by
-    mmengine with torch's own restrictions.
+    Files are read by an unpickler of ours, which knows torch's allow-list and what mmengine's
+    checkpoints hold besides. Downloads are read by mmengine, with torch's own restrictions.
 
     Args:
         path: A file, or a URL that mmengine can read.
@@ -47,7 +39,8 @@ def read_checkpoint(
         URLError: It can't be downloaded.
     """
     if '://' in str(path):
-        with weights_only(), explained(path, None):
+        allow_mmengine_checkpoints()
+        with weights_only(True), explained(path):
             return CheckpointLoader.load_checkpoint(os.fspath(path), map_location=map_location)
     path = os.path.expanduser(path)  # as mmengine does
     if not Path(path).is_file():
@@ -58,27 +51,7 @@ def read_checkpoint(
             file = io.BytesIO(opened.read())
             _check_sha256(file, sha256, path)
         with explained(path, file):
-            refuse_programs(file)
-            if not hasattr(torch.serialization, 'safe_globals'):
-                return load_restricted(file, map_location)
-            allow_mmengine_checkpoints()
-            with torch.serialization.safe_globals([TEXT]):  # refuse_programs has looked at them
-                return torch.load(file, map_location=map_location, weights_only=True, mmap=False)
-
-
-@contextmanager
-def weights_only() -> Iterator[None]:
-    """Let ``torch.load`` run no code, whoever calls it, unless the user's environment says otherwise."""
-    before = os.environ.get(FORCE)
-    if NO_FORCE not in os.environ:
-        os.environ[FORCE] = '1'
-    allow_mmengine_checkpoints()
-    try:
-        yield
-    finally:
-        os.environ.pop(FORCE, None)
-        if before is not None:
-            os.environ[FORCE] = before
+            return load_restricted(file, map_location)
 
 
 def _check_sha256(file: IO[bytes], expected: str, path: str | os.PathLike) -> None:

@@ -1,16 +1,20 @@
-"""Reads mmengine's checkpoints without running code where torch has no allow-list (before 2.4)."""
+"""An unpickler that runs no code of a file and believes no size that the file does not have."""
 
 from __future__ import annotations
 
 import _compat_pickle
 import pickle
 from collections import Counter
-from types import FunctionType, SimpleNamespace
-from typing import IO, Any
+from types import FunctionType
+from typing import Any, Callable
 
+import numpy as np
 import torch
 
-from mmkdlayer.compat.serialization import TEXT, RefusedPickleError, safe_globals
+from mmkdlayer.compat.serialization import RefusedPickleError, safe_globals
+
+#: Of a tuple: its values, plus twice the weight of each tuple in it, which limits depth too.
+HEAVIEST_TUPLE = 10**7
 
 
 def encode(text: str, encoding: str) -> bytes:
@@ -21,10 +25,12 @@ def encode(text: str, encoding: str) -> bytes:
 
 
 def allowed_globals() -> dict[str, Any]:
-    """What a checkpoint may use: torch's own names, and :mod:`mmkdlayer.compat.serialization`'s."""
+    """What torch, its user and :mod:`mmkdlayer.compat.serialization` allow, by name."""
     names = dict(torch._weights_only_unpickler._get_allowed_globals())
-    own = (*safe_globals(), TEXT)
-    names.update({f'{entry.__module__}.{entry.__qualname__}': entry for entry in own})
+    users: Any = getattr(torch.serialization, 'get_safe_globals', list)  # torch 2.4 and later
+    for entry in (*users(), *safe_globals()):
+        value, name = entry if isinstance(entry, tuple) else (entry, None)
+        names[name or f'{value.__module__}.{value.__qualname__}'] = value
     # A Counter holds the milestones of torch's MultiStepLR.
     names.update({'builtins.set': set, 'collections.Counter': Counter, '_codecs.encode': encode})
     return names
@@ -38,9 +44,38 @@ class RestrictedUnpickler(_PythonUnpickler):
 
     dispatch = dict(_PythonUnpickler.dispatch)
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._allowed = allowed_globals()
+        self._tuples: dict[int, tuple[int, tuple]] = {}
+
+    @staticmethod
+    def room(key: str) -> int:
+        """Bytes that the file has for the tensor of a key."""
+        return 0
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        """What an allowed name stands for."""
+        # Protocol 2, which torch writes, has the names of Python 2.
+        pair = module_name, global_name
+        module_name, global_name = _compat_pickle.NAME_MAPPING.get(pair, pair)
+        module_name = _compat_pickle.IMPORT_MAPPING.get(module_name, module_name)
+        name = f'{module_name}.{global_name}'
+        if name not in self._allowed:
+            raise RefusedPickleError(
+                f'it asks for the Python object {name}, which can run any code'
+            )
+        return self._allowed[name]
+
     def load_build(self) -> None:
-        """Give an object its state, but no function or class: those are of this process."""
-        target = self.stack[-2]
+        """Give an object its state, but no function, class or type of numpy: all others use these."""
+        state, target = self.stack[-1], self.stack[-2]
+        if isinstance(target, np.dtype):
+            expected: Any = target.__reduce__()
+            if state != expected[2]:  # another byte order, or flags that make it count references
+                raise RefusedPickleError(f'it asks for a change of the type {target} of numpy')
+            self.stack.pop()
+            return
         if isinstance(target, (type, FunctionType)):
             raise RefusedPickleError(
                 f'it asks for a change of {target.__qualname__}, which is not allowed'
@@ -49,30 +84,33 @@ class RestrictedUnpickler(_PythonUnpickler):
 
     dispatch[pickle.BUILD[0]] = load_build
 
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        """What an allowed name stands for."""
-        # Protocol 2, which torch writes, has the names of Python 2.
-        module_name = _compat_pickle.IMPORT_MAPPING.get(module_name, module_name)
-        name = f'{module_name}.{global_name}'
-        allowed = allowed_globals()
-        if name not in allowed:
+    def load_binpersid(self) -> None:
+        """A tensor's numbers, which are beside the pickle: torch 2.8 and older read on beyond them."""
+        what, kind, key, _, count = self.stack[-1][:5]
+        needed = count * getattr(kind, 'dtype', torch.uint8).itemsize
+        if what != 'storage' or not 0 <= needed <= self.room(key):
             raise RefusedPickleError(
-                f'it asks for {name}, which is not allowed since it could run code'
+                f'it says that its tensor {key!r} has {needed} bytes, but there are {self.room(key)}'
             )
-        return allowed[name]
+        super().load_binpersid()
+
+    dispatch[pickle.BINPERSID[0]] = load_binpersid
 
 
-def load_restricted(file: IO[bytes], map_location: Any = 'cpu') -> Any:
-    """Load a file that torch saved.
+def _weighed(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Refuse a tuple of the same tuple twice, and so on, or one too deep: its hash would not end."""
 
-    Raises:
-        RefusedPickleError: It asks for something that is not allowed.
-    """
-    module = SimpleNamespace(
-        __name__=__name__,
-        Unpickler=RestrictedUnpickler,
-        load=lambda file, **options: RestrictedUnpickler(file, **options).load(),
-    )
-    return torch.load(
-        file, map_location=map_location, pickle_module=module, weights_only=False, mmap=False
-    )
+    def load_tuple(self: Any) -> None:
+        load(self)
+        made = self.stack[-1]
+        inner = sum(self._tuples[id(part)][0] for part in made if id(part) in self._tuples)
+        weight = len(made) + 2 * inner
+        if weight > HEAVIEST_TUPLE:
+            raise RefusedPickleError('it holds a tuple of too many values or levels')
+        self._tuples[id(made)] = weight, made  # kept, so that its id stays its own
+
+    return load_tuple
+
+
+for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+    RestrictedUnpickler.dispatch[_code[0]] = _weighed(RestrictedUnpickler.dispatch[_code[0]])

