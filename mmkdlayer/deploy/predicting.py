@@ -43,12 +43,14 @@ class Prediction(NamedTuple):
 def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], Counter[str]]:
     """Image files: those that are named, and those in folders that are named and in their sub-folders.
 
+    Links are followed; each folder is read once.
+
     Returns:
         The files, in order; and how many others there are in the folders, by extension. Hidden ones do
         not count.
 
     Raises:
-        DataError: A path is not there, or there are no images.
+        DataError: A path is not there, a folder can't be read, or there are no images.
     """
     places = [Path(path) for path in paths]
     files: list[str] = []
@@ -59,7 +61,12 @@ def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], Counter[
         if path.is_file():
             files.append(str(path))
             continue
-        for folder, below, names in os.walk(path, followlinks=True):
+        seen: set[str] = set()
+        for folder, below, names in os.walk(path, followlinks=True, onerror=_refuse):
+            if (place := os.path.realpath(folder)) in seen:
+                below.clear()  # a link to a folder around it, perhaps
+                continue
+            seen.add(place)
             below[:] = sorted(name for name in below if not name.startswith('.'))
             for name in sorted(name for name in names if not name.startswith('.')):
                 extension = os.path.splitext(name)[1].lower()
@@ -73,6 +80,10 @@ def find_images(paths: Iterable[str | os.PathLike]) -> tuple[list[str], Counter[
             f'{", ".join(sorted(EXTENSIONS))}, but found {dict(others) or "none at all"}.'
         )
     return files, others
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f'Folder {error.filename} cannot be read: {error.strerror}.') from error
 
 
 def predict_files(

@@ -19,7 +19,7 @@ from PIL import Image
 
 from mmkdlayer import load_student
 from mmkdlayer.deploy import export_student, find_images, predict_files
-from mmkdlayer.errors import ConfigError
+from mmkdlayer.errors import ConfigError, DataError
 
 Main = Callable[[str, list[str]], tuple[int, str]]
 CLASSES = ('cat', 'dog, "big"', 'owl\nnight')
@@ -200,6 +200,25 @@ def test_images_of_several_sizes_do_not_change_each_other(tmp_path: Path, photos
     for one, other in zip(together, alone):
         assert one.file == other.file
         assert dict(one.classes) == pytest.approx(dict(other.classes), abs=1e-5)
+
+
+def test_links_and_folders_that_cannot_be_read(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / 'again').symlink_to(photos)
+    (tmp_path / 'linked').symlink_to(photos)
+    files, others = find_images(iter([tmp_path / 'linked']))
+    assert len(files) == len(set(files)) == 12 and others == {'.txt': 1}
+    with pytest.raises(DataError, match='no images in .*empty'):
+        (tmp_path / 'empty').mkdir()
+        find_images(iter([tmp_path / 'empty']))
+
+    def refuse(path: str) -> None:
+        raise PermissionError(13, 'Permission denied', path)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(DataError, match='linked cannot be read: Permission denied'):
+        find_images([tmp_path / 'linked'])
 
 
 def test_a_multi_label_student_names_all_that_it_finds(tmp_path: Path, photos: Path) -> None:
