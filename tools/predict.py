@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer import load_student
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import read_student_weights
 from mmkdlayer.deploy import (
@@ -24,7 +23,7 @@ from mmkdlayer.deploy import (
     predict_files,
     student_config,
 )
-from mmkdlayer.deploy.exported_student import build_student
+from mmkdlayer.deploy.exported_student import EXPORTED, build_student
 from mmkdlayer.errors import ConfigError
 
 #: Exit code where some images could not be read.
@@ -89,13 +88,9 @@ def open_student(args: argparse.Namespace) -> BaseModel:
     """
     device = choose_device(args.device)
     if os.path.isdir(args.student):
-        if args.data_root or args.cfg_options or args.config_as_given:
-            raise ConfigError(
-                f'{args.student} is an exported student: --data-root, --cfg-options and '
-                '--config-as-given change nothing of it. Leave them out.'
-            )
-        return load_student(args.student, device)
-    args.config, checkpoint = args.student, args.images.pop(0)
+        args.config, checkpoint = (os.path.join(args.student, name) for name in EXPORTED)
+    else:
+        args.config, checkpoint = args.student, args.images.pop(0)
     if not args.images:
         raise ConfigError(
             f'Expected images after CONFIG and CHECKPOINT, or after the folder of an exported student; '

@@ -16,6 +16,9 @@ from torch import Tensor
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.errors import ConfigError
 
+#: The files of an exported student that it needs.
+EXPORTED = ('student.py', 'student.pth')
+
 
 def load_student(
     directory: str | os.PathLike, device: str | torch.device | None = None
@@ -33,15 +36,14 @@ def load_student(
         ConfigError: The folder is no exported student.
         CheckpointError: Its weights can't be read, are not the exported ones, or do not fit its config.
     """
-    folder = Path(directory)
-    for name in ('student.py', 'student.pth'):
-        if not (folder / name).is_file():
+    config, weights = files = [Path(directory) / name for name in EXPORTED]
+    for file in files:
+        if not file.is_file():
             raise ConfigError(
-                f'{folder} is no exported student: it has no {name}. Write one with "python -m '
+                f'{directory} is no exported student: it has no {file.name}. Write one with "python -m '
                 'mmkdlayer export_student CONFIG CHECKPOINT --out DIR".'
             )
-    weights = folder / 'student.pth'
-    cfg = Config.fromfile(folder / 'student.py')
+    cfg = Config.fromfile(config)
     state, meta = read_student_weights(weights, sha256=cfg.get('weights_sha256'))
     model = build_student(cfg, state, meta, f'Checkpoint {weights}')
     return model if device is None else model.to(device)

@@ -92,6 +92,12 @@ def test_an_exported_student_on_a_folder(
     for row, result in zip(rows, inferencer([str(file) for file in files])):
         assert row['class'] == result['pred_class']
         assert float(row['score']) == pytest.approx(result['pred_score'], abs=1e-5)
+    # with an option of the config
+    line = [str(tmp_path / 'student'), str(files[0]), '--out', str(out)]
+    line += ['--cfg-options', 'test_dataloader.dataset.pipeline.1.scale=8']
+    code, errors = main('predict.py', line)
+    assert code == 0, errors
+    assert float(read(out)[0]['score']) != float(rows[0]['score'])
     # a config with its checkpoint, single files, several classes each
     line = [*map(str, trained), *map(str, files[:3]), '--out', str(out), '--top', '9']
     code, errors = main('predict.py', line)
@@ -152,11 +158,6 @@ def test_a_wrong_line(
     code, errors = main('predict.py', [*map(str, trained), *images, *options])
     assert code == 2 and words in errors
     assert (tmp_path / 'predictions.csv').read_text() == 'earlier'
-
-
-def test_an_export_takes_no_options_of_a_config(tmp_path: Path, photos: Path, main: Main) -> None:
-    code, errors = main('predict.py', [str(tmp_path), str(photos), '--data-root', str(photos)])
-    assert code == 2 and 'is an exported student: --data-root, --cfg-options' in errors
 
 
 def test_cifar_students_get_files_as_their_data_set_gives_arrays(tmp_path: Path) -> None:
