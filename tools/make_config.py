@@ -110,7 +110,9 @@ def report(pair: Pair) -> str:
         epochs = schedule.get('max_epochs') or num_epochs(pair.image_size, options.epochs)
         start = pair.teacher_start
         lines += [
-            f'The teacher is fine-tuned from {start}.' if start else 'It starts from scratch.'
+            f'The teacher is fine-tuned from {start}.'
+            if start
+            else 'The teacher starts from scratch.'
         ]
         checkpoint = f'work_dirs/{Path(options.teacher_out).stem}/epoch_{epochs}.pth'
         lines += [f'Train the teacher: python -m mmkdlayer train {options.teacher_out}']

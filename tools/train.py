@@ -79,6 +79,7 @@ def main() -> None:
         complete_config(cfg, args)
         cli.watch_signals(cfg)
         check_compile(cfg)
+        cli.check_schedules(cfg)
         prepare_launch(cfg, args.dist_timeout)
         with errors_on_all_ranks():
             cli.check_writable(cfg.work_dir)

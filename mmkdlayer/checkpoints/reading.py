@@ -44,7 +44,7 @@ def read_checkpoint(
             return CheckpointLoader.load_checkpoint(os.fspath(path), map_location=map_location)
     path = os.path.expanduser(path)  # as mmengine does
     if not Path(path).is_file():
-        raise CheckpointError(f'Checkpoint {path}: there is no such file. Check the path.')
+        raise CheckpointError(f'Checkpoint {path}: {_absence(Path(path))}')
     with open(path, 'rb') as opened:
         file: IO[bytes] = opened
         if sha256 is not None:
@@ -52,6 +52,17 @@ def read_checkpoint(
             _check_sha256(file, sha256, path)
         with explained(path, file):
             return load_restricted(file, map_location)
+
+
+def _absence(path: Path) -> str:
+    """Why there is no file of this name, and what to name in its place."""
+    folder, what = (
+        (path, 'it is a folder.') if path.is_dir() else (path.parent, 'there is no such file.')
+    )
+    newest = sorted(folder.glob('*.pth'), key=lambda file: file.stat().st_mtime, reverse=True)[:3]
+    if not newest:
+        return f'{what} Check the path.'
+    return f'{what} The newest checkpoints in {folder}: {", ".join(file.name for file in newest)}.'
 
 
 def _check_sha256(file: IO[bytes], expected: str, path: str | os.PathLike) -> None:

@@ -21,6 +21,8 @@ NEUTRAL = {
     *('init_cfg', 'pretrained', 'loss', 'train_cfg', 'batch_augments', 'with_cp', 'frozen_stages'),
     *('norm_eval', 'backend_args', 'file_client_args', 'cal_acc', 'topk', '_scope_', '_delete_'),
 }
+#: Differences that are listed.
+MOST = 5
 _NOTHING = object()
 
 
@@ -55,13 +57,14 @@ def check_trained_config(
             level=logging.WARNING,
         )
         return
-    differences = list(find_differences(given, trained))
+    # Another type explains the others, so it is named first.
+    differences = sorted(find_differences(given, trained), key=lambda text: '.type is ' not in text)
     if not differences:
         return
-    more = f' and {len(differences) - 8} more' if len(differences) > 8 else ''
+    more = f'; and {len(differences) - MOST} more' if len(differences) > MOST else ''
     words = (
         f'Checkpoint {checkpoint} was trained with another config, which makes another student of its '
-        f'weights: {"; ".join(differences[:8])}{more}. '
+        f'weights: {"; ".join(differences[:MOST])}{more}. '
     )
     if refuse:
         raise ConfigError(

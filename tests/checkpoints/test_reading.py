@@ -36,6 +36,20 @@ def test_files_that_are_no_checkpoints(tmp_path):
             read_checkpoint(path)
 
 
+def test_what_is_there_in_the_place_of_a_file(tmp_path):
+    for epoch in (1, 2, 3, 10):
+        path = tmp_path / f'epoch_{epoch}.pth'
+        path.touch()
+        os.utime(path, (epoch, epoch))
+    newest = f'The newest checkpoints in {tmp_path}: epoch_10.pth, epoch_3.pth, epoch_2.pth.'
+    with pytest.raises(CheckpointError) as info:
+        read_checkpoint(tmp_path / 'epoch_30.pth')
+    assert str(info.value) == f'Checkpoint {tmp_path}/epoch_30.pth: there is no such file. {newest}'
+    with pytest.raises(CheckpointError) as info:
+        read_checkpoint(tmp_path)
+    assert str(info.value) == f'Checkpoint {tmp_path}: it is a folder. {newest}'
+
+
 @pytest.mark.parametrize(
     ('content', 'words'),
     [

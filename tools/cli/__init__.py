@@ -20,7 +20,7 @@ from .options import (
 )
 from .overrides import read_keys
 from .reporting import report_errors, watch_signals
-from .schedules import schedule_warnings
+from .schedules import check_schedules, schedule_warnings
 
 __all__ = [
     'add_common_options',
@@ -31,6 +31,7 @@ __all__ = [
     'check_continued',
     'check_data',
     'check_out_file',
+    'check_schedules',
     'check_writable',
     'choose_work_dir',
     'find_hook',

@@ -7,10 +7,11 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmkdlayer.config_variables import read_with_variables
@@ -18,7 +19,10 @@ from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
-from .overrides import check_overrides, place_data
+from .overrides import ConfigChanges, check_overrides, place_data
+
+#: How the names of configs end that mmengine reads.
+SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
 def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
@@ -27,7 +31,7 @@ def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigChanges,
         metavar='KEY=VALUE',
         help='override the config, such as train_dataloader.batch_size=64',
     )
@@ -63,13 +67,21 @@ def load_config(args: argparse.Namespace) -> Config:
         DataError: The config takes its classes from the data, which is not there.
     """
     if not Path(args.config).is_file():
-        raise ConfigError(f'Config {args.config}: there is no such file.')
+        files = {file.name: file for file in Path(args.config).parent.glob('*.py')}
+        near = get_close_matches(Path(args.config).name, files, n=1)
+        hint = f' Did you mean {files[near[0]]}?' if near else ''
+        raise ConfigError(f'Config {args.config}: there is no such file.{hint}')
+    if Path(args.config).suffix not in SUFFIXES:
+        raise ConfigError(
+            f'Config {args.config}: expected a file that ends in {", ".join(SUFFIXES)}. The config '
+            'comes before the checkpoint.'
+        )
     root = os.path.expanduser(args.data_root) if args.data_root else None
     changes = args.cfg_options or {}
     given = dict(data_root=root) if root else {}
     with reading_errors(args.config):
         cfg, variables = read_with_variables(args.config, changes, **given)
-    check_overrides(changes, variables)
+    check_overrides(changes, variables, cfg)
     place_data(cfg, root, changes)
     # The config that a training has written names its classes, and reads no variable.
     if 'data_root' in variables and not os.path.isdir(os.path.expanduser(cfg.data_root)):

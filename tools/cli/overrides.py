@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from mmkdlayer.errors import ConfigError
@@ -23,12 +24,40 @@ READ_BESIDES = {
 }
 
 
+class ConfigChanges(DictAction):
+    """Reads KEY=VALUE as mmengine does, but keeps the spaces of single values, and names of files."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        """Add them to those of the options before.
+
+        Raises:
+            argparse.ArgumentError: There is no KEY=VALUE, or brackets that are not closed.
+        """
+        changes = dict(getattr(namespace, self.dest) or {})
+        for text in values:
+            key, equals, value = text.partition('=')
+            if not (key and equals) or key != key.strip():
+                raise argparse.ArgumentError(
+                    self, f'expected KEY=VALUE, with no space around "=", but found "{text}"'
+                )
+            try:
+                changes[key] = self._read(value)
+            except AssertionError as error:  # as mmengine says it
+                raise argparse.ArgumentError(self, f'{text}: {error}') from error
+        setattr(namespace, self.dest, changes)
+
+    def _read(self, value: str) -> Any:
+        if os.path.exists(value) or not any(mark in value for mark in ',[('):
+            return self._parse_int_float_bool(value.strip('\'"'))
+        return self._parse_iterable(value)
+
+
 def read_keys() -> set[str]:
     """The keys at the top level of a config that mmengine's Runner reads."""
     return {*inspect.signature(Runner.__init__).parameters, *READ_BESIDES} - {'self', 'cfg'}
 
 
-def check_overrides(changes: Mapping[str, Any], variables: set[str]) -> None:
+def check_overrides(changes: Mapping[str, Any], variables: set[str], cfg: Config) -> None:
     """Raise a ConfigError where ``--cfg-options`` sets something that nothing reads.
 
     Such as a pipeline's variable: mmengine has copied its value to where it is used by then.
@@ -39,12 +68,21 @@ def check_overrides(changes: Mapping[str, Any], variables: set[str]) -> None:
         key = name.split('.')[0]
         if key in read:
             continue
-        near = get_close_matches(key, read, n=3)
+        inner = sorted(path for path in _dotted(cfg.to_dict()) if path.endswith(f'.{name}'))
+        near = inner[:3] or get_close_matches(key, read, n=3)
         raise ConfigError(
             f'--cfg-options {name}: nothing reads {key} after the config is made, so this would change '
             f'nothing. Near matches: {", ".join(near) or "none"}. Set the entry that uses it, such as '
             'train_dataloader.batch_size; if code of yours reads it, set it in a config file.'
         )
+
+
+def _dotted(value: Any, path: str = '') -> Iterator[str]:
+    """The dotted name of each entry of a config."""
+    for key, item in value.items() if isinstance(value, Mapping) else ():
+        name = f'{path}.{key}' if path else key
+        yield name
+        yield from _dotted(item, name)
 
 
 def place_data(cfg: Config, root: str | None, changes: Mapping[str, Any]) -> None:

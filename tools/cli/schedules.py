@@ -8,10 +8,28 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.optim.scheduler.param_scheduler import INF
 
+from mmkdlayer.errors import ConfigError
 from mmkdlayer.type_names import type_name
 
 #: Schedules that go on falling until their end, so what comes after it trains at their last value.
 _FALLING = ('CosineAnnealing', 'Poly', 'OneCycle')
+
+
+def check_schedules(cfg: Config) -> None:
+    """Raise a ConfigError for a schedule that would begin at its end or later.
+
+    mmengine says so in iterations, after everything was built. Units are as in :func:`schedule_warnings`.
+    """
+    unit, length, entries = _compared(cfg)
+    for path, one in entries:
+        begin, end = one.get('begin') or 0, one.get('end', length)
+        if end is not None and begin >= end:
+            own = f'{path}.end' if 'end' in one else f'train_cfg.max_{unit}s'
+            raise ConfigError(
+                f'{path} ({type_name(one.get("type"))}) begins at {unit} {begin}, but expected a time '
+                f'before its end, {own}={end}. Change {path}.begin, or train longer; a short trial can do '
+                'without a schedule: --cfg-options param_scheduler=None.'
+            )
 
 
 def schedule_warnings(cfg: Config) -> Iterator[str]:
@@ -19,14 +37,7 @@ def schedule_warnings(cfg: Config) -> Iterator[str]:
 
     Times are compared where both are in epochs, or both in iterations.
     """
-    train = cfg.get('train_cfg') or {}
-    unit = 'epoch' if 'max_epochs' in train else 'iter'
-    length = train.get(f'max_{unit}s')
-    if not isinstance(length, int):
-        return
-    found = _schedules(cfg.get('param_scheduler'), 'param_scheduler')
-    by_epoch = unit == 'epoch'
-    entries = [(path, one) for path, one in found if one.get('by_epoch', True) == by_epoch]
+    unit, length, entries = _compared(cfg)
     last = max((_end(one)[1] or length for _, one in entries), default=0)
     for path, one in entries:
         (key, end), kind = _end(one), type_name(one.get('type'))
@@ -40,6 +51,18 @@ def schedule_warnings(cfg: Config) -> Iterator[str]:
             f'{path} ({kind}) has its last change at {unit} {end}, but train_cfg.max_{unit}s is '
             f'{length}, {effect}. Make {path}.{key} and train_cfg.max_{unit}s fit each other.'
         )
+
+
+def _compared(cfg: Config) -> tuple[str, int, list[tuple[str, Mapping[str, Any]]]]:
+    """The unit and length of the training, and the schedules in this unit; none where it has no length."""
+    train = cfg.get('train_cfg') or {}
+    unit = 'epoch' if 'max_epochs' in train else 'iter'
+    length = train.get(f'max_{unit}s')
+    if not isinstance(length, int):
+        return unit, 0, []
+    found = _schedules(cfg.get('param_scheduler'), 'param_scheduler')
+    by_epoch = unit == 'epoch'
+    return unit, length, [(p, one) for p, one in found if one.get('by_epoch', True) == by_epoch]
 
 
 def _schedules(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

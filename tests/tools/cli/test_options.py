@@ -38,6 +38,18 @@ def test_a_config_with_a_fault(tmp_path: Path) -> None:
         load(tmp_path, '_base_ = []\na = nowhere\n')
 
 
+def test_another_file_in_the_place_of_a_config(tmp_path: Path) -> None:
+    (tmp_path / 'pair.py').write_text('_base_ = []\n')
+    (tmp_path / 'epoch_1.pth').touch()
+    for name, words in [
+        ('paire.py', 'no such file. Did you mean .*/pair.py'),
+        ('epoch_1.pth', 'ends in .py, .*The config comes before the checkpoint'),
+        ('x.txt', 'no such file.$'),
+    ]:
+        with pytest.raises(ConfigError, match=words):
+            load_config(Namespace(config=str(tmp_path / name), data_root=None, cfg_options=None))
+
+
 @pytest.mark.parametrize(
     'hook',
     [

@@ -91,3 +91,49 @@ def test_the_config_of_a_training_needs_no_data(tmp_path: Path) -> None:
     assert load(written).model.architecture.head.num_classes == 3
     with pytest.raises(DataError, match='takes its classes from the folders of the data'):
         load(CONFIG, str(tmp_path / 'data'))
+
+
+def parse(*options: str) -> dict:
+    parser = argparse.ArgumentParser()
+    cli.add_common_options(parser)
+    return parser.parse_args(['--cfg-options', *options]).cfg_options
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('my photos/epoch 1.pth', 'my photos/epoch 1.pth'),
+        ("'my photos'", 'my photos'),
+        ('1e-3', 0.001),
+        ('None', None),
+        ('true', True),
+        ('3, 8', [3, 8]),
+        ('[(a, b), 1]', [('a', 'b'), 1]),
+        ('', ''),
+        ('x=y', 'x=y'),
+    ],
+)
+def test_values(text: str, value: object) -> None:
+    assert parse(f'a.b={text}', 'c=1') == {'a.b': value, 'c': 1}
+
+
+def test_the_name_of_a_file_is_no_list(tmp_path: Path) -> None:
+    file = tmp_path / 'cats, dogs (2).pth'
+    file.touch()
+    assert parse(f'a={file}') == {'a': str(file)}
+
+
+@pytest.mark.parametrize(
+    'options', [['a.b', '=', '1'], ['a.b', '1'], ['a.b =1'], ['=1'], ['a=[1,2']]
+)
+def test_no_key_and_value(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as info:
+        parse(*options)
+    assert info.value.code == 2
+    error = capsys.readouterr().err
+    assert 'KEY=VALUE, with no space' in error or 'a=[1,2: Imbalanced brackets' in error
+
+
+def test_a_key_without_its_place() -> None:
+    with pytest.raises(ConfigError, match=r'Near matches: train_cfg.max_epochs\.'):
+        load(CONFIG, max_epochs=1)

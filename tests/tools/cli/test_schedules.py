@@ -8,7 +8,8 @@ import pytest
 from mmengine.config import Config
 from mmengine.optim import CosineAnnealingLR
 
-from cli import schedule_warnings
+from cli import check_schedules, schedule_warnings
+from mmkdlayer.errors import ConfigError
 
 COSINE = dict(type='CosineAnnealingLR', T_max=20, by_epoch=True, convert_to_iter_based=True)
 WARM_UP = dict(type='LinearLR', start_factor=0.1, end=5)
@@ -59,3 +60,45 @@ def test_nothing_to_say(schedule: Any, train_cfg: dict) -> None:
 def test_iterations() -> None:
     (text,) = warnings(dict(COSINE, by_epoch=False), by_epoch=False, max_iters=10)
     assert 'iter 20, but train_cfg.max_iters is 10' in text
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'train_cfg', 'words'),
+    [
+        (
+            [WARM_UP, dict(COSINE, begin=5)],
+            dict(max_epochs=5),
+            r'\.1 .* begins at epoch 5.*train_cfg.max_epochs=5\.',
+        ),
+        (
+            dict(COSINE, begin=5),
+            dict(max_epochs=1),
+            r'param_scheduler \(.* begins at epoch 5.*=1\.',
+        ),
+        (
+            dict(WARM_UP, begin=5),
+            dict(max_epochs=9),
+            r'\(LinearLR\) begins.* its end, param_scheduler.end=5',
+        ),
+        (dict(WARM_UP, by_epoch=False, begin=9), dict(max_iters=8), 'begins at iter 9'),
+        (COSINE, dict(max_epochs=0), 'begins at epoch 0'),
+    ],
+)
+def test_a_schedule_without_time(schedule: Any, train_cfg: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_schedules(Config(dict(param_scheduler=schedule, train_cfg=train_cfg)))
+
+
+@pytest.mark.parametrize(
+    'schedule',
+    [
+        None,
+        WARM_UP,
+        dict(WARM_UP, begin=7, end=9),
+        [WARM_UP, dict(COSINE, begin=5)],
+        dict(COSINE, by_epoch=False),
+    ],
+)
+def test_a_schedule_with_time(schedule: Any) -> None:
+    check_schedules(Config(dict(param_scheduler=schedule, train_cfg=dict(max_epochs=6))))
+    check_schedules(Config(dict(param_scheduler=schedule)))
