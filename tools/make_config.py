@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
+from shlex import quote
 
 from mmengine.registry import init_default_scope
 
@@ -114,8 +115,8 @@ def report(pair: Pair) -> str:
             if start
             else 'The teacher starts from scratch.'
         ]
-        checkpoint = f'work_dirs/{Path(options.teacher_out).stem}/epoch_{epochs}.pth'
-        lines += [f'Train the teacher: python -m mmkdlayer train {options.teacher_out}']
+        checkpoint = quote(f'work_dirs/{Path(options.teacher_out).stem}/epoch_{epochs}.pth')
+        lines += [f'Train the teacher: python -m mmkdlayer train {quote(options.teacher_out)}']
     elif pair.checkpoint is None:
         lines += [
             'The teacher has no weights for these classes, and an untrained one has nothing to teach.',
@@ -123,7 +124,7 @@ def report(pair: Pair) -> str:
             '--teacher-out TEACHER_FILE --force.',
         ]
     option = '' if pair.checkpoint else f' --cfg-options model.teacher_ckpt={checkpoint}'
-    lines += [f'Train the student: python -m mmkdlayer train {options.out}{option}']
+    lines += [f'Train the student: python -m mmkdlayer train {quote(options.out)}{option}']
     if option:
         lines += [
             f'This option is for one command; --teacher-ckpt {checkpoint} --force writes the config',

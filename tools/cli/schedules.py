@@ -18,7 +18,7 @@ _FALLING = ('CosineAnnealing', 'Poly', 'OneCycle')
 def check_schedules(cfg: Config) -> None:
     """Raise a ConfigError for a schedule that would begin at its end or later.
 
-    mmengine says so in iterations, after everything was built. Units are as in :func:`schedule_warnings`.
+    mmengine says so in iterations, after everything was built. Units: see :func:`schedule_warnings`.
     """
     unit, length, entries = _compared(cfg)
     for path, one in entries:
@@ -27,8 +27,8 @@ def check_schedules(cfg: Config) -> None:
             own = f'{path}.end' if 'end' in one else f'train_cfg.max_{unit}s'
             raise ConfigError(
                 f'{path} ({type_name(one.get("type"))}) begins at {unit} {begin}, but expected a time '
-                f'before its end, {own}={end}. Change {path}.begin, or train longer; a short trial can do '
-                'without a schedule: --cfg-options param_scheduler=None.'
+                f'before its end, {own}={end}. Change {path}.begin, or train longer; a short trial can '
+                'do without a schedule: --cfg-options param_scheduler=None.'
             )
 
 
@@ -54,7 +54,7 @@ def schedule_warnings(cfg: Config) -> Iterator[str]:
 
 
 def _compared(cfg: Config) -> tuple[str, int, list[tuple[str, Mapping[str, Any]]]]:
-    """The unit and length of the training, and the schedules in this unit; none where it has no length."""
+    """The unit and length of the training, and the schedules in this unit; none without a length."""
     train = cfg.get('train_cfg') or {}
     unit = 'epoch' if 'max_epochs' in train else 'iter'
     length = train.get(f'max_{unit}s')

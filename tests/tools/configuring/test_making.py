@@ -515,11 +515,11 @@ def test_command_says_what_comes_next(
     monkeypatch.chdir(tmp_path)
     more = [] if size is None else ['--image-size', str(size)]
     start = ['--teacher-init', init] if init else []
-    run_command(monkeypatch, folder, '--out', 'a.py', '--teacher-out', 't.py', *start, *more)
-    assert Config.fromfile('t.py').train_cfg.max_epochs == epochs
+    run_command(monkeypatch, folder, '--out', 'a.py', '--teacher-out', 'my t.py', *start, *more)
+    assert Config.fromfile('my t.py').train_cfg.max_epochs == epochs
     output = capsys.readouterr().out
-    checkpoint = f'work_dirs/t/epoch_{epochs}.pth'
-    assert 'Train the teacher: python -m mmkdlayer train t.py\n' in output
+    checkpoint = f"'work_dirs/my t/epoch_{epochs}.pth'"
+    assert "Train the teacher: python -m mmkdlayer train 'my t.py'\n" in output
     assert (
         f'python -m mmkdlayer train a.py --cfg-options model.teacher_ckpt={checkpoint}\n' in output
     )
