@@ -19,29 +19,26 @@ def test_loader(cfg: Any) -> Any:
 
 def find_dataset(value: Any) -> dict | None:
     """The first data set with a ``pipeline`` in the config of a data loader, looking into wrappers."""
-    if isinstance(value, dict):
-        if 'pipeline' in value:
-            return value
-        value = list(value.values())
-    found = map(find_dataset, value if isinstance(value, (list, tuple)) else ())
-    return next((dataset for dataset in found if dataset is not None), None)
+    return next(_with_pipelines(value), None)
 
 
 def find_pipeline(dataset_cfg: Any) -> list | None:
     """The ``pipeline`` of that data set."""
-    dataset = find_dataset(dataset_cfg)
-    return None if dataset is None else dataset['pipeline']
+    return next(iter(find_pipelines(dataset_cfg)), None)
 
 
-def find_pipelines(dataset_cfg: Any) -> Iterator[list]:
-    """Every ``pipeline`` in a data set's config, also in what it wraps."""
-    if isinstance(dataset_cfg, dict):
-        if 'pipeline' in dataset_cfg:
-            yield dataset_cfg['pipeline']
-        dataset_cfg = [value for key, value in dataset_cfg.items() if key != 'pipeline']
-    if isinstance(dataset_cfg, (list, tuple)):
-        for value in dataset_cfg:
-            yield from find_pipelines(value)
+def find_pipelines(dataset_cfg: Any) -> list[list]:
+    """The ``pipeline`` of every data set in a config, also of those that others wrap."""
+    return [dataset['pipeline'] for dataset in _with_pipelines(dataset_cfg)]
+
+
+def _with_pipelines(value: Any) -> Iterator[dict]:
+    if isinstance(value, dict):
+        if 'pipeline' in value:
+            yield value
+        value = [item for key, item in value.items() if key != 'pipeline']
+    for item in value if isinstance(value, (list, tuple)) else ():
+        yield from _with_pipelines(item)
 
 
 def replace_pipeline(dataset_cfg: Any, pipeline: list) -> Any:

@@ -38,7 +38,7 @@ def main() -> None:
     args = parse_args()
     with cli.report_errors(args.debug):
         cfg = cli.load_config(args)
-        cfg.launcher = args.launcher
+        cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
         cli.choose_work_dir(cfg, args)
         cli.watch_signals(cfg)
         hook = fitting_hook(cfg)

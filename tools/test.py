@@ -16,6 +16,7 @@ from mmkdlayer.deploy import check_trained_config, student_model_config
 from mmkdlayer.deploy.student_config import test_settings
 from mmkdlayer.engine.agreement import compare_configs
 from mmkdlayer.engine.launch import end_launch, prepare_launch
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.wrappers import unwrap_model
 
 
@@ -48,15 +49,16 @@ def main() -> None:
             print('The config has no test_dataloader: the validation images are the test images.')
             for key, value in test_settings(cfg).items():
                 cfg[key] = value
-        cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta, args)
+        cfg.custom_hooks, cfg.load_from, cfg.resume = [], None, False
+        prepare_launch(cfg, args.dist_timeout)
+        with errors_on_all_ranks():
+            cli.check_data(cfg, ('test_dataloader',), args.checkpoint, meta, args)
         # Only the student is tested, so only the student is built.
         cfg.model = student_model_config(cfg)
-        cfg.custom_hooks, cfg.load_from, cfg.resume = [], None, False
         for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler'):
             cfg.pop(key, None)
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator'):
             cfg.pop(key, None)
-        prepare_launch(cfg, args.dist_timeout)
         compare_configs(cfg, checkpoint=args.checkpoint)
         runner = cli.build_runner(cfg)
         load_weights(unwrap_model(runner.model), state, f'Checkpoint {args.checkpoint}')

@@ -48,7 +48,7 @@ class FeatureStream:
         self.teachers = {layer.teacher.name: layer.teacher for layer in layers}
         self.models = [teacher.model for teacher in self.teachers.values()]
         self.layers = layers
-        self.pipelines = list(find_pipelines(dataloader['dataset']))
+        self.pipelines = find_pipelines(dataloader['dataset'])
         self.backend_args = backend_args_of(self.pipelines)
         images = dict(type=StreamedImages, dataset=dataloader['dataset'], most=most)
         self.loader = Runner.build_dataloader(dict(dataloader, dataset=images), seed=seed)

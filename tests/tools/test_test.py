@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copytree
 from typing import Callable
 
 import pytest
@@ -66,3 +67,15 @@ def test_a_config_that_is_not_the_trained_one(
     assert code == 2 and 'test_pipeline.1.scale is 32 here and was 16' in errors
     code, errors = main('test.py', [*line, '--config-as-given'])
     assert code == 0, errors
+
+
+def test_images_are_checked_with_the_config_of_a_resumed_training(
+    trained: tuple[Path, Path], tmp_path: Path, main: Main, images: Path
+) -> None:
+    text = trained[0].read_text().replace(str(images), str(tmp_path / 'data'))
+    trained[0].write_text(f'{text}\nresume = True\n')
+    copytree(images, tmp_path / 'data')
+    (tmp_path / 'data/test/class_0/0.png').write_bytes(b'')
+    line = [*map(str, trained), '--work-dir', str(tmp_path / 'work')]
+    code, errors = main('test.py', line)
+    assert code == 2 and 'class_0/0.png (empty file)' in errors

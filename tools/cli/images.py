@@ -31,7 +31,6 @@ THREADS = 16
 CHUNK = 64
 #: Bad images that a message names; a file has all of them.
 NAMED = 10
-HIDDEN = 'hidden'
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -169,27 +168,13 @@ def _loader(data: DataSet) -> Callable[[str], Any] | None:
 
 
 def _read_list(data: DataSet) -> None:
-    """Read the list of images, as the host does; say what it leaves out."""
+    """Read the list of images, as the host does; say which files it leaves out."""
     opened: Any = data.opened
-    others: dict[str, list[str]] = defaultdict(list)
-    for reason, file in () if opened.ann_file else _look_around(opened, opened.img_prefix):
-        others[reason].append(file)
-    for folder in others.pop(HIDDEN, ()):
-        _say(f'{data.path} reads the images in the hidden folder {folder} too.')
-    listed = ', '.join(
-        f'{len(files)} {reason} (such as {files[0]})'
-        for reason, files in sorted(others.items(), key=lambda item: -len(item[1]))
-    )
-    if listed:
-        known = ', '.join(sorted(opened.extensions))
-        listed = f'{listed}. The data set reads {known}; its "extensions" adds others.'
-        _say(f'{data.path} leaves out files: {listed}')
+    failure = None
     try:
         opened.full_init()
     except RuntimeError as error:
-        raise DataError(
-            f'{data.path}: found no image in the folders of {data.place}. {listed}'
-        ) from error
+        failure = error
     except ValueError as error:
         for number, line in enumerate(list_from_file(data.place), start=1):
             name, _, label = line.strip().rpartition(' ')
@@ -199,27 +184,30 @@ def _read_list(data: DataSet) -> None:
                     f'number from 0, but found {line[:80]!r}.'
                 ) from error
         raise
+    others = _left_out(data, set() if failure else set(_paths(data)))
+    if failure:
+        raise DataError(
+            f'{data.path}: found no image in the folders of {data.place}. {others}'
+        ) from failure
+    if others:
+        _say(f'{data.path} leaves out files: {others}')
 
 
-def _look_around(opened: Any, folder: str) -> Iterator[tuple[str, str]]:
-    """Why and which files the host leaves out, besides hidden ones; hidden folders, which it reads.
-
-    The host too follows links to folders.
-    """
-    for entry in os.scandir(folder):
-        hidden = entry.name.startswith('.')
-        if entry.is_dir():
-            if hidden:
-                yield HIDDEN, entry.path
-            yield from _look_around(opened, entry.path)
-        elif hidden:
-            continue
-        elif not entry.is_file():
-            yield 'links to nothing', entry.path
-        elif not opened.is_valid_file(entry.name):
-            yield os.path.splitext(entry.name)[1].lower() or 'without extension', entry.path
-        elif folder == opened.img_prefix and opened.with_label:
-            yield 'in no class folder', entry.path
+def _left_out(data: DataSet, listed: set[str]) -> str:
+    """A sentence about the files in the folders of a data set that it does not list, but hidden ones."""
+    opened: Any = data.opened
+    others: dict[str, list[str]] = defaultdict(list)
+    walk = () if opened.ann_file else os.walk(opened.img_prefix, followlinks=True)  # as the host
+    for folder, _, names in walk:
+        for name in names:
+            path = os.path.join(folder, name)
+            if path not in listed and not name.startswith('.'):
+                others[os.path.splitext(name)[1].lower() or 'without extension'].append(path)
+    if not others:
+        return ''
+    found = ', '.join(f'{len(files)} {kind} (such as {files[0]})' for kind, files in others.items())
+    known = ', '.join(sorted(opened.extensions))
+    return f'{found}. It reads {known} in the folders of classes; its "extensions" adds others.'
 
 
 def _check_labels(data: DataSet, num_classes: int) -> None:
