@@ -190,10 +190,13 @@ def _begin_with_what_fits(cfg: Config) -> None:
 
 
 def _use_mixed_precision(cfg: Config) -> None:
-    wrapper = type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
-    if wrapper not in ('OptimWrapper', 'AmpOptimWrapper', 'CpuAmpOptimWrapper'):
+    wrapper = cfg.get('optim_wrapper') or {}
+    kind = type_name(wrapper.get('type', 'OptimWrapper'))
+    parts = [key for key, part in wrapper.items() if isinstance(part, dict) and 'optimizer' in part]
+    if parts or kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CpuAmpOptimWrapper'):
         raise ConfigError(
-            f'--amp expects optim_wrapper.type OptimWrapper, but the config has {wrapper}.'
+            '--amp expects optim_wrapper.type OptimWrapper, but the config has '
+            f'{f"one each for {parts}; set their types" if parts else kind}.'
         )
     if get_device() == 'cpu':
         cfg.optim_wrapper.type = 'mmkdlayer.CpuAmpOptimWrapper'

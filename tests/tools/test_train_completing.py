@@ -142,6 +142,12 @@ def test_mixed_precision_with_another_wrapper(kind: Any) -> None:
         completed(dict(amp=True), optim_wrapper=dict(type=kind))
 
 
+def test_mixed_precision_of_two_optimisers() -> None:
+    one = dict(optimizer=dict(type='SGD', lr=0.1))
+    with pytest.raises(ConfigError, match=r"one each for \['architecture', 'generator'\]"):
+        completed(dict(amp=True), optim_wrapper=dict(architecture=one, generator=one))
+
+
 def test_kd_layers_where_nothing_reads_them() -> None:
     layers = dict(penult=dict(module='backbone'))
     with pytest.raises(ConfigError, match=r'kd_layers stands at the top level.*model\.distiller'):

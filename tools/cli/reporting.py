@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 from urllib.error import URLError
 
 from mmengine.config import Config
@@ -38,23 +35,21 @@ def report_errors(debug: bool = False) -> Iterator[None]:
         debug: Show the traceback too.
     """
     try:
-        with _noting_ctrl_c() as pressed:
-            yield
+        yield
     except BaseException as error:
-        if pressed or isinstance(error, KeyboardInterrupt):
-            if debug:
-                traceback.print_exc()
-            print(f'\nCtrl-C: ended with exit code {INTERRUPTED}.', file=sys.stderr, flush=True)
-            sys.exit(INTERRUPTED)
-        if not isinstance(error, Exception):
-            raise
-        text = _explain(error)
-        if text is None:
-            raise
+        if _comes_from_ctrl_c(error):
+            code, text = INTERRUPTED, f'Ctrl-C: ended with exit code {INTERRUPTED}.'
+        else:
+            explained = _explain(error)
+            if explained is None:
+                raise
+            code, text = 2, f'error: {explained}'
         if debug:
             traceback.print_exc()
-        print(f'\nerror: {text}', file=sys.stderr, flush=True)
-        sys.exit(2)
+        print(f'\n{text}', file=sys.stderr, flush=True)
+        sys.exit(code)
+    finally:
+        WATCH.stop()
 
 
 def watch_signals(cfg: Config) -> None:
@@ -64,29 +59,17 @@ def watch_signals(cfg: Config) -> None:
         WATCH.start((hook or {}).get('signals', SIGNALS))
 
 
-@contextmanager
-def _noting_ctrl_c() -> Iterator[list[int]]:
-    """Note Ctrl-C, which libraries may turn into errors of their own (mmengine: "Failed to format")."""
-    pressed: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        pressed.append(number)
-        raise KeyboardInterrupt
-
-    usual = signal.getsignal(signal.SIGINT) == signal.default_int_handler
-    if not usual or threading.current_thread() is not threading.main_thread():
-        yield pressed
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        WATCH.stop()  # begun meanwhile: it would bring this handler back
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _comes_from_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an error is Ctrl-C, or what a library made of it (mmengine: "Failed to format")."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
-def _explain(error: Exception) -> str | None:
+def _explain(error: BaseException) -> str | None:
     """What to say about an error; None where the user can't fix it."""
+    if not isinstance(error, Exception):
+        return None
     text = BUILD_PREFIX.sub('', WORKER_PREFIX.sub('', str(error)).rstrip())
     if isinstance(error, KDLayerError):
         return text

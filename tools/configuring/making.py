@@ -154,8 +154,19 @@ def plan(options: PairOptions) -> Pair:
             f'and gets {image_size}x{image_size} here. Look at its accuracy; --image-size '
             f'{teacher.image_size} fits them.'
         )
-    known = (options, image_size, data, teacher, student, checkpoint, places, kd_layers, hints)
-    return Pair(*known, channels[0], start)
+    return Pair(
+        options=options,
+        image_size=image_size,
+        data=data,
+        teacher=teacher,
+        student=student,
+        checkpoint=checkpoint,
+        places=places,
+        kd_layers=kd_layers,
+        hints=hints,
+        channels=channels[0],
+        teacher_start=start,
+    )
 
 
 def check_channels(teacher: Network, student_channels: int, teacher_channels: int) -> None:
