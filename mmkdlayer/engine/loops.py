@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkdlayer.registry import LOOPS
 
@@ -33,6 +33,12 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
                 self.run_iter(index, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+
+def ends_epoch(runner: Runner, batch_idx: int) -> bool:
+    """Whether an iteration, from 0 in its epoch, is the last one of that; False in other loops."""
+    loop = runner.train_loop
+    return isinstance(loop, EpochBasedTrainLoop) and batch_idx + 1 == len(loop.dataloader)
 
 
 def place_in_epoch(loop: EpochBasedTrainLoop, done: int) -> dict[str, Any]:

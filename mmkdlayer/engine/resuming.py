@@ -27,18 +27,12 @@ def named_checkpoint(work_dir: str | os.PathLike) -> str | None:
     path = Path(work_dir, LAST_CHECKPOINT)
     if not os.path.lexists(path):
         return None
-    problem = 'is no file'
     if path.is_file():
         with path.open('rb') as file:
-            found = file.read(_LONGEST_NAME + 1)
-        try:
-            name = found.decode().strip()
-            problem = 'is empty' if not name else 'holds no path'
-            if name and len(found) <= _LONGEST_NAME and name.isprintable():
-                return name
-        except UnicodeDecodeError:
-            problem = 'holds no text'
-    raise CheckpointError(f'{path} {problem}')
+            name = file.read(_LONGEST_NAME + 1).decode(errors='backslashreplace').strip()
+        if name.isprintable() and 0 < len(name) <= _LONGEST_NAME:
+            return name
+    raise CheckpointError(f'{path} is empty, or holds no path')
 
 
 def find_checkpoint(

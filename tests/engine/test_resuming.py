@@ -44,11 +44,12 @@ def test_the_named_one(work: Path) -> None:
 @pytest.mark.parametrize(
     ('name', 'problem'),
     [
-        (b'', 'last_checkpoint is empty'),
-        (b' \n', 'last_checkpoint is empty'),
-        (b'\xff\xfe\x00', 'last_checkpoint holds no text'),
-        (b'a\0b', 'last_checkpoint holds no path'),
-        (b'x' * 5000, 'last_checkpoint holds no path'),
+        (b'', 'last_checkpoint is empty, or holds no path'),
+        (b' \n', 'last_checkpoint is empty, or holds no path'),
+        (b'\xff\xfe\x00', 'last_checkpoint is empty, or holds no path'),
+        (b'\xff\xfe', 'no such file'),
+        (b'a\0b', 'last_checkpoint is empty, or holds no path'),
+        (b'x' * 5000, 'last_checkpoint is empty, or holds no path'),
         (b'{}/epoch_9.pth', 'no such file'),
         (b'{}/epoch_2.pth', 'is damaged'),
         (b'{}/teacher.pth', 'holds no meta'),
@@ -68,7 +69,7 @@ def test_the_newest_that_can_be_used(work: Path, name: bytes | None, problem: st
 
 def test_an_endless_name(work: Path) -> None:
     (work / 'last_checkpoint').symlink_to('/dev/zero')
-    assert 'last_checkpoint is no file' in find_checkpoint(work)[1]
+    assert 'last_checkpoint is empty, or holds no path' in find_checkpoint(work)[1]
 
 
 def test_one_with_the_state_of_the_optimiser_goes_first(tmp_path: Path) -> None:

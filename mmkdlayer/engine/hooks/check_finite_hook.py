@@ -8,10 +8,11 @@ from typing import Any
 
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import Tensor
 
 from mmkdlayer.checkpoints import check_values
+from mmkdlayer.engine.loops import ends_epoch
 from mmkdlayer.errors import CheckpointError, TrainingError
 from mmkdlayer.registry import HOOKS
 
@@ -53,11 +54,7 @@ class CheckFiniteHook(Hook):
         Raises:
             TrainingError: One is NaN or infinite, on any rank; on all ranks.
         """
-        loop = runner.train_loop
-        is_last = isinstance(loop, EpochBasedTrainLoop) and self.end_of_epoch(
-            loop.dataloader, batch_idx
-        )
-        if not is_last and not self.every_n_train_iters(runner, self.interval):
+        if not (ends_epoch(runner, batch_idx) or self.every_n_train_iters(runner, self.interval)):
             return
         phrases = []
         for rank, found in enumerate(all_gather_object(bad_losses(outputs or {}))):

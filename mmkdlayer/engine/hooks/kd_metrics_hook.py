@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 from torch import Tensor
 
+from mmkdlayer.engine.loops import ends_epoch
 from mmkdlayer.models.connectors import KDLayerConnector
 from mmkdlayer.models.losses import TeacherDecisionLoss
 from mmkdlayer.models.ops import rows_of
@@ -105,11 +106,7 @@ class KDMetricsHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Watch the losses in an iteration that is to be measured."""
-        loop: Any = runner.train_loop
-        is_last = isinstance(loop, EpochBasedTrainLoop) and self.end_of_epoch(
-            loop.dataloader, batch_idx
-        )
-        if not is_last and not self.every_n_train_iters(runner, self.interval):
+        if not (ends_epoch(runner, batch_idx) or self.every_n_train_iters(runner, self.interval)):
             return
         model = unwrap_model(runner.model)
         distiller: Any = getattr(model, 'distiller', None)

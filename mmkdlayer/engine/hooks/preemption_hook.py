@@ -25,7 +25,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.engine.launch import timeout_of
-from mmkdlayer.engine.loops import place_in_epoch, resume_in_epoch
+from mmkdlayer.engine.loops import ends_epoch, place_in_epoch, resume_in_epoch
 from mmkdlayer.engine.resuming import load_optimizer, not_resumable
 from mmkdlayer.engine.saving import INTERRUPTED, keep_until_replaced, name_last_checkpoint
 from mmkdlayer.engine.signals import SIGNALS, WATCH
@@ -124,15 +124,13 @@ class PreemptionHook(Hook):
         all_reduce(votes, group=self.group)
         if not votes or not all_weights_updated(runner) or validation_follows(runner):
             return  # gradients that are being accumulated would be lost
-        loop, meta = runner.train_loop, {}
-        if isinstance(loop, EpochBasedTrainLoop):
-            is_last = self.end_of_epoch(loop.dataloader, batch_idx)
-            meta = dict(interrupted=place_in_epoch(loop, batch_idx + 1))
-        else:
-            is_last = self.is_last_train_iter(runner)
-        if not is_last:
-            save_interrupted(runner, meta)
-            end_all_ranks(runner, self.group)
+        if ends_epoch(runner, batch_idx) or self.is_last_train_iter(runner):
+            return
+        loop = runner.train_loop
+        by_epoch = isinstance(loop, EpochBasedTrainLoop)
+        meta = dict(interrupted=place_in_epoch(loop, batch_idx + 1)) if by_epoch else {}
+        save_interrupted(runner, meta)
+        end_all_ranks(runner, self.group)
 
     def after_train(self, runner: Runner) -> None:
         """Nothing is left to save."""
