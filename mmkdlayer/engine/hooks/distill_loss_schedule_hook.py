@@ -1,12 +1,12 @@
-"""Warm-up, decay and end of each distillation loss."""
+"""Changes of each distillation loss's weight over time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import Tensor, nn
@@ -16,66 +16,19 @@ from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
-
-@dataclass(frozen=True)
-class LossSchedule:
-    """The factor of one loss over time, in epochs or iterations that are done: 1 but for these parts.
-
-    Attributes:
-        warmup: Up to this time the factor rises from ``start`` to 1, linearly.
-        start: Factor at time 0 of a warm-up.
-        decay_begin: From this time on it goes from 1 to ``final``, linearly; None for no decay.
-        decay_end: The time from which on it is ``final``.
-        final: Factor after the decay.
-        stop: From this time on it is 0; None for never.
-
-    Raises:
-        ConfigError: A number is negative, or the times are not in order.
-    """
-
-    warmup: float = 0
-    start: float = 0.0
-    decay_begin: float | None = None
-    decay_end: float | None = None
-    final: float = 0.0
-    stop: float | None = None
-
-    def __post_init__(self) -> None:
-        begin, end = self.decay_begin, self.decay_end
-        times = [time for time in (0, self.warmup, begin, end, self.stop) if time is not None]
-        if (
-            times != sorted(times)
-            or (begin is None) != (end is None)
-            or (begin is not None and begin == end)
-            or min(self.start, self.final) < 0
-        ):
-            raise ConfigError(
-                'A loss schedule needs 0 <= warmup <= decay_begin < decay_end <= stop (decay_begin and '
-                f'decay_end both or neither) and factors of at least 0, but got {self}.'
-            )
-
-    def factor(self, time: float) -> float:
-        """The factor when ``time`` epochs or iterations are done."""
-        if self.stop is not None and time >= self.stop:
-            return 0.0
-        if time < self.warmup:
-            return self.start + (1 - self.start) * time / self.warmup
-        if self.decay_begin is None or self.decay_end is None or time <= self.decay_begin:
-            return 1.0
-        share = min(1.0, (time - self.decay_begin) / (self.decay_end - self.decay_begin))
-        return 1 + (self.final - 1) * share
+Points = Sequence[tuple[float, float]]
 
 
 @HOOKS.register_module()
 class DistillLossScheduleHook(Hook):
     """Changes the weights of distillation losses during training, those of any distiller.
 
-    Each loss counts ``factor(time)`` times (see :class:`LossSchedule`) what it would count without
-    the hook, its own ``loss_weight`` included::
+    Each loss counts as often as it would without the hook, its own ``loss_weight`` included, times a
+    factor. It follows straight lines between points (time, factor), and is constant before and after::
 
         dict(type='mmkdlayer.DistillLossScheduleHook', losses=dict(
-            loss_kl=dict(warmup=5),
-            loss_penult=dict(decay_begin=60, decay_end=90, final=0.1)))
+            loss_kl=[(0, 0.1), (5, 1)],  # warm-up
+            loss_penult=[(60, 1), (90, 0.1)]))  # decay
 
     The log has ``distill.loss_kl`` (what counts), ``distill.loss_kl_raw`` (before the factor) and
     ``distill.loss_kl_factor``. The factor follows from the number of epochs or iterations that the
@@ -84,7 +37,7 @@ class DistillLossScheduleHook(Hook):
     StopDistillHook none is, and the log has none of the three.
 
     Args:
-        losses: For each name in ``distill_losses`` the arguments of its :class:`LossSchedule`.
+        losses: For each name in ``distill_losses`` its points, in the order of their times.
         by_epoch: Whether times are epochs (the factor is constant in each) or iterations.
         distiller: Attribute of the algorithm that holds the losses; data-free algorithms also have a
             ``generator_distiller``.
@@ -98,18 +51,13 @@ class DistillLossScheduleHook(Hook):
 
     def __init__(
         self,
-        losses: Mapping[str, Mapping[str, float]],
+        losses: Mapping[str, Points],
         by_epoch: bool = True,
         distiller: str = 'distiller',
     ) -> None:
         self.by_epoch = by_epoch
         self.distiller = distiller
-        self.schedules = {}
-        for name, arguments in losses.items():
-            try:
-                self.schedules[name] = LossSchedule(**arguments)
-            except (TypeError, ConfigError) as error:
-                raise ConfigError(f'DistillLossScheduleHook, loss "{name}": {error}') from error
+        self.schedules = {name: check_points(name, points) for name, points in losses.items()}
         self._factors: dict[str, float] = {}
         self._raw: dict[str, Tensor] = {}
 
@@ -135,7 +83,9 @@ class DistillLossScheduleHook(Hook):
     def before_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Set the factors of this step."""
         time = runner.epoch if self.by_epoch else runner.iter
-        self._factors = {name: plan.factor(time) for name, plan in self.schedules.items()}
+        self._factors = {
+            name: float(np.interp(time, *points)) for name, points in self.schedules.items()
+        }
         self._raw = {}
 
     def after_train_iter(
@@ -157,3 +107,19 @@ class DistillLossScheduleHook(Hook):
         """Forward hook of a loss: multiply it, and keep what it was."""
         self._raw[name] = output.detach()
         return output * self._factors[name]
+
+
+def check_points(name: str, points: Points) -> tuple[np.ndarray, np.ndarray]:
+    """Times and factors of a schedule, or a ConfigError where it is none."""
+    try:
+        times, factors = np.asarray(points, float).T
+        rising = times[0] >= 0 and bool((np.diff(times) > 0).all())
+        if rising and bool((factors >= 0).all()):
+            return times, factors
+    except (TypeError, ValueError, IndexError):
+        pass
+    raise ConfigError(
+        f'DistillLossScheduleHook, loss "{name}": expected points (time, factor), with rising times and '
+        'none below 0, such as [(0, 0.1), (5, 1)] for a warm-up and [(30, 1), (60, 0)] for a decay, but '
+        f'got {points!r:.200}.'
+    )

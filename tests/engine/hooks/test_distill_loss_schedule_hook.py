@@ -13,56 +13,30 @@ from mmengine.runner import Runner
 from seeded_training import make_config
 
 from mmkdlayer.checkpoints import read_checkpoint
-from mmkdlayer.engine.hooks.distill_loss_schedule_hook import LossSchedule
 from mmkdlayer.errors import ConfigError
 
 KEYS = ('distill.loss_penult', 'distill.loss_penult_raw', 'distill.loss_penult_factor')
 
 
-def slowly(
-    time: float, warmup: float, start: float, decay: tuple, final: float, stop: Any
-) -> float:
-    """The factor by cases, one line each."""
-    if stop is not None and time >= stop:
-        return 0.0
-    if time < warmup:
-        return start * (warmup - time) / warmup + time / warmup
-    if decay and time > decay[1]:
-        return final
-    if decay and time > decay[0]:
-        left = (decay[1] - time) / (decay[1] - decay[0])
-        return left + final * (1 - left)
-    return 1.0
-
-
-@pytest.mark.parametrize('warmup', [0, 4])
-@pytest.mark.parametrize('start', [0.0, 0.5])
-@pytest.mark.parametrize('decay', [(), (5, 9)])
-@pytest.mark.parametrize('final', [0.0, 0.1, 2.0])
-@pytest.mark.parametrize('stop', [None, 10])
-def test_factor(warmup: int, start: float, decay: tuple, final: float, stop: int | None) -> None:
-    ends = dict(decay_begin=decay[0], decay_end=decay[1]) if decay else {}
-    schedule = LossSchedule(warmup=warmup, start=start, final=final, stop=stop, **ends)
-    for time in range(14):
-        expected = slowly(time, warmup, start, decay, final, stop)
-        assert schedule.factor(time) == pytest.approx(expected), time
-
-
 @pytest.mark.parametrize(
     'wrong',
     [
-        dict(warmup=-1),
-        dict(warmup=5, decay_begin=3, decay_end=9),
-        dict(decay_begin=3),
-        dict(decay_begin=3, decay_end=3),
-        dict(decay_begin=3, decay_end=9, stop=8),
-        dict(warmup=2, stop=1),
-        dict(final=-0.5),
-        dict(warm_up=1),
+        [],
+        [(-1, 1)],
+        [(5, 1), (3, 0)],
+        [(3, 1), (3, 0)],
+        [(0, -0.5)],
+        [(0, float('nan'))],
+        [(0, 1, 2)],
+        [0, 1],
+        'text',
+        dict(warmup=5),  # the form of before
     ],
 )
-def test_schedule_that_is_none(wrong: dict) -> None:
-    with pytest.raises(ConfigError, match='loss "loss_a"'):
+def test_schedule_that_is_none(wrong: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r'loss "loss_a": expected points.*\[\(0, 0.1\), \(5, 1\)\]'
+    ):
         HOOKS.build(dict(type='mmkdlayer.DistillLossScheduleHook', losses=dict(loss_a=wrong)))
 
 
@@ -119,20 +93,20 @@ THREE = dict(by_epoch=True, max_epochs=3)
 
 
 def test_by_epoch(train: Callable[..., list[dict]]) -> None:
-    logs = train(dict(loss_penult=dict(warmup=1, start=0.5, stop=2)), train_cfg=THREE)
+    logs = train(dict(loss_penult=[(0, 0.5), (1, 1), (2, 0)]), train_cfg=THREE)
     assert factors(logs) == [0.5] * 3 + [1.0] * 3 + [0.0] * 3  # 12 images in batches of 4
 
 
 def test_by_iteration(train: Callable[..., list[dict]]) -> None:
-    schedule = dict(loss_penult=dict(warmup=2, decay_begin=3, decay_end=5, final=0.5))
+    schedule = dict(loss_penult=[(0, 0), (2, 1), (3, 1), (5, 0.5)])
     logs = train(schedule, by_epoch=False, train_cfg=dict(by_epoch=True, max_epochs=2))
     assert factors(logs) == pytest.approx([0, 0.5, 1, 1, 0.75, 0.5])
 
 
 def test_factor_is_in_the_gradient(train: Callable[..., list[dict]], tmp_path: Path) -> None:
     """Without its losses and its steps, a KD layer whose alpha is 0 would learn nothing."""
-    train(dict(loss_inter=dict(stop=0), loss_penult=dict(stop=0)), 'off')
-    train(dict(loss_inter=dict(), loss_penult=dict()), 'on')
+    train(dict(loss_inter=[(0, 0)], loss_penult=[(0, 0)]), 'off')
+    train(dict(loss_inter=[(0, 1)], loss_penult=[(0, 1)]), 'on')
     train({}, 'without')
     states = {
         name: read_checkpoint(tmp_path / name / 'epoch_1.pth')['state_dict']
@@ -144,7 +118,7 @@ def test_factor_is_in_the_gradient(train: Callable[..., list[dict]], tmp_path: P
 
 
 def test_resumed_training_continues_the_schedule(train: Callable[..., list[dict]]) -> None:
-    schedule = dict(loss_penult=dict(warmup=3))
+    schedule = dict(loss_penult=[(0, 0), (3, 1)])
     whole = factors(train(schedule, 'whole', train_cfg=THREE))
     first = factors(train(schedule, 'parts'))
     rest = factors(train(schedule, 'parts', train_cfg=THREE, resume=True))
@@ -155,16 +129,16 @@ def test_together_with_the_hook_that_stops_distillation(
     train: Callable[..., list[dict]],
 ) -> None:
     stop = dict(type='mmrazor.StopDistillHook', stop_epoch=1)
-    logs = train(dict(loss_penult=dict(warmup=2)), more=(stop,), train_cfg=THREE)
+    logs = train(dict(loss_penult=[(0, 0), (2, 1)]), more=(stop,), train_cfg=THREE)
     assert factors(logs[:3]) == [0.0] * 3
     assert all(set(log) & {*KEYS, 'distill.loss_inter'} == set() for log in logs[3:])
 
 
 def test_unknown_loss(train: Callable[..., list[dict]]) -> None:
     with pytest.raises(ConfigError, match='no loss "loss_penul".*Near matches: loss_penult'):
-        train(dict(loss_penul=dict(warmup=1)))
+        train(dict(loss_penul=[(0, 1)]))
     with pytest.raises(ConfigError, match='generator_distiller has no loss.*It has none'):
-        train(dict(loss_penult=dict()), distiller='generator_distiller')
+        train(dict(loss_penult=[(0, 1)]), distiller='generator_distiller')
 
 
 def test_epochs_are_not_counted_by_an_iteration_based_loop(
@@ -172,6 +146,6 @@ def test_epochs_are_not_counted_by_an_iteration_based_loop(
 ) -> None:
     by_iteration = dict(by_epoch=False, max_iters=4, val_interval=4)
     with pytest.raises(ConfigError, match='by_epoch=False'):
-        train(dict(loss_penult=dict(warmup=2)), train_cfg=by_iteration)
-    logs = train(dict(loss_penult=dict(warmup=2)), 'it', by_epoch=False, train_cfg=by_iteration)
+        train(dict(loss_penult=[(0, 0), (2, 1)]), train_cfg=by_iteration)
+    logs = train(dict(loss_penult=[(0, 0), (2, 1)]), 'it', by_epoch=False, train_cfg=by_iteration)
     assert factors(logs) == [0, 0.5, 1, 1]
