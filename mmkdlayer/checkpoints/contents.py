@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,7 @@ from .state_dicts import check_values
 
 #: Before the student's entries in a training checkpoint, and before every entry of a wrapped model.
 STUDENT_PREFIX, WRAPPER_PREFIX = 'architecture.', 'module.'
-#: Levels and values of meta data.
+#: Levels of meta data, and values of one.
 DEEPEST, MOST_META = 50, 10**6
 
 
@@ -73,47 +74,46 @@ def check_content(content: Any, origin: str, entries: Sequence[str] = ('state_di
             f'{origin}: expected a state dict (names and tensors), alone or as an entry of a dict, but '
             f'found a {type(content).__name__}.'
         )
-    parts = {name: content[name] for name in (*entries, 'meta') if name in content}
-    for name, part in {'': content, **parts}.items():
-        what = f'the entry {name!r}' if name else 'the checkpoint'
-        if name and not isinstance(part, Mapping):
-            if name == 'meta' and part is None:
-                continue
+    parts = {name: content[name] for name in entries if name in content}
+    meta = content.get('meta')
+    for name, part in {**parts, 'meta': {} if meta is None else meta}.items():
+        if not isinstance(part, Mapping):
             raise CheckpointError(
-                f'{origin}: expected a dict as {what}, but found a {type(part).__name__}.'
+                f'{origin}: expected a dict as the entry {name!r}, but found a {type(part).__name__}.'
             )
+    _check_size(meta, origin)
+    for what, part in {'the checkpoint': content, **parts}.items():
         other = next((key for key in part if not isinstance(key, str)), None)
-        if other is not None and name != 'meta':
+        if other is not None:
             raise CheckpointError(
                 f'{origin}: expected names as the keys of {what}, but found a {type(other).__name__}. '
                 'Save the weights as torch.save(model.state_dict(), path).'
             )
-    _check_size(content.get('meta'), origin)
-    weights = [part for name, part in parts.items() if name != 'meta'] or [content]
-    for state in weights:
+    for state in parts.values() or [content]:
         tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
         check_values(tensors, origin)
 
 
 def _check_size(meta: Any, origin: str) -> None:
     """Refuse meta data that can't be printed: a list may hold itself, or one list a thousand times."""
-    level, count = [meta], 0
+    level = [meta]
     for _ in range(DEEPEST):
-        level = [
-            inner
-            for value in level
-            if isinstance(value, (Mapping, list, tuple, set))
-            for inner in (value.values() if isinstance(value, Mapping) else value)
-        ]
-        count += len(level)
-        if not level or count > MOST_META:
+        level = list(islice(chain.from_iterable(map(_values_of, level)), MOST_META))
+        if not level:
+            return
+        if len(level) == MOST_META:
             break
-    if level:
-        raise CheckpointError(
-            f"{origin}: expected meta data of a training, but its 'meta' holds more than {MOST_META} "
-            f'values, or is nested more than {DEEPEST} deep. Save the weights alone: torch.save('
-            "{'state_dict': checkpoint['state_dict']}, path)."
-        )
+    raise CheckpointError(
+        f"{origin}: expected meta data of a training, but its 'meta' holds {MOST_META} values, or is "
+        f'nested {DEEPEST} deep. Save the weights alone: torch.save('
+        "{'state_dict': checkpoint['state_dict']}, path)."
+    )
+
+
+def _values_of(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, (list, tuple, set)) else ()
 
 
 def read_student_weights(
