@@ -17,8 +17,8 @@ from .mmcls_alias import MMClsAlias  # noqa: E402
 from .mmpretrain_notice import DATASETS, run_without_notice  # noqa: E402
 from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in  # noqa: E402
 from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy  # noqa: E402
+from .mmrazor_import_order import check_import_order  # noqa: E402
 from .mmrazor_mmcv import MMRAZOR, run_with_known_mmcv  # noqa: E402
-from .mmrazor_recovery import recover_mmrazor  # noqa: E402
 from .mmrazor_recursion_limit import (  # noqa: E402
     RECURSIVE,
     lower_raised_limit,
@@ -34,9 +34,10 @@ def enable() -> None:
 
     Raises:
         ImportError: If the module mmcv is missing, can't be imported or has a version outside
-            2.0.0 to 2.3.
+            2.0.0 to 2.3, or if mmrazor was imported before and failed.
     """
     silence_known_notices()
+    check_import_order()
     check_mmcv()
     check_pkg_resources()
     name_unreadable_images()
@@ -48,7 +49,6 @@ def enable() -> None:
     for name in RECURSIVE:
         install_finder(RunOnImport(name, run_with_limit_kept))
     lower_raised_limit()
-    recover_mmrazor()
     keep_history_statistics()
     allow_own_configs()
     allow_mmengine_checkpoints()

@@ -39,7 +39,7 @@ def test_a_checkpoint_without_weights(content, tmp_path):
     ('content', 'words'),
     [
         ({1: torch.ones(1)}, 'names as the keys of the checkpoint, but found a int'),
-        (dict(state_dict={1: torch.ones(1)}), "keys of state_dict, but found a int"),
+        (dict(state_dict={1: torch.ones(1)}), 'keys of state_dict, but found a int'),
         (dict(state_dict=3), "a dict as the entry 'state_dict', but found a int"),
         (dict(state_dict={'a': torch.ones(1)}, meta=['a']), "entry 'meta', but found a list"),
         (dict(state_dict={'a': torch.ones(1)}, meta='text'), "entry 'meta', but found a str"),

@@ -88,43 +88,15 @@ def read_decision_file(path: str | os.PathLike) -> DecisionFile:
     Raises:
         DecisionFileError: There is no such file, it is damaged, or it is not a decision file.
     """
-    advice = (
-        'Fit it again with "python -m mmkdlayer fit_decisions CONFIG --out DIR", or leave the file '
-        'out of the config: training then fits it by itself.'
-    )
-    if not Path(path).is_file():
-        raise DecisionFileError(f'Decision file {path}: there is no such file. {advice}')
     try:
-        metadata, tensors = _read_safetensors(Path(path))
-    except (SafetensorError, OSError, ValueError) as error:
+        metadata, tables = _read_safetensors(Path(path))
+        header = _check_header(metadata, tables)
+    except DecisionFileError as error:
         raise DecisionFileError(
-            f'Decision file {path}: expected a whole safetensors file, but it can not be read '
-            f'({error}); it is truncated, damaged or something else. {advice}'
+            f'Decision file {path}: {error}. Fit it again with "python -m mmkdlayer fit_decisions '
+            'CONFIG --out DIR", or leave the file out of the config: training then fits it by itself.'
         ) from error
-    if metadata.get('format') != FORMAT:
-        raise DecisionFileError(
-            f'Decision file {path}: expected a file of format "{FORMAT}", but its header says '
-            f'{metadata.get("format")!r}; another program wrote it. {advice}'
-        )
-    if metadata.get('format_version') != str(FORMAT_VERSION):
-        raise DecisionFileError(
-            f'Decision file {path}: expected format version {FORMAT_VERSION}, but found '
-            f'{metadata.get("format_version")}. Use the mmkdlayer that wrote it, or fit it again. '
-            f'{advice}'
-        )
-    written = metadata.get('sha256')  # a file made by other means may have none
-    if written and written != _checksum(metadata.get('header', ''), tensors):
-        raise DecisionFileError(
-            f'Decision file {path}: its content is not what was written (the SHA-256 in its header '
-            f'is of something else); it was changed or damaged. {advice}'
-        )
-    try:
-        header = _parse_header(metadata['header'])
-        return DecisionFile(**header, tables=tensors, path=os.fspath(path))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DecisionFileError(
-            f'Decision file {path}: its header is damaged ({error!r}). {advice}'
-        ) from error
+    return DecisionFile(**header, tables=tables, path=os.fspath(path))
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -133,41 +105,63 @@ def _read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     ``safe_open`` would map the file, and who writes into it later would change the tensors.
 
     Raises:
-        SafetensorError: It is not of this format, or its size is not what its header says.
-        OSError: It can't be read.
-        ValueError: There is not enough memory, or the header is too long or nested too deep.
+        DecisionFileError: It can't be read, or is none of this format, or its size is not what its
+            header says.
     """
-    with path.open('rb') as file:
-        size, start = os.fstat(file.fileno()).st_size, file.read(8)
-        header_end = 8 + int.from_bytes(start, 'little')
-        if not 8 < header_end <= size:
-            raise ValueError(f'its header ends at byte {header_end} of {size}')
-        try:
+    if not path.is_file():
+        raise DecisionFileError('there is no such file')
+    try:
+        with path.open('rb') as file:
+            size, start = os.fstat(file.fileno()).st_size, file.read(8)
+            header_end = 8 + int.from_bytes(start, 'little')
+            if not 8 < header_end <= size:
+                raise ValueError(f'its header ends at byte {header_end} of {size}')
             data = start + file.read()
-            tensors = load(data)
-        except MemoryError:
-            raise ValueError(f'its {size} bytes do not fit into memory') from None
-    header = parse_json(data[8:header_end].decode())
-    return header.get('__metadata__') or {}, tensors
+        tables = load(data)
+        return parse_json(data[8:header_end].decode()).get('__metadata__') or {}, tables
+    except (SafetensorError, OSError, ValueError, MemoryError) as error:
+        reason = 'there is not enough memory' if isinstance(error, MemoryError) else error
+        raise DecisionFileError(
+            f'expected a whole safetensors file, but it can not be read ({reason}); it is '
+            'truncated, damaged or something else'
+        ) from error
 
 
-def _parse_header(text: str) -> dict[str, Any]:
-    """Kind, settings and provenance, of the types that others rely on."""
-    header = parse_json(text)
-    if not isinstance(header['kind'], str):
-        raise TypeError('kind is no string')
-    objects = {name: header[name] for name in ('settings', 'provenance')}
-    objects.update(
-        {
-            f'provenance.{name}': header['provenance'].get(name) or {}
-            for name in ('teacher', 'layer', 'data', 'fitting')
-            if isinstance(header['provenance'], dict)
-        }
-    )
-    for name, value in objects.items():
-        if not isinstance(value, dict):
-            raise TypeError(f'{name} is no object')
-    return {name: header[name] for name in ('kind', 'settings', 'provenance')}
+def _check_header(metadata: dict[str, str], tables: dict[str, Tensor]) -> dict[str, Any]:
+    """Kind, settings and provenance, of the types that others rely on.
+
+    Raises:
+        DecisionFileError: The file is of another program or version, or is not what was written.
+    """
+    if metadata.get('format') != FORMAT:
+        raise DecisionFileError(
+            f'expected a file of format "{FORMAT}", but its header says {metadata.get("format")!r}; '
+            'another program wrote it'
+        )
+    if metadata.get('format_version') != str(FORMAT_VERSION):
+        raise DecisionFileError(
+            f'expected format version {FORMAT_VERSION}, but found {metadata.get("format_version")}; use '
+            'the mmkdlayer that wrote it'
+        )
+    written = metadata.get('sha256')  # a file made by other means may have none
+    if written and written != _checksum(metadata.get('header', ''), tables):
+        raise DecisionFileError(
+            'its content is not what was written (the SHA-256 in its header is of something else); it '
+            'was changed or damaged'
+        )
+    try:
+        header = parse_json(metadata['header'])
+        kind, settings, provenance = (header[name] for name in ('kind', 'settings', 'provenance'))
+        names = ('teacher', 'layer', 'data', 'fitting')
+        parts = {f'provenance.{name}': provenance.get(name) or {} for name in names}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DecisionFileError(f'its header is damaged ({error!r})') from error
+    wrong = [n for n, part in dict(parts, settings=settings).items() if not isinstance(part, dict)]
+    if wrong or not isinstance(kind, str):
+        raise DecisionFileError(
+            f'its header is damaged ({(wrong or ["kind"])[0]} is of another type)'
+        )
+    return dict(kind=kind, settings=settings, provenance=provenance)
 
 
 def _split_sparse(tables: dict[str, Tensor]) -> dict[str, Tensor]:

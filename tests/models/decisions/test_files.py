@@ -314,7 +314,7 @@ def write_raw(path: Path, tables: dict, provenance: object = ()) -> None:
 @pytest.mark.parametrize('value', ['resnet50.pth', ['a'], 3])
 def test_provenance_of_another_type(name, value, tmp_path):
     write_raw(tmp_path / 'file', dict(centroids=torch.zeros(5, 3)), {name: value})
-    message = rf'header is damaged .*provenance\.{name} is no object'
+    message = rf'header is damaged .*provenance\.{name} is of another type'
     with pytest.raises(DecisionFileError, match=message):
         read_decision_file(tmp_path / 'file')
 
