@@ -70,8 +70,8 @@ def find_firing(
     """Which templates of a folded student's layers fire anywhere in a data set.
 
     Returns:
-        For each folded layer, a bool (K,) for each template; and the first images, as the network
-        takes them, (at most SAMPLE, C, H, W), all of the size of the first.
+        For each folded layer, a bool (K,) for each template; and images of the first batch, as the
+        network takes them, (at most SAMPLE, C, H, W).
 
     Raises:
         DataError: There are no images.
@@ -87,13 +87,11 @@ def find_firing(
     for name, layer in student.kd_layers.items():
         if isinstance(layer, FoldedKDLayer):
             layer.register_forward_pre_hook(partial(watch, name=name))
-    sample: list[Tensor] = []
+    sample = None
     for batch in batches:
         inputs = preprocessor(batch, False)['inputs']
-        same = not sample or sample[0].shape[1:] == inputs.shape[1:]
-        if same and sum(map(len, sample)) < SAMPLE:
-            sample.append(inputs[:SAMPLE].cpu())
+        sample = inputs[:SAMPLE] if sample is None else sample
         student(inputs, mode='tensor')
-    if not sample:
+    if sample is None:
         raise DataError('Pruning templates: expected at least one image, but found none.')
-    return firing, torch.cat(sample)[:SAMPLE]
+    return firing, sample

@@ -271,8 +271,9 @@ class TestStoredThings:
             *('--work-dir' if tool == 'test.py' else '--out', work),
             data=images,
             model__distiller__kd_layers__penult__decision__num_centroids=9,
+            model__distiller__kd_layers__penult__alpha=0.25,
         )
-        difference = 'model.kd_layers.penult.num_templates is 9 here and was 8'
+        difference = 'model.kd_layers.penult.alpha is 0.25 here and was 1.0'
         refused(main, work, line, 'trained with another config', difference, tool=tool)
         line.append('--config-as-given')
         refused(main, work, line, 'does not fit the model', '(9, 16, 1, 1)', tool=tool)
