@@ -211,12 +211,22 @@ def choose_checkpoint(cfg: Config) -> str:
     """Where a config is to be resumed and names no checkpoint, let it name the one to resume from.
 
     Returns:
-        What to tell the user about it; empty where all is as expected.
+        What to tell the user about it, or about checkpoints that a new training may replace; empty
+        where all is as expected.
 
     Raises:
         CheckpointError: There are checkpoints, but none can be used.
     """
-    if not cfg.get('resume') or cfg.get('load_from') is not None:
+    if not cfg.get('resume'):
+        there = sorted(path.name for path in Path(cfg.work_dir).glob('epoch_*.pth'))
+        if not there:
+            return ''
+        return (
+            f'{cfg.work_dir} has checkpoints of an earlier training ({", ".join(there[:3])}). This one '
+            'begins anew and replaces those of the same names. --resume continues the earlier one, '
+            'another --work-dir keeps both.'
+        )
+    if cfg.get('load_from') is not None:
         return ''
     # As CheckpointHook does: the last part of the work dir is a folder there.
     out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')

@@ -226,6 +226,18 @@ def test_another_folder_for_checkpoints(tmp_path: Path) -> None:
     assert 'last_checkpoint is empty' in notice
 
 
+def test_a_new_training_where_there_was_one(tmp_path: Path) -> None:
+    cfg = Config(dict(work_dir=str(tmp_path), resume=False, load_from='start.pth'))
+    choose = load_tool('train').choose_checkpoint
+    (tmp_path / 'start.pth').touch()
+    assert choose(cfg) == ''
+    (tmp_path / 'epoch_2.pth').touch()
+    assert 'an earlier training (epoch_2.pth). This one begins anew' in choose(cfg)
+    assert cfg.load_from == 'start.pth'
+    cfg.resume = True
+    assert choose(cfg) == ''
+
+
 def test_only_mmengines_own_hook_is_changed(tmp_path: Path) -> None:
     runner = make_runner(tmp_path)
     runner.register_hook(OwnCheckpointHook())

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import RUNNERS, Registry
+from mmengine.registry import OPTIMIZERS, RUNNERS, Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
@@ -92,11 +92,19 @@ def _where_built(error: Exception) -> tuple[Any, str, Any, Registry | None] | No
             built = kind, type_name(kind or seen.get('obj_type')), given, seen.get('registry')
         elif frame.f_code.co_name == 'build_dataloader' and 'dataloader_cfg' in seen:
             built = DataLoader, 'The data loader', seen['dataloader_cfg'], None
+        elif 'optimizer_cls' in seen and seen['optimizer_cls'] is None:  # its type is not known
+            given = seen['optimizer_cfg']
+            built = None, given['type'], given, OPTIMIZERS
     return built
 
 
-def _keys(given: Any) -> str:
-    return ', '.join(map(str, given)) if given else 'none'
+def _keys(given: Mapping[str, Any] | None) -> str:
+    """Names of arguments, with the values that are short."""
+    named = (
+        f'{k}={v!r}' if isinstance(v, (int, float, str)) else str(k)
+        for k, v in (given or {}).items()
+    )
+    return ', '.join(text if len(text) < 50 else text.split('=')[0] for text in named) or 'none'
 
 
 def _registered(registry: Registry | None) -> Iterator[str]:

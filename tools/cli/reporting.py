@@ -89,6 +89,8 @@ def _explain(error: BaseException) -> str | None:
             f'the config names a part of mmrazor, which can not be imported here ({text[:80]}...). '
             'Install it: pip install "mmrazor>=1,<2" joblib. An exported student needs none.'
         )
+    if isinstance(error, ImportError) and 'pip install' in text:  # of what the config asks for
+        return f'the config asks for a package that is not there: {text}'
     if isinstance(error, OSError):
         return f'{type(error).__name__}: {text}'
     return explain_build_error(error) or explain_lost_process(error)

@@ -16,11 +16,17 @@ _FALLING = ('CosineAnnealing', 'Poly', 'OneCycle')
 
 
 def check_schedules(cfg: Config) -> None:
-    """Raise a ConfigError for a schedule that would begin at its end or later.
+    """Raise a ConfigError for a schedule that begins at its end or later, or a wrong ``val_interval``.
 
     mmengine says so in iterations, after everything was built. Units: see :func:`schedule_warnings`.
     """
     unit, length, entries = _compared(cfg)
+    interval = (cfg.get('train_cfg') or {}).get('val_interval', 1)
+    if not isinstance(interval, int) or interval < 1:
+        raise ConfigError(
+            f'train_cfg.val_interval={interval!r}: expected a whole number of {unit}s, 1 or more; with '
+            f'that of train_cfg.max_{unit}s, validation is at the end only.'
+        )
     for path, one in entries:
         begin, end = one.get('begin') or 0, one.get('end', length)
         if end is not None and begin >= end:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
+from torch import nn
 
 from cli import build_runner
 from cli.building import explain_build_error
@@ -97,6 +99,18 @@ def test_wrong_key_of_a_data_loader() -> None:
     with pytest.raises(TypeError) as info:
         Runner.build_dataloader(Config(dict(loader=loader)).loader)
     assert 'data loader has no argument "batch_sise"' in (explain_build_error(info.value) or '')
+
+
+def test_optimisers_that_can_not_be_built() -> None:
+    network = nn.Linear(1, 1)
+    for changes, words in [
+        (dict(type='Adamw'), ['type="Adamw", which is not known', 'AdamW']),
+        (dict(type='SGD', lr='abc'), ['SGD, which the config names, can not be built', "lr='abc'"]),
+    ]:
+        with pytest.raises(TypeError) as info:
+            build_optim_wrapper(network, Config(dict(a=dict(optimizer=changes))).a)
+        for word in words:
+            assert word in (explain_build_error(info.value) or '')
 
 
 def test_other_errors_are_not_explained() -> None:

@@ -21,6 +21,7 @@ from mmkdlayer.errors import ConfigError, DataError
     [
         (ConfigError('class `A` in b/c.py: what is wrong'), 'error: what is wrong'),
         (URLError('no network'), 'a download failed.*teacher_ckpt=FILE'),
+        (ImportError('Please run "pip install x"'), 'package that is not there: Please run "pip'),
         (FileNotFoundError(2, 'No such file', 'x'), 'FileNotFoundError: .*No such file'),
     ],
 )
@@ -40,7 +41,9 @@ def test_a_config_that_needs_mmrazor_where_there_is_none(monkeypatch, capsys):
     assert 'pip install "mmrazor>=1,<2" joblib' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('error', [KeyError('key'), RuntimeError('shapes differ'), TypeError('x')])
+@pytest.mark.parametrize(
+    'error', [KeyError('key'), RuntimeError('shapes differ'), TypeError('x'), ImportError('y')]
+)
 def test_what_a_user_can_not_fix_keeps_its_traceback(error):
     with pytest.raises(type(error)), report_errors():
         raise error

@@ -102,3 +102,9 @@ def test_a_schedule_without_time(schedule: Any, train_cfg: dict, words: str) -> 
 def test_a_schedule_with_time(schedule: Any) -> None:
     check_schedules(Config(dict(param_scheduler=schedule, train_cfg=dict(max_epochs=6))))
     check_schedules(Config(dict(param_scheduler=schedule)))
+
+
+@pytest.mark.parametrize('interval', [0, -1, '5', None, 0.5])
+def test_intervals_of_validation(interval: Any) -> None:
+    with pytest.raises(ConfigError, match=r'val_interval=.*: expected a whole number of epochs'):
+        check_schedules(Config(dict(train_cfg=dict(max_epochs=6, val_interval=interval))))
