@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import socket
@@ -13,6 +12,7 @@ from mmengine import dist
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.version import installed_versions
@@ -113,8 +113,5 @@ def _describe_text(text: str) -> str:
         return 'a folder'
     if not os.path.isfile(text):
         return repr(text)
-    digest = hashlib.sha256()
-    with open(text, 'rb') as file:
-        while part := file.read(1 << 22):
-            digest.update(part)
-    return f'a file of {os.path.getsize(text)} bytes with SHA-256 {digest.hexdigest()[:16]}'
+    size, digest = os.path.getsize(text), hash_file(text)
+    return f'a file of {size} bytes with SHA-256 {digest[:16]}'

@@ -30,6 +30,19 @@ from .provenance import describe_provenance, differences, teacher_weights
 from .supervision import SupervisedLayer, assign_teachers, find_supervised_layers
 
 
+@contextmanager
+def unchanged_randomness() -> Iterator[None]:
+    """Leave the random numbers that follow as they are: a training is the same with stored decisions."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+
+
+@unchanged_randomness()
 def prepare_decisions(
     algorithm: Any, cfg: Any, out_dir: str | os.PathLike, options: FitOptions | None = None
 ) -> dict[str, Path]:
@@ -50,13 +63,7 @@ def prepare_decisions(
         DecisionFileError: A file that the config names does not fit.
         OSError: ``out_dir`` can't be written.
     """
-    with unchanged_randomness():
-        return _prepare(algorithm, cfg, out_dir, options or FitOptions())
-
-
-def _prepare(
-    algorithm: Any, cfg: Any, out_dir: str | os.PathLike, options: FitOptions
-) -> dict[str, Path]:
+    options = options or FitOptions()
     check_algorithm(algorithm, cfg.get('model') or {})
     layers = find_supervised_layers(getattr(algorithm, 'distiller', None))
     if not layers:
@@ -86,18 +93,6 @@ def _prepare(
                 remove_folders(cache_dir, out_dir)
     report_quality(algorithm, layers, cfg, options.quality_images)
     return paths
-
-
-@contextmanager
-def unchanged_randomness() -> Iterator[None]:
-    """Leave the random numbers that follow as they are: a training is the same with stored decisions."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
 
 
 def _check_given(layer: SupervisedLayer) -> None:

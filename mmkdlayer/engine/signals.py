@@ -19,7 +19,7 @@ EXIT_CODE = 75
 #: Exit code after Ctrl-C, that of shells: nobody asked for another start.
 INTERRUPTED = 128 + signal.SIGINT
 #: Seconds in which Ctrl-C is taken for one: a launcher passes on what the terminal has sent as well.
-TOGETHER = 0.5
+TOGETHER = 1.0
 
 
 class SignalWatch:
