@@ -12,6 +12,7 @@ from cli.data_sets import check_classes, open_data_set
 from mmkdlayer.errors import DataError
 
 LAYOUT = 'Expected ROOT/train/<class>/<image> and ROOT/val/<class>/<image> (or test).'
+SPLIT = ' To split one folder of images a class in two, see docs/datasets.md.'
 #: Files that count as images: those that mmpretrain reads by itself, and two more that its loader can.
 EXTENSIONS = ['.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp']
 
@@ -39,7 +40,7 @@ def read_data_folder(root: str) -> DataFolder:
     if not (folder / 'train').is_dir() or not splits:
         there = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
         found = f'the folders {there[:10]}' if folder.is_dir() else 'no such folder'
-        raise DataError(f'--data {root}: {LAYOUT} Found {found}.')
+        raise DataError(f'--data {root}: {LAYOUT} Found {found}.{SPLIT if folder.is_dir() else ""}')
     config = dict(type='CustomDataset', data_root=str(folder), extensions=EXTENSIONS)
     data_sets = [
         open_data_set(f'--data {root}', dict(config, data_prefix=split))
@@ -47,7 +48,9 @@ def read_data_folder(root: str) -> DataFolder:
     ]
     classes = data_sets[0].folders or []
     if len(classes) < 2:
-        raise DataError(f'--data {root}: train/ has {len(classes)} class folders. {LAYOUT}')
+        raise DataError(
+            f'--data {root}: expected two classes or more, but train/ has {len(classes)}. {LAYOUT}'
+        )
     check_classes(data_sets)
     train: Any = data_sets[0].opened
     try:

@@ -570,6 +570,16 @@ class TestDataFolder:
         with pytest.raises(DataError, match='hidden folder .*/train/.cache'):
             read_data_folder(str(root))
 
+    def test_images_that_are_not_split(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(
+            DataError, match=r"the folders \['class_0', .*To split .*docs/datasets.md"
+        ):
+            read_data_folder(str(folder / 'train'))
+        for split in ('train', 'val'):
+            shutil.copytree(folder / split / 'class_0', tmp_path / split / 'class_0')
+        with pytest.raises(DataError, match='expected two classes or more, but train/ has 1'):
+            read_data_folder(str(tmp_path))
+
     def test_class_without_images(self, folder: Path, tmp_path: Path) -> None:
         root = tmp_path / 'data'
         shutil.copytree(folder, root)
