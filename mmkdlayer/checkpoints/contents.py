@@ -133,7 +133,8 @@ def read_student_weights(
 
     Returns:
         The student's state dict, without prefix, and the checkpoint's ``meta``; there, ``averaged`` says
-        which weights these are, where the checkpoint has both.
+        which weights these are, where the checkpoint has both. ``dataset_meta`` is there only where it
+        is a dict; its ``classes`` are a list, if any.
 
     Raises:
         CheckpointError: It can't be read, is another file, or holds no state dict, or not the averaged
@@ -141,6 +142,9 @@ def read_student_weights(
     """
     state, checkpoint = read_state_dict(path, ('state_dict',), sha256)
     meta = dict(checkpoint.get('meta') or {})
+    known = meta.get('dataset_meta')
+    if not (isinstance(known, Mapping) and isinstance(known.get('classes') or (), (list, tuple))):
+        meta.pop('dataset_meta', None)
     last_step = checkpoint.get('ema_state_dict')
     if isinstance(last_step, dict):
         meta['averaged'] = ema is not False

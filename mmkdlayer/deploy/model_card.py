@@ -104,7 +104,7 @@ def model_card(
         **{key: meta.get(key) for key in ('epoch', 'iter', 'seed')},
         'trained on': _describe_data(cfg.get('train_dataloader')),
         'tested on': _describe_data(test_loader(cfg)),
-        'classes': _describe_classes(_mapping(meta.get('dataset_meta')).get('classes')),
+        'classes': _describe_classes((meta.get('dataset_meta') or {}).get('classes') or ()),
     }
     return PAGE.format(
         licence=json.dumps(options.licence).replace('<', r'\u003c'),
@@ -154,12 +154,10 @@ def _describe_checkpoint(checkpoint: str | os.PathLike, meta: Mapping[str, Any])
     return text + (f', SHA-256 {hash_file(checkpoint)}' if Path(checkpoint).is_file() else '')
 
 
-def _describe_classes(classes: Any) -> str:
+def _describe_classes(classes: Sequence[Any]) -> str:
     """How many, and the first names."""
-    if not isinstance(classes, (list, tuple)) or not classes:
-        return NOT_STATED
-    more = ', ...' if len(classes) > 5 else ''
-    return f'{len(classes)}: {", ".join(map(str, classes[:5]))}{more}'
+    names = ', '.join(map(str, classes[:5])) + (', ...' if len(classes) > 5 else '')
+    return f'{len(classes)}: {names}' if classes else NOT_STATED
 
 
 def _without_folders(path: Any) -> str:

@@ -233,6 +233,19 @@ def test_the_metadata_of_onnx(training, tmp_path):
     }
 
 
+@pytest.mark.parametrize('odd', ['a text', ['a'], dict(classes=3)])
+def test_a_checkpoint_whose_classes_are_no_names(odd, training, tmp_path):
+    runtime = pytest.importorskip('onnxruntime')
+    content = torch.load(training.checkpoint, weights_only=False)
+    content['meta']['dataset_meta'] = odd
+    torch.save(content, training.checkpoint)
+    options = ExportOptions(formats=('onnx',))
+    result = export_student(training.cfg, training.checkpoint, tmp_path / 'out', options)
+    session = runtime.InferenceSession(str(tmp_path / 'out' / 'student.onnx'))
+    assert 'classes' not in session.get_modelmeta().custom_metadata_map
+    assert '| classes | not stated |' in result['card'].read_text()
+
+
 @pytest.mark.parametrize(
     ('kind', 'step', 'to_rgb', 'channels', 'order'),
     [

@@ -23,6 +23,10 @@ from mmkdlayer.deploy.places import without_places
             dict(data_root='/d/a', ann_file='/lists/val.txt', data_prefix=dict(img_path='/d/a/x')),
             dict(data_root='data/a', ann_file='val.txt', data_prefix=dict(img_path='x')),
         ),
+        (  # whatever the keys of the user's own data set
+            dict(data_root='/d/a', lists=['/d/a/x.txt', dict(of='/b/y.txt')], step='Resize'),
+            dict(data_root='data/a', lists=['x.txt', dict(of='y.txt')], step='Resize'),
+        ),
         (
             dict(data_root='', data_prefix='/d/a/val'),
             dict(data_root='data/val', data_prefix=''),

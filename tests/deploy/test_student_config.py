@@ -54,6 +54,7 @@ def test_nothing_of_the_trainers_machine_is_left(make_config, distillation_confi
         user_name='me',
     )
     cfg.test_dataloader.dataset.update(data_root='/scratch/me/animals', backend_args=dict(key='me'))
+    cfg.test_evaluator.out_file_path = '/scratch/me/results.pkl'
     student = student_config(cfg)
     assert set(student.keys()) == {
         *('model', 'custom_imports', 'default_scope', 'test_dataloader', 'test_evaluator'),
@@ -129,9 +130,11 @@ def test_pretrained_weights_and_scopes_are_dropped(make_config, distillation_con
         _scope_='mmpretrain', init_cfg=dict(type='Pretrained', checkpoint='some/where.pth')
     )
     architecture['head']['init_cfg'] = dict(type='Normal', layer='Linear', std=0.01)
+    architecture['neck']['pretrained'] = True  # as timm's networks have it, which then download
     architecture['_scope_'] = 'mmpretrain'
     model = student_model_config(make_config(config))
-    assert 'init_cfg' not in model['backbone'] and '_scope_' not in str(model)
+    assert 'init_cfg' not in model['backbone'] and 'pretrained' not in model['neck']
+    assert '_scope_' not in str(model)
     assert model['head']['init_cfg']['type'] == 'Normal'
 
 
