@@ -110,13 +110,13 @@ class SignalWatch:
                 self.received = number
                 self.end('again')
             self._pressed = min(self._pressed, now)
-        self.received = self.received or number
+        is_first, self.received = self.received is None, self.received or number
         if not self.deferring:
             self.end(
                 'outside the training loop (start again, with --resume in training, to continue; what '
                 'was fitted is kept)'
             )
-        if number == signal.SIGINT and os.environ.get('RANK', '0') == '0':
+        if is_first and number == signal.SIGINT and os.environ.get('RANK', '0') == '0':
             text = '\nCtrl-C: saves as soon as it can, then ends. Press it again to end at once.'
             print(text, file=sys.stderr, flush=True)
 

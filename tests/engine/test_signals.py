@@ -96,6 +96,7 @@ def test_signal(body: str, code: int, output: list[str]) -> None:
     for text in output:
         assert text in done.stdout + done.stderr
     assert 'Traceback' not in done.stderr
+    assert done.stderr.count('Press it again') <= 1
 
 
 def test_ctrl_c_that_is_ignored() -> None:
