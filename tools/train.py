@@ -84,12 +84,11 @@ def main() -> None:
         with errors_on_all_ranks():
             cli.check_writable(cfg.work_dir)
             data_sets = cli.check_data(cfg, ('train_dataloader', 'val_dataloader'), args=args)
-            cli.check_checkpoints(cfg, data_sets)
         compare_configs(cfg)
         with folder_lock(cfg.work_dir, 'training', LOCK_PATIENCE, 'Or choose another --work-dir.'):
             with errors_on_all_ranks():
                 notice = choose_checkpoint(cfg)
-                cli.check_continued(cfg, data_sets)
+                cli.check_checkpoints(cfg, data_sets)
             runner = cli.build_runner(cfg)
             if notice:
                 runner.logger.warning(notice)

@@ -5,7 +5,6 @@ import mmkdlayer  # noqa: F401  (before all others: makes the host libraries wor
 from .building import build_runner
 from .checks import (
     check_checkpoints,
-    check_continued,
     check_data,
     check_out_file,
     check_writable,
@@ -28,7 +27,6 @@ __all__ = [
     'add_image_options',
     'build_runner',
     'check_checkpoints',
-    'check_continued',
     'check_data',
     'check_out_file',
     'check_schedules',

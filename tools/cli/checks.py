@@ -56,19 +56,15 @@ def check_checkpoints(cfg: Config, data_sets: list[DataSet]) -> None:
 
     Raises:
         CheckpointError: A file is not there or can't be read.
-        DataError: The teacher was trained on other classes than those of the data sets.
+        DataError: The teacher, or a training that is resumed, had other classes than the data sets.
     """
     for key in ('load_from', 'init_from'):
         if start := cfg.get(key):
-            _read_meta(start)
+            meta = _read_meta(start)
+            if key == 'load_from' and cfg.get('resume'):
+                check_stored_classes(data_sets, meta, str(start))
     if teacher := cfg.get('model', {}).get('teacher_ckpt'):
         check_stored_classes(data_sets, _read_meta(teacher), str(teacher), other_names=True)
-
-
-def check_continued(cfg: Config, data_sets: list[DataSet]) -> None:
-    """Raise a DataError where a training is continued that had other classes."""
-    if cfg.get('resume') and (start := cfg.get('load_from')):
-        check_stored_classes(data_sets, _read_meta(start), str(start))
 
 
 def _read_meta(path: str) -> Any:

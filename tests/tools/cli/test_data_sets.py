@@ -171,14 +171,13 @@ class TestNames:
         resumed = Config(dict(start, resume=True))
         write(CLASSES)
         cli.check_checkpoints(cfg, data_sets)
-        cli.check_continued(resumed, data_sets)
+        cli.check_checkpoints(resumed, data_sets)
         write(names)
         with pytest.raises(DataError, match='the checkpoint ~/a.pth, in the same order'):
             cli.check_checkpoints(cfg, data_sets)
         with pytest.raises(DataError, match='the checkpoint .*a.pth, in the same order'):
-            cli.check_continued(resumed, data_sets)
+            cli.check_checkpoints(resumed, data_sets)
         cli.check_checkpoints(start, data_sets)  # a start may have other classes
-        cli.check_continued(start, data_sets)
         write(['pail', 'carp', 'cane'])
         cli.check_checkpoints(cfg, data_sets)  # names for people
 
