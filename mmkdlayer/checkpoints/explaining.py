@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
@@ -12,7 +11,6 @@ from urllib.error import URLError
 from mmkdlayer.compat.serialization import RefusedPickleError
 from mmkdlayer.errors import CheckpointError
 
-ANSI_CODE = re.compile(r'\x1b\[[0-9;]*m')
 #: How files begin that are taken for checkpoints, and what they are.
 BEGINNINGS = {
     b'version https://git-lfs': 'it is a pointer of Git LFS, not the file: run git lfs pull',
@@ -36,38 +34,24 @@ def explained(path: str | os.PathLike, file: IO[bytes] | None = None) -> Iterato
         yield
     except (URLError, CheckpointError):
         raise
-    except Exception as error:  # a damaged file can raise anything from torch's unpickler
-        reason = _refusal(error)
-        if reason is not None:
-            raise CheckpointError(
-                f'Checkpoint {path}: expected tensors and plain values, but {reason}. It is not loaded. '
-                'If you trust it, load it where it was made and save its weights alone: '
-                "torch.save({'state_dict': model.state_dict()}, path)."
-            ) from error
+    except RefusedPickleError as error:
+        raise CheckpointError(
+            f'Checkpoint {path}: expected tensors and plain values, but {printable(str(error))}. It is '
+            'not loaded. If you trust it, load it where it was made and save its weights alone: '
+            "torch.save({'state_dict': model.state_dict()}, path)."
+        ) from error
+    except Exception as error:  # a damaged file can raise anything
         kind = None if file is None else _kind_of(file)
         if kind is not None:
             raise CheckpointError(
                 f'Checkpoint {path}: expected a file that torch saved, but {kind}.'
             ) from error
+        reason = ': '.join([type(error).__name__, *map(printable, str(error).splitlines()[:1])])
         raise CheckpointError(
             f'Checkpoint {path}: expected tensors and plain values that torch saved, but it cannot be '
-            f'read ({_brief(error)}). It is damaged or no checkpoint: truncated, an incomplete '
-            'download. Get it again, or name another file.'
+            f'read ({reason}). It is damaged or no checkpoint: truncated, an incomplete download. Get '
+            'it again, or name another file.'
         ) from error
-
-
-def _refusal(error: BaseException | None) -> str | None:
-    """What was refused, where that is why reading failed: torch raises its own error in its place."""
-    while error is not None:
-        if isinstance(error, RefusedPickleError):
-            return printable(str(error))
-        foreign = re.search(
-            r'GLOBAL (\S+) was not an allowed', str(error)
-        )  # of torch, in a download
-        if foreign is not None:
-            return printable(f'it asks for the Python object {foreign[1]}, which can run any code')
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _kind_of(file: IO[bytes]) -> str | None:
@@ -83,14 +67,6 @@ def _kind_of(file: IO[bytes]) -> str | None:
             'torch.save(safetensors.torch.load_file(FILE), "weights.pth")'
         )
     return None
-
-
-def _brief(error: Exception) -> str:
-    """Kind and first line of an error, without torch's own advice, which is to switch the safety off."""
-    text = ANSI_CODE.sub('', str(error)).strip()
-    if 'weights' in text.lower() and 'only' in text.lower():
-        text = ''
-    return ': '.join([type(error).__name__, *map(printable, text.splitlines()[:1])])
 
 
 def printable(text: str) -> str:

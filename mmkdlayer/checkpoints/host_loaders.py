@@ -6,12 +6,11 @@ import os
 from functools import wraps
 from typing import Any, Callable
 
+import torch
 from mmengine.runner import CheckpointLoader
 
-from mmkdlayer.compat.serialization import allow_mmengine_checkpoints
-
 from .contents import check_content
-from .loading import weights_only
+from .loading import load_restricted
 from .reading import read_checkpoint
 
 
@@ -48,9 +47,19 @@ read_local.restricted = True  # type: ignore[attr-defined]
 def _with_restrictions(loader: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(loader)
     def read(*args: Any, **options: Any) -> Any:
-        allow_mmengine_checkpoints()
-        with weights_only(True):
+        before = torch.load
+        torch.load = _load  # type: ignore[assignment]
+        try:
             return loader(*args, **options)
+        finally:
+            torch.load = before
 
     read.restricted = True  # type: ignore[attr-defined]
     return read
+
+
+def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
+    """``torch.load`` for what a host has downloaded, a file or its bytes."""
+    if isinstance(file, (str, os.PathLike)):
+        return read_checkpoint(file, map_location)
+    return load_restricted(file, map_location)

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 from typing import IO, Any, Callable
 
 import torch
+from torch import load  # not what host_loaders puts in its place
 
 from mmkdlayer.compat.serialization import RefusedPickleError
 
 from .restricted_pickle import RestrictedUnpickler
 
-#: With the first, torch reads everything as with ``weights_only=True``; the second is against it.
-FORCE, NO_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'
+FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 def load_restricted(file: IO[bytes], map_location: Any = 'cpu') -> Any:
@@ -42,8 +42,8 @@ def load_restricted(file: IO[bytes], map_location: Any = 'cpu') -> Any:
         load=lambda file, **options: unpickler(file, **options).load(),
     )
     file.seek(0)
-    with weights_only(False), torch.sparse.check_sparse_tensor_invariants():
-        return torch.load(
+    with _unpickler_allowed(), torch.sparse.check_sparse_tensor_invariants():
+        return load(
             file, map_location=map_location, pickle_module=module, weights_only=False, mmap=False
         )
 
@@ -51,8 +51,7 @@ def load_restricted(file: IO[bytes], map_location: Any = 'cpu') -> Any:
 def _room_for_tensors(file: IO[bytes]) -> Callable[[str], int]:
     """Refuse what torch does not read by unpickling, or what grows or was changed.
 
-    Before torch 2.6 it hands TorchScript, which may run as it is read, to ``torch.jit.load``, and
-    unpacks tar archives, whatever ``weights_only`` says.
+    It hands TorchScript, which may run as it is read, to ``torch.jit.load``, and unpacks tar archives.
 
     Returns:
         How many bytes there are for the tensor of a key.
@@ -85,18 +84,12 @@ def _room_for_tensors(file: IO[bytes]) -> Callable[[str], int]:
 
 
 @contextmanager
-def weights_only(forced: bool) -> Iterator[None]:
-    """Let ``torch.load`` run no code, whoever calls it; or, not forced, let it take another unpickler.
-
-    A user's environment that says otherwise is not overruled.
-    """
+def _unpickler_allowed() -> Iterator[None]:
+    """Let torch take an unpickler of ours where the environment asks for its own at all times."""
     before = os.environ.pop(FORCE, None)
-    if forced and NO_FORCE not in os.environ:
-        os.environ[FORCE] = '1'
     try:
         yield
     finally:
-        os.environ.pop(FORCE, None)
         if before is not None:
             os.environ[FORCE] = before
 

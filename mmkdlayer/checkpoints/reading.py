@@ -10,11 +10,10 @@ from typing import IO, Any
 
 from mmengine.runner import CheckpointLoader
 
-from mmkdlayer.compat.serialization import allow_mmengine_checkpoints
 from mmkdlayer.errors import CheckpointError
 
 from .explaining import explained
-from .loading import load_restricted, weights_only
+from .loading import load_restricted
 
 
 def read_checkpoint(
@@ -22,8 +21,8 @@ def read_checkpoint(
 ) -> Any:
     """Read a file that torch saved, with tensors and plain values only, into memory of its own.
 
-    Files are read by an unpickler of ours, which knows torch's allow-list and what mmengine's
-    checkpoints hold besides. Downloads are read by mmengine, with torch's own restrictions.
+    An unpickler of ours reads it, which knows torch's allow-list and what mmengine's checkpoints hold
+    besides; also what mmengine has downloaded.
 
     Args:
         path: A file, or a URL that mmengine can read.
@@ -39,8 +38,7 @@ def read_checkpoint(
         URLError: It can't be downloaded.
     """
     if '://' in str(path):
-        allow_mmengine_checkpoints()
-        with weights_only(True), explained(path):
+        with explained(path):
             return CheckpointLoader.load_checkpoint(os.fspath(path), map_location=map_location)
     path = os.path.expanduser(path)  # as mmengine does
     if not Path(path).is_file():

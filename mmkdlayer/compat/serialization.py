@@ -43,7 +43,8 @@ class RefusedPickleError(UnpicklingError):
 def allow_mmengine_checkpoints() -> None:
     """Put what mmengine's checkpoints hold on torch's allow-list, where torch has one.
 
-    To be called before each reading: onedl-mmengine takes some of it off again after its own.
+    For whoever reads with ``torch.load``: :mod:`mmkdlayer.checkpoints`, mmengine's reader too, needs no
+    such list.
     """
     add_safe_globals = getattr(torch.serialization, 'add_safe_globals', None)
     if add_safe_globals is not None:

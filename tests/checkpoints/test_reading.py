@@ -150,7 +150,7 @@ def test_a_zip_bomb_is_refused_before_it_is_expanded(tmp_path, monkeypatch):
         for name in source.namelist():
             target.writestr(name, source.read(name))
     assert bomb.stat().st_size < 20000
-    monkeypatch.setattr(torch, 'load', lambda *args, **kwargs: pytest.fail('it is loaded'))
+    monkeypatch.setattr(loading, 'load', lambda *args, **kwargs: pytest.fail('it is loaded'))
     monkeypatch.setattr(
         zipfile.ZipFile, 'open', lambda *args, **kwargs: pytest.fail('it is expanded')
     )
@@ -260,11 +260,12 @@ def test_a_checkpoint_is_memory_of_its_own(tmp_path):
         read_checkpoint(path, sha256=digest)
 
 
-def test_the_process_keeps_its_environment(monkeypatch):
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', 'no')
-    with loading.weights_only(True):
-        assert os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == '1'
-    assert os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == 'no'
+@pytest.mark.parametrize('value', ['0', '1'])
+def test_the_process_keeps_its_environment(value, tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', value)
+    torch.save(dict(a=torch.ones(1)), tmp_path / 'weights.pth')
+    assert read_checkpoint(tmp_path / 'weights.pth')['a'] == 1
+    assert os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] == value
 
 
 def test_a_download_that_fails(monkeypatch):
