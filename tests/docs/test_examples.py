@@ -70,7 +70,7 @@ def test_kd_layers_are_valid(block: Block) -> None:
 
 @pytest.fixture
 def exported(tmp_path, monkeypatch, make_distillation, distillation_config) -> None:
-    """An exported student in ``DIR``, and ``photo.jpg``, in the current folder."""
+    """An exported student in ``DIR``, ``photo.jpg`` and ``photos``, in the current folder."""
     monkeypatch.chdir(tmp_path)
     meta = dict(dataset_meta=dict(classes=('cat', 'dog', 'owl')), epoch=1, iter=1)
     torch.save(dict(state_dict=make_distillation().state_dict(), meta=meta), 'epoch_1.pth')
@@ -93,6 +93,10 @@ def exported(tmp_path, monkeypatch, make_distillation, distillation_config) -> N
     formats = ('onnx',) if importlib.util.find_spec('onnxruntime') else ()
     export_student(cfg, 'epoch_1.pth', 'DIR', ExportOptions(formats=formats))
     Image.new('RGB', (20, 20), 'red').save('photo.jpg')
+    for name in [f'{kind}/{index}.jpg' for kind in ('cat', 'dog') for index in range(10)]:
+        file = tmp_path / 'photos' / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
 
 
 @pytest.mark.parametrize('block', SCRIPTS, ids=name_of)
@@ -102,6 +106,10 @@ def test_script_runs(block: Block, exported: None, capsys: pytest.CaptureFixture
     exec(block.code, {})
     if "print(inferencer('photo.jpg')" in block.code:
         assert re.search('cat|dog|owl', capsys.readouterr().out)
+    if "Path('photos')" in block.code:
+        found = [path.read_text() for path in Path('ROOT').rglob('*.jpg')]
+        assert len(set(found)) == len(found) == 20
+        assert len(list(Path('ROOT/val/dog').iterdir())) == 2
 
 
 def test_an_exported_student_is_fine_tuned(exported: None, tmp_path: Path) -> None:
