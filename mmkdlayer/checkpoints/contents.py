@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -14,8 +15,11 @@ from mmkdlayer.errors import CheckpointError
 from .reading import read_checkpoint
 from .state_dicts import check_values
 
-#: Before the student's entries in a training checkpoint, and before every entry of a wrapped model.
-STUDENT_PREFIX, WRAPPER_PREFIX = 'architecture.', 'module.'
+#: Before the student's entries in a training checkpoint, and before every entry of an average.
+STUDENT_PREFIX, AVERAGE_PREFIX = 'architecture.', 'module.'
+WRAPPERS = re.compile(r'^(module\.|_orig_mod\.)+')
+#: What torch's and mmengine's averages have beside the model.
+COUNTERS = ('n_averaged', 'steps')
 #: Levels of meta data, and values of one.
 DEEPEST, MOST_META = 50, 10**6
 
@@ -150,7 +154,7 @@ def read_student_weights(
         meta['averaged'] = ema is not False
         if ema is False:
             check_values(last_step, f'Checkpoint {path}')
-            state = _without_wrapper(_entries_below(WRAPPER_PREFIX, last_step))
+            state = _without_wrapper(_entries_below(AVERAGE_PREFIX, last_step))
     elif ema:
         raise CheckpointError(
             f'Checkpoint {path}: expected averaged weights, but it has none (no ema_state_dict). Train '
@@ -161,10 +165,11 @@ def read_student_weights(
 
 
 def _without_wrapper(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict without the prefix that DataParallel puts before every entry."""
-    if all(name.startswith(WRAPPER_PREFIX) for name in state):
-        return {name[len(WRAPPER_PREFIX) :]: tensor for name, tensor in state.items()}
-    return dict(state)
+    """A state dict without what DataParallel, torch.compile or an average put before every entry."""
+    names = [name for name in state if name not in COUNTERS]
+    if not all(map(WRAPPERS.match, names)):
+        return dict(state)
+    return {WRAPPERS.sub('', name): state[name] for name in names}
 
 
 def _entries_below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

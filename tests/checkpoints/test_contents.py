@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmengine.model import ExponentialMovingAverage
+from torch.optim.swa_utils import AveragedModel
 
 from mmkdlayer.checkpoints import read_state_dict, read_student_weights
 from mmkdlayer.errors import CheckpointError
 
 
-@pytest.mark.parametrize('prefix', ['', 'module.'])
+@pytest.mark.parametrize('prefix', ['', 'module.', '_orig_mod.', 'module._orig_mod.'])
 @pytest.mark.parametrize('entry', [None, 'state_dict', 'net'])
 def test_where_a_state_dict_is_found(entry, prefix, tmp_path):
     state = {f'{prefix}fc.weight': torch.ones(2), f'{prefix}fc.bias': torch.zeros(1)}
@@ -20,6 +22,14 @@ def test_where_a_state_dict_is_found(entry, prefix, tmp_path):
         found['fc.weight'], torch.ones(2)
     )
     assert checkpoint.get('meta') == (None if entry is None else {'epoch': 3})
+
+
+@pytest.mark.parametrize('average', [AveragedModel, ExponentialMovingAverage])
+def test_the_state_dict_of_an_average(average, tmp_path):
+    network = torch.nn.Linear(2, 1)
+    torch.save(average(network).state_dict(), tmp_path / 'average.pth')
+    found, _ = read_state_dict(tmp_path / 'average.pth')
+    assert found.keys() == network.state_dict().keys()
 
 
 @pytest.mark.parametrize(
