@@ -61,7 +61,9 @@ def explain_build_error(error: Exception) -> str | None:
     kind, name, given, registry = built
     text = ' '.join(str(error).split()).rstrip('.')
     if kind is None:
-        if isinstance(given, Mapping) and 'must contain the key "type"' in text:
+        if not isinstance(given, Mapping):
+            return f'an entry of the config is {given!r}, but must be a dict with "type".'
+        if 'must contain the key "type"' in text:
             return f'an entry of the config lacks "type"; it has {_keys(given)}.'
         near = suggest_names(name, _registered(registry))
         return f'the config names type="{name}", which is not known. {near}'

@@ -90,6 +90,7 @@ def test_wrong_arguments_of_a_part(classifier_config: Any, kd_layer_configs: Any
     network = classifier_config(kd_layers=kd_layer_configs())
     assert 'mmkdlayer.KDLayerClassifier' in explained(MODELS, network)
     assert 'lacks "type"; it has interval' in explained(HOOKS, dict(interval=1))
+    assert "is 'EMAHook', but must be a dict" in explained(HOOKS, 'EMAHook')
     near = explained(HOOKS, dict(type='mmkdlayer.PremptionHook'))
     assert 'mmkdlayer.PreemptionHook' in near
 
