@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from mmengine.dataset import Compose, pseudo_collate
@@ -26,7 +27,8 @@ EXTENSIONS = {
 }
 
 
-class Prediction(NamedTuple):
+@dataclass(frozen=True)
+class Prediction:
     """What a student says about a file.
 
     Attributes:
