@@ -31,6 +31,7 @@ def test_data_worker_outlives_signals() -> None:
 
 
 LEFT_WORKERS = """
+import signal
 from torch.utils.data import DataLoader
 from mmkdlayer.engine.worker_shield import ShieldedWorkerInit
 init = ShieldedWorkerInit(None, [signal.SIGTERM])
