@@ -28,6 +28,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Leave Ctrl-C as it was: a watch that a signal has ended lets it end the process at once."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
 def tiny_classifier(channels: int = 4, **changes: Any) -> dict:
     """Config of a three-stage ResNet for 16x16 images: maps of 16x16, 8x8 and 4x4."""
     config = dict(

@@ -75,12 +75,16 @@ class SignalWatch:
         return True
 
     def stop(self) -> None:
-        """Restore the former handlers of the signals."""
+        """Restore the former handlers of the signals; where one has come, Ctrl-C ends the rest at once."""
         if not self._handlers:
             return
         signal.set_wakeup_fd(self._previous)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if self.received and signal.SIGINT in self._handlers:
+            # The work is saved: no traceback of what is cleaned up just now.
+            code = self.exit_code
+            signal.signal(signal.SIGINT, lambda *_: os._exit(code))
         self._handlers, self.numbers = {}, ()
         self._writer.close()  # ends the thread, which a forked process doesn't have
 
