@@ -39,4 +39,4 @@ def code_blocks(language: str) -> list[Block]:
 
 def help_of() -> Callable[[str], str]:
     """The function of the documents' extension that gives a command's ``--help``."""
-    return runpy.run_path(str(ROOT / 'docs' / '_ext' / 'command_help.py'))['command_help']
+    return runpy.run_path(str(ROOT / 'docs' / '_ext' / 'help_text.py'))['command_help']

@@ -75,7 +75,7 @@ class SignalWatch:
         return True
 
     def stop(self) -> None:
-        """Restore the former handlers of the signals; where one has come, Ctrl-C ends the rest at once."""
+        """Restore the former handlers; where a signal has come, Ctrl-C then ends the process at once."""
         if not self._handlers:
             return
         signal.set_wakeup_fd(self._previous)
