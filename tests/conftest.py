@@ -29,11 +29,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c() -> Iterator[None]:
-    """Leave Ctrl-C as it was: a watch that a signal has ended lets it end the process at once."""
-    handler = signal.getsignal(signal.SIGINT)
+def _signals() -> Iterator[None]:
+    """Leave signals as they were: a watch that one has ended lets the next end the process at once."""
+    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
+    handlers = [signal.getsignal(number) for number in numbers]
     yield
-    signal.signal(signal.SIGINT, handler)
+    for number, handler in zip(numbers, handlers):
+        signal.signal(number, handler)
 
 
 def tiny_classifier(channels: int = 4, **changes: Any) -> dict:

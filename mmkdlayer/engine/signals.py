@@ -75,16 +75,14 @@ class SignalWatch:
         return True
 
     def stop(self) -> None:
-        """Restore the former handlers; where a signal has come, Ctrl-C then ends the process at once."""
+        """Restore the former handlers; where a signal has come, another one ends the process at once."""
         if not self._handlers:
             return
         signal.set_wakeup_fd(self._previous)
+        code = self.exit_code
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if self.received and signal.SIGINT in self._handlers:
-            # The work is saved: no traceback of what is cleaned up just now.
-            code = self.exit_code
-            signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+            # The work is saved: no traceback, nor another exit code, of what is cleaned up just now.
+            signal.signal(number, (lambda *_: os._exit(code)) if self.received else handler)
         self._handlers, self.numbers = {}, ()
         self._writer.close()  # ends the thread, which a forked process doesn't have
 
