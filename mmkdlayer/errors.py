@@ -41,4 +41,4 @@ class UnfittedDecisionError(KDLayerError, RuntimeError):
 
 
 class TrainingError(KDLayerError, RuntimeError):
-    """A training that can't go on."""
+    """A training cannot continue."""
