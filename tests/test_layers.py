@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'mmkdlayer'
 #: Each layer imports only from those above it; those of one line not from each other.
 LAYERS = [
-    {'errors', 'version', 'registry', 'type_names'},
+    {'errors', 'version', 'registry', 'type_names', 'precision'},
     {'atomic', 'image_files', 'config_variables', 'pipelines', 'plain_json'},
     {'compat'},
     {'checkpoints'},

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from mmkdlayer.precision import float32_products
+
 _CPU_ELEMENTS = 1 << 20
 _ACCELERATOR_ELEMENTS = 1 << 26
 
@@ -25,13 +27,8 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
     The error bounds of the exact nearest-center search hold for real float32 only.
     """
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision('highest')
-    try:
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
+    with float32_products(), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def affine(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
