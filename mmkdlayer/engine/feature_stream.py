@@ -96,28 +96,15 @@ class FeatureStream:
         release_records(distiller)
         return features, data['data_samples'], outputs
 
-    def _feature(self, layer: SupervisedLayer) -> Any:
-        """What is recorded for a layer, checked before mmrazor chooses one of several outputs."""
-        record, get_record = dict(layer.feature), self.algorithm.distiller.get_record
-        index, connector = record.pop('data_idx', None), record.pop('connector', None)
-        found = get_record(**record)
-        several = len(found) if isinstance(found, (tuple, list)) else None
-        if several is None and index is not None:
+    def _feature(self, layer: SupervisedLayer) -> Tensor:
+        """The feature map that is recorded for a layer."""
+        found = self.algorithm.distiller.get_record(**layer.feature)
+        if not isinstance(found, Tensor):
             raise ConfigError(
-                f'{layer.key}.teacher: the module returns one {type(found).__name__}, but '
-                f'teacher_index is {index}. Take teacher_index out.'
+                f'{layer.key}: expected a teacher module that returns a feature map (N, D, H, W), but '
+                f'it returns a {type(found).__name__}. Name another one, or one of several outputs.'
             )
-        if several is not None and (index is None or not -several <= index < several):
-            raise ConfigError(
-                f'{layer.key}.teacher: the module returns {several} outputs, but teacher_index is '
-                f'{index}. Set teacher_index to one of 0 to {several - 1}.'
-            )
-        if not isinstance(found if several is None else found[index or 0], Tensor):
-            raise ConfigError(
-                f'{layer.key}.teacher: expected a module that returns a feature map (N, D, H, W), but '
-                f'it returns a {type(found).__name__}. Name another one.'
-            )
-        return get_record(**layer.feature) if connector or several else found
+        return found
 
     @torch.no_grad()
     def check_shapes(self) -> None:

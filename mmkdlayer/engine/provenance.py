@@ -9,6 +9,7 @@ from mmengine import dist
 from mmengine.config import ConfigDict
 
 from mmkdlayer.fitting.distributed import errors_on_all_ranks, from_first_rank
+from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.decisions import TeacherDecision
 
 from .agreement import compare_over_ranks
@@ -98,6 +99,10 @@ def _describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, 
     record = layer.feature
     recorder = stream.algorithm.distiller.teacher_recorders.get_recorder(record['recorder'])
     indices = {key: record[key] for key in ('record_idx', 'data_idx') if record.get(key)}
+    connectors = getattr(stream.algorithm.distiller, 'connectors', {})
+    connector = connectors[record['connector']] if record.get('connector') else None
+    if isinstance(connector, TeacherFeature):
+        indices.update(connector.identity())
     source = layer.teacher.source(recorder.source)
     return dict(source=source, recorder=type(recorder).__name__, **indices)
 

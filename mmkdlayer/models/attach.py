@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 
 from .kd_layer_options import KDLayerOptions, parse_kd_layers
+from .tokens import TokenLayoutFinder, choose_output, replace_output
 
 
 def attach_kd_layers(student: nn.Module, kd_layers: Mapping[str, Any]) -> None:
@@ -53,7 +54,7 @@ def attach_kd_layers(student: nn.Module, kd_layers: Mapping[str, Any]) -> None:
     layers.update({name: option.build_layer() for name, option in options.items()})
     student.kd_layers = layers
     for hook, module in zip(hooks, targets):
-        module.register_forward_hook(hook)
+        hook.attach(student, module)
     check = _CallCheck(hooks)
     student.register_forward_pre_hook(check.start)
     student.register_forward_hook(check.end, always_call=True)
@@ -87,9 +88,18 @@ class _KDLayerHook:
     def __init__(self, layers: nn.ModuleDict, name: str, options: KDLayerOptions) -> None:
         self.layers, self.name = layers, name
         self.module_name, self.output_index = options.module, options.output_index
+        self.extra_tokens, self.grid = options.extra_tokens, options.grid
         self.key = f'kd_layers.{name}'
+        self.place = f'{self.key}: module "{self.module_name}"'
         self.calls = 0
         self.counting = False
+
+    def attach(self, student: nn.Module, module: nn.Module) -> None:
+        """Register this on the module, and what finds the layout of its tokens on the student."""
+        self.finder = TokenLayoutFinder(
+            self.place, student, self.module_name, self.extra_tokens, self.grid
+        )
+        module.register_forward_hook(self)
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         self.calls += 1
@@ -97,54 +107,36 @@ class _KDLayerHook:
             return output
         if self.counting and self.calls > 1:
             raise ConfigError(
-                f'{self.key}: module "{self.module_name}" runs more than once in a forward pass, so '
-                'it is not one place. Name a module that runs once, such as the block around it.'
+                f'{self.place} runs more than once in a forward pass, so it is not one place. Name a '
+                'module that runs once, such as the block around it.'
             )
-        if self.output_index is None:
-            return self._run_layer(output)
-        if not isinstance(output, (tuple, list)) or not (
-            -len(output) <= self.output_index < len(output)
-        ):
-            raise ConfigError(
-                f'{self.key}: output_index is {self.output_index}, but module "{self.module_name}" '
-                f'returns {_describe(output)}.'
-            )
-        outputs = list(output)
-        outputs[self.output_index] = self._run_layer(outputs[self.output_index])
-        named = hasattr(output, '_fields')  # a namedtuple
-        return type(output)(*outputs) if named else type(output)(outputs)
+        x = choose_output(output, self.output_index, self.place, f'{self.key}.output_index')
+        return replace_output(output, x, self._run_layer(x, output))
 
-    def _run_layer(self, x: Any) -> Tensor:
-        if not isinstance(x, Tensor):
-            advice = (
-                f'Choose one with output_index, 0 to {len(x) - 1}.'
-                if isinstance(x, (tuple, list)) and self.output_index is None
-                else 'Name a module that returns a feature map.'
-            )
-            raise ConfigError(
-                f'{self.key}: module "{self.module_name}" returns {_describe(x)}, not a tensor. '
-                f'{advice}'
-            )
+    def _run_layer(self, x: Any, output: Any) -> Tensor:
         layer = self.layers[self.name]
         channels = getattr(layer, 'in_channels', None)
-        if x.dim() != 4 or (channels is not None and x.size(1) != channels):
-            advice = (
-                f'Set {self.key}.in_channels={x.size(1)}.'
-                if x.dim() == 4
-                else 'Name a module that returns a feature map.'
-            )
-            raise ConfigError(
-                f'{self.key}: expected a feature map (N, C={channels}, H, W) from module '
-                f'"{self.module_name}", but it returns {tuple(x.shape)}. {advice}'
-            )
-        return layer(x)
-
-
-def _describe(output: Any) -> str:
-    if isinstance(output, Tensor):
-        return 'one tensor'
-    size = f' of {len(output)}' if isinstance(output, (tuple, list)) else ''
-    return f'a {type(output).__name__}{size}'
+        advice = 'Name a module that returns a feature map, or tokens (N, L, C).'
+        found: Any = type(x).__name__
+        if isinstance(x, Tensor):
+            found = tuple(x.shape)
+            if x.dim() == 2:
+                advice = (
+                    'One vector for each image, such as a class token, has no positions. Name the block '
+                    'before it.'
+                )
+            elif x.dim() in (3, 4):
+                there = x.size(1 if x.dim() == 4 else 2)
+                if channels is None or there == channels:
+                    if x.dim() == 4:
+                        return layer(x)
+                    layout = self.finder.layout(x, output)
+                    return layout.to_tokens(layer(layout.to_map(x)), x)
+                advice = f'Set {self.key}.in_channels={there}.'
+        raise ConfigError(
+            f'{self.key}: expected a feature map (N, C={channels}, H, W), or tokens '
+            f'(N, L, C={channels}), from module "{self.module_name}", but it returns {found}. {advice}'
+        )
 
 
 class _CallCheck:

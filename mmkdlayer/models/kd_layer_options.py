@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from inspect import signature
@@ -19,7 +19,10 @@ from mmkdlayer.models.decisions import TeacherDecision, build_decision
 from mmkdlayer.registry import MODELS
 
 #: Keys that say how a teacher supervises the layer: the distiller has them, the student alone does not.
-TEACHER_KEYS = ('teacher', 'teacher_index', 'decision', 'loss_weight')
+TEACHER_KEYS = (
+    *('teacher', 'teacher_index', 'teacher_extra_tokens', 'teacher_grid'),
+    *('decision', 'loss_weight'),
+)
 
 #: Elements of the templates' weight above which a layer is refused before it is built: 4 GiB.
 MOST_WEIGHTS = 1 << 30
@@ -34,10 +37,14 @@ class KDLayerOptions:
         in_channels: C, channels of the map there.
         num_templates: K. It follows from ``decision``, and is stated only where there is none.
         alpha: Weight of what is fed forward; None for the layer's default, 1.0.
-        output_index: Which output of a module that returns several.
+        output_index: Which output of a module that returns several: a number, or a name of a mapping's.
+        extra_tokens: Of a module that returns tokens, how many at the beginning are no positions (class,
+            register and distillation tokens); None where the network tells.
+        grid: Of the others, the height and width; None where the network or the image tells.
         layer: Further arguments of the layer (:class:`KDLayerConnector`, or another ``type``).
         teacher: Name of the teacher module that supervises the layer.
-        teacher_index: Which of its outputs, where it returns several.
+        teacher_index, teacher_extra_tokens, teacher_grid: As ``output_index``, ``extra_tokens`` and
+            ``grid``, for the teacher's module.
         decision: What supervises the scores, a :class:`TeacherDecision` or its config; None for a layer
             without supervision.
         loss_weight: Weight of that loss.
@@ -47,10 +54,14 @@ class KDLayerOptions:
     in_channels: int
     num_templates: int = 0
     alpha: float | None = None
-    output_index: int | None = None
+    output_index: int | str | None = None
+    extra_tokens: int | None = None
+    grid: tuple[int, int] | None = None
     layer: Mapping[str, Any] = field(default_factory=dict)
     teacher: str | None = None
-    teacher_index: int | None = None
+    teacher_index: int | str | None = None
+    teacher_extra_tokens: int | None = None
+    teacher_grid: tuple[int, int] | None = None
     decision: TeacherDecision | None = None
     loss_weight: float = 1.0
 
@@ -83,18 +94,27 @@ class KDLayerOptions:
 
 
 KEYS = tuple(option.name for option in fields(KDLayerOptions))
+_INDEX = ((Integral, str), 'an integer, or the name of an output')
+_EXTRA = (Integral, 'a number of tokens')
+_GRID = (Sequence, 'two positive integers, (height, width)')
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = dict(
     module=(str, 'the name of a student module, such as "backbone.layer4"'),
     in_channels=(Integral, 'a positive integer'),
     num_templates=(Integral, 'a positive integer'),
     alpha=(Real, 'a number'),
-    output_index=(Integral, 'an integer'),
+    output_index=_INDEX,
+    extra_tokens=_EXTRA,
+    grid=_GRID,
     layer=(Mapping, 'a dict of further arguments of the layer'),
     teacher=(str, 'the name of a teacher module, such as "backbone.layer4"'),
-    teacher_index=(Integral, 'an integer'),
+    teacher_index=_INDEX,
+    teacher_extra_tokens=_EXTRA,
+    teacher_grid=_GRID,
     decision=((Mapping, TeacherDecision), 'a dict such as dict(type="mmkdlayer.CentroidDecision")'),
     loss_weight=(Real, 'a number of at least 0'),
 )
+
+_LEAST = dict(in_channels=1, num_templates=1, loss_weight=0, extra_tokens=0, teacher_extra_tokens=0)
 
 
 def parse_kd_layers(
@@ -151,7 +171,7 @@ def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOpti
             'that supervises it, and the decision that is made of its features. Leave both out for a '
             'layer without supervision.'
         )
-    for option in ('teacher_index', 'loss_weight'):
+    for option in TEACHER_KEYS:
         if option in given and 'decision' not in given:
             raise ConfigError(
                 f'{key} has "{option}" but no decision, so there is no loss that it could be for. Take '
@@ -172,6 +192,9 @@ def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOpti
     if 'decision' in given:
         given['decision'] = build_decision(given['decision'], f'{key}.decision')
         given['num_templates'] = given['decision'].num_templates
+    for option in ('grid', 'teacher_grid'):
+        if option in given:
+            given[option] = tuple(given[option])
     return KDLayerOptions(**given)
 
 
@@ -192,8 +215,9 @@ def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None
     fits = isinstance(value, kind) and not isinstance(value, bool)
     if isinstance(value, Real):
         fits = fits and math.isfinite(value)
-    least = {'in_channels': 1, 'num_templates': 1, 'loss_weight': 0}.get(option)
-    if not fits or (least is not None and value < least):
+    if kind is Sequence and fits:
+        fits = len(value) == 2 and all(type(part) is int and part > 0 for part in value)
+    if not fits or (option in _LEAST and value < _LEAST[option]):
         raise ConfigError(f'{key}.{option} must be {expected}, but got {value!r}.')
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import attach_kd_layers, find_module
+from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.kd_layer_options import KDLayerOptions, parse_kd_layers
 from mmkdlayer.models.labels import DataSampleRecorder
 from mmkdlayer.models.old_form import refuse_old_form
@@ -127,6 +128,9 @@ class KDLayerDistiller(ConfigurableDistiller):
                 option is for a frozen one.
         """
         _check_sources(self.teacher_recorders, model, 'teacher')
+        for connector in self.connectors.values():
+            if isinstance(connector, TeacherFeature):
+                connector.attach(model)
         if any(parameter.requires_grad for parameter in model.parameters()):
             if self.teacher_dtype is not None or self.teacher_channels_last:
                 raise ConfigError(
@@ -209,17 +213,27 @@ def _with_supervision(
     parts: dict[str, dict] = {
         key: dict(kwargs.get(key) or {})
         for key in (
-            'student_recorders', 'teacher_recorders', 'distill_losses', 'loss_forward_mappings'
+            *('student_recorders', 'teacher_recorders'),
+            *('connectors', 'distill_losses', 'loss_forward_mappings'),
         )
-    }  # fmt: skip
+    }
     for name, layer in kd_layers.items():
         if layer.decision is None:
             continue
         scores, feature = f'kd_layers.{name}.templates', f'kd_layers.{name}.teacher'
-        index = {} if layer.teacher_index is None else dict(data_idx=layer.teacher_index)
         mapping = dict(
             scores=dict(recorder=scores, from_student=True),
-            teacher_feature=dict(recorder=feature, from_student=False, **index),
+            teacher_feature=dict(
+                recorder=feature, from_student=False, connector=f'{name}_teacher_feature'
+            ),
+        )
+        connector = dict(
+            type=TeacherFeature,
+            name=name,
+            module=layer.teacher,
+            index=layer.teacher_index,
+            extra_tokens=layer.teacher_extra_tokens,
+            grid=layer.teacher_grid,
         )
         loss = dict(
             type='mmkdlayer.TeacherDecisionLoss',
@@ -233,6 +247,7 @@ def _with_supervision(
                 feature,
                 dict(type='mmrazor.ModuleOutputs', source=layer.teacher),
             ),
+            ('connectors', f'{name}_teacher_feature', connector),
             ('distill_losses', f'loss_{name}', loss),
             ('loss_forward_mappings', f'loss_{name}', mapping),
         ):

@@ -79,7 +79,7 @@ def mapping(**changes: Any) -> dict:
         ),
         (
             dict(loss_forward_mappings=mapping(connector='conv')),
-            's_feature.connector: there is no "conv" in connectors. There are no',
+            's_feature.connector: there is no "conv" in connectors. It has: ',
         ),
         (dict(loss_forward_mappings=mapping(recorder=None)), r's_feature must be a dict such as'),
         (dict(loss_forward_mappings=mapping(from_student='yes')), 's_feature must be a dict such'),
@@ -107,7 +107,10 @@ def test_what_is_none_is_taken_out(distillation_config):
     arguments['loss_forward_mappings'] = dict(loss_l2=None)
     distiller = build(distillation_config(), **arguments).distiller
     assert sorted(distiller.distill_losses) == ['loss_inter', 'loss_penult']
-    assert not distiller.connectors and 'feature' not in distiller.teacher_recorders.recorders
+    assert (
+        'conv' not in distiller.connectors
+        and 'feature' not in distiller.teacher_recorders.recorders
+    )
 
 
 def test_an_input_that_the_loss_lacks(distillation_config):
