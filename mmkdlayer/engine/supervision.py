@@ -114,7 +114,7 @@ def check_shapes(layer: SupervisedLayer, feature: tuple[int, ...], scores: tuple
 
     Raises:
         ConfigError: These are no maps, the templates differ from the decision's, or the teacher's map
-            is the smaller one.
+            has one position, the student's several.
         DecisionFileError: The decision was fitted on features with other channels.
     """
     decision, layer.size = layer.decision, scores[1:]

@@ -27,7 +27,7 @@ def fit_centroids(
 
     Raises:
         DataError: Fewer vectors than centroids, or features that cannot be used.
-        ConfigError: ``memory_budget`` is too small, or a map is smaller than ``size``.
+        ConfigError: ``memory_budget`` is too small, or a map has one position and ``size`` more.
     """
     fitter = CentroidFitter(num_centroids, **options)
     return run_fitters(batches, {'penult': fitter}, progress)['penult']

@@ -56,7 +56,7 @@ class Fitter(ABC):
             labels: (B,), int64, where the decision needs them.
 
         Raises:
-            ConfigError: Maps smaller than ``size``.
+            ConfigError: Maps of one position, where ``size`` has more.
             DataError: Features of not four dimensions, with other channels than before, or with values
                 that are not finite; labels that are missing or out of range.
         """

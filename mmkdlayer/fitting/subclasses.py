@@ -45,8 +45,8 @@ def fit_subclasses(
     Raises:
         DataError: A class without enough positions, a label out of range, or features that cannot
             be used.
-        ConfigError: ``cache_dir``, its disk or ``memory_budget`` is too small, or a map is smaller
-            than ``size``.
+        ConfigError: ``cache_dir``, its disk or ``memory_budget`` is too small, or a map has one
+            position and ``size`` more.
     """
     fitter = SubclassFitter(num_classes, num_subclasses, num_components, **options)
     return run_fitters(batches, {'inter': fitter}, progress)['inter']

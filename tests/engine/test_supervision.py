@@ -64,7 +64,7 @@ def test_two_losses_whose_decisions_would_be_one_file() -> None:
     ('feature', 'scores', 'words'),
     [
         ((5, 4, 4), (3, 4, 4), r'the\.key\.decision: .*over 4 templates .* student has 3'),
-        ((5, 2, 4), (4, 4, 4), r'the\.key\.teacher: .*\(2, 4\), smaller than .*\(4, 4\)'),
+        ((5, 1, 1), (4, 4, 4), r'the\.key\.teacher: .*\(1, 1\), smaller than .*\(4, 4\)'),
         ((5,), (4, 4, 4), r'the\.key: expected .* found \(5,\)'),
     ],
 )

@@ -94,12 +94,19 @@ def test_a_budget_below_the_number_of_centroids_is_refused(maps):
         fit_centroids(maps.batches(50), 20, memory_budget=600)
 
 
+def test_a_map_smaller_than_the_students_is_fitted_at_its_own_size(maps):
+    features, labels = maps
+    own = fit_centroids([(features, labels)], 3)
+    found = fit_centroids([(features, labels)], 3, size=(6, 6))
+    assert torch.equal(own.centroids, found.centroids)
+
+
 def test_one_channel_type_and_map_is_expected(maps):
     features, labels = maps
     with pytest.raises(DataError, match=r'5 channels.*12'):
         fit_centroids([(features, labels), (features[:, :5], labels)], 2)
-    with pytest.raises(ConfigError, match=r'\(3, 2\), smaller than .* \(3, 3\)'):
-        fit_centroids([(features, labels)], 2, size=(3, 3))
+    with pytest.raises(ConfigError, match=r'\(1, 1\), smaller than .* \(3, 3\)'):
+        fit_centroids([(features.mean((2, 3), keepdim=True), labels)], 2, size=(3, 3))
     with pytest.raises(DataError, match=r'\(B, D, H, W\)'):
         fit_centroids([(features.mean((2, 3)), labels)], 2)
     for value in (float('nan'), float('inf')):

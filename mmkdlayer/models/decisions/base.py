@@ -47,17 +47,17 @@ class TableStore(dict):
 
 
 def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """Average-pool a teacher's map to the student's size (docs/method.md, section 2c).
+    """Average-pool a teacher's map where it is larger than the student's (docs/method.md, section 2c).
 
     Args:
         feature: Shape (N, D, H, W).
         size: (h, w), or None to leave the map as it is.
 
     Returns:
-        Shape (N, D, h, w); where it pools, in float32 or better.
+        Shape (N, D, min(H, h), min(W, w)); where it pools, in float32 or better.
 
     Raises:
-        ConfigError: The teacher's map is the smaller one, or ``feature`` is no map.
+        ConfigError: ``feature`` is no map, or has one position and the student's map several.
     """
     if not isinstance(feature, Tensor) or feature.dim() != 4:
         found = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
@@ -65,16 +65,43 @@ def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
             f'Teacher decision: expected a teacher feature map (N, D, H, W), but got {found}. Name '
             'a module that returns a map (for a tuple, choose one with teacher_index).'
         )
+    full = (feature.size(2), feature.size(3))
+    if size is None or full == tuple(size):
+        return feature
+    if full == (1, 1):
+        raise ConfigError(
+            f"Teacher decision: the teacher's map is (1, 1), smaller than the student's {tuple(size)}: "
+            'one decision for a whole image says nothing about its regions. Read a module of the '
+            'teacher before its pooling.'
+        )
+    pooled = (min(full[0], size[0]), min(full[1], size[1]))
+    if pooled == full:
+        return feature
+    feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
+    return F.adaptive_avg_pool2d(feature, pooled)
+
+
+def resize_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """A teacher's map at the student's size: pooled where it is larger (:func:`pool_to`).
+
+    Where it is smaller, each of the student's positions gets the nearest of the teacher's, by the middle
+    of the region that it stands for; a decision depends on one position alone, so it is the nearest's
+    decision. Decisions are fitted at the teacher's own size then.
+
+    Args:
+        feature: Shape (N, D, H, W).
+        size: (h, w), or None to leave the map as it is.
+
+    Returns:
+        Shape (N, D, h, w).
+
+    Raises:
+        ConfigError: As :func:`pool_to`.
+    """
+    feature = pool_to(feature, size)
     if size is None or tuple(feature.shape[2:]) == tuple(size):
         return feature
-    if feature.size(2) < size[0] or feature.size(3) < size[1]:
-        raise ConfigError(
-            f"Teacher decision: the teacher's map is {tuple(feature.shape[2:])}, smaller than the "
-            f"student's {tuple(size)}; it must be at least as large. Read an earlier module of the "
-            'teacher, or place the KD layer after a later module of the student.'
-        )
-    feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
-    return F.adaptive_avg_pool2d(feature, (size[0], size[1]))
+    return F.interpolate(feature, size, mode='nearest-exact')
 
 
 class TeacherDecision(nn.Module):
@@ -244,7 +271,8 @@ class TeacherDecision(nn.Module):
         Args:
             teacher_feature: Shape (N, D, H, W).
             gt_label: Class indices (N,) or class probabilities (N, C), for decisions that need them.
-            size: (h, w) of the student's map; a larger teacher map is average-pooled to it.
+            size: (h, w) of the student's map; a larger teacher map is average-pooled to it, and of a
+                smaller one the nearest position decides.
 
         Returns:
             Probabilities over the templates, shape (N, K, h, w).
@@ -255,7 +283,7 @@ class TeacherDecision(nn.Module):
             DataError: A label is out of range.
         """
         self.require_fitted()
-        feature = pool_to(teacher_feature, size)
+        feature = resize_to(teacher_feature, size)
         self.check_features(feature)
         gt_label = self.check_label(gt_label, feature.size(0))
         with full_precision(feature):

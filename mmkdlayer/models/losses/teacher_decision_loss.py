@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions import TeacherDecision, build_decision
-from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.decisions.base import resize_to
 from mmkdlayer.models.decisions.row_targets import RowTargets
 from mmkdlayer.models.ops import (
     MKLDNN_MIN_BATCH,
@@ -110,8 +110,8 @@ class TeacherDecisionLoss(nn.Module):
 
         Args:
             scores: Raw scores of the KD layer (the output of its ``templates``), (N, K, H, W).
-            teacher_feature: Teacher features (N, D, H', W') with H' >= H and W' >= W; larger maps are
-                average-pooled to (H, W).
+            teacher_feature: Teacher features (N, D, H', W'); larger maps are average-pooled to (H, W),
+                in smaller ones the nearest position decides.
             gt_label: Class indices (N,) or probabilities (N, C); needed by SubclassDecision.
 
         Returns:
@@ -124,7 +124,7 @@ class TeacherDecisionLoss(nn.Module):
         """
         self.check_scores(scores)
         with torch.no_grad():
-            feature = pool_to(teacher_feature, (scores.size(2), scores.size(3)))
+            feature = resize_to(teacher_feature, (scores.size(2), scores.size(3)))
         if feature.size(0) != scores.size(0):
             raise ConfigError(
                 f'TeacherDecisionLoss: the scores are of {scores.size(0)} images and the teacher '

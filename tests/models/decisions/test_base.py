@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError, UnfittedDecisionError
 from mmkdlayer.models import CentroidDecision, SubclassDecision
-from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.decisions.base import pool_to, resize_to
 from mmkdlayer.registry import MODELS
 
 
@@ -166,10 +166,30 @@ def test_a_map_of_the_right_size_is_not_touched(size):
     assert pool_to(feature, size) is feature
 
 
-@pytest.mark.parametrize('size', [(4, 4), (5, 2), (2, 5)])
-def test_a_teacher_map_that_is_smaller_is_an_error_that_names_both(size):
-    with pytest.raises(ConfigError, match=rf'\(4, 3\).*smaller.*\({size[0]}, {size[1]}\)'):
-        pool_to(torch.zeros(2, 3, 4, 3), size)
+@pytest.mark.parametrize('size', [(4, 4), (5, 2), (2, 5), (8, 6), (7, 5)])
+def test_of_a_smaller_map_the_nearest_position_decides(size):
+    feature = torch.randn(2, 3, 4, 3)
+    found = resize_to(feature, size)
+    pooled = pool_oracle(feature, min(4, size[0]), min(3, size[1]))
+    for i in range(size[0]):
+        for j in range(size[1]):
+            rows = [
+                abs((k + 0.5) / pooled.size(2) - (i + 0.5) / size[0]) for k in range(pooled.size(2))
+            ]
+            columns = [
+                abs((k + 0.5) / pooled.size(3) - (j + 0.5) / size[1]) for k in range(pooled.size(3))
+            ]
+            # Where two are equally near, either is right.
+            near_rows = [k for k, d in enumerate(rows) if d < min(rows) + 1e-9]
+            near_columns = [k for k, d in enumerate(columns) if d < min(columns) + 1e-9]
+            candidates = [pooled[:, :, row, column] for row in near_rows for column in near_columns]
+            assert any(torch.allclose(found[:, :, i, j].double(), c, atol=1e-6) for c in candidates)
+    assert pool_to(feature, size).shape[2:] == pooled.shape[2:]
+
+
+def test_one_position_decides_nothing_about_regions():
+    with pytest.raises(ConfigError, match=r'\(1, 1\), smaller than .*\(2, 2\): one decision'):
+        resize_to(torch.zeros(2, 3, 1, 1), (2, 2))
 
 
 @pytest.mark.parametrize('feature', [torch.zeros(2, 3), (torch.zeros(2, 3, 4, 4),)])

@@ -241,7 +241,7 @@ def test_an_unfitted_decision_names_the_command_that_fits():
         ((2, 7), (2, 4, 3, 3), r'K=7.*\(2, 7\)'),
         ((2, 7, 3, 3), (3, 4, 3, 3), 'scores are of 2 images and the teacher features of 3'),
         ((2, 7, 3, 3), (2, 5, 3, 3), '4 channels.* have 5'),
-        ((2, 7, 3, 3), (2, 4, 3, 2), r"teacher's map is \(3, 2\), smaller than .* \(3, 3\)"),
+        ((2, 7, 3, 3), (2, 4, 1, 1), r"teacher's map is \(1, 1\), smaller than .* \(3, 3\)"),
         ((2, 7, 3, 3), (2, 4), r'expected a teacher feature map'),
     ],
 )
