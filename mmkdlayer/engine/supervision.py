@@ -10,7 +10,7 @@ import torch
 
 from mmkdlayer.errors import ConfigError, DecisionFileError
 from mmkdlayer.models.decisions import TeacherDecision
-from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.decisions.sizes import pool_to
 from mmkdlayer.models.losses import TeacherDecisionLoss
 
 from .teachers import Teacher, find_teachers, teacher_of

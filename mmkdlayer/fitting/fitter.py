@@ -11,7 +11,7 @@ from mmengine.device import get_device
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.models.decisions.base import pool_to
+from mmkdlayer.models.decisions.sizes import pool_to
 
 from .distributed import errors_on_all_ranks, sum_over_ranks
 from .numerics import exact_float32

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.decisions import TeacherDecision, build_decision
-from mmkdlayer.models.decisions.base import resize_to
 from mmkdlayer.models.decisions.row_targets import RowTargets
+from mmkdlayer.models.decisions.sizes import resize_to
 from mmkdlayer.models.ops import (
     MKLDNN_MIN_BATCH,
     check_implementation,
