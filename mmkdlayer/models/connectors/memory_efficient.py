@@ -36,6 +36,7 @@ from mmkdlayer.models.ops import (
     rows_of,
 )
 
+from . import elementwise
 from .unit_conv import EPS, UnitConv2d, inverse_norm
 
 #: Scores in one tile: 1.5 MiB in float32 on a CPU, whose cache its temporaries stay in. On other devices
@@ -123,7 +124,6 @@ class _MatchAndExplain(torch.autograd.Function):
         u_inverse_C = torch.linalg.vector_norm(u_CK, dim=1).clamp_min_(EPS).reciprocal_()
         if mean_K is None or var_K is None:
             mean_K, var_K = torch.empty_like(gain_K), torch.empty_like(gain_K)
-        x_mean_C = x_MC.mean(0)
         v_MC = x.new_zeros(len(s_MK), u_CK.size(0))
         squares_M = x.new_zeros(len(s_MK))
         for tile in _tiles(s_MK):
@@ -131,13 +131,13 @@ class _MatchAndExplain(torch.autograd.Function):
             p_MT = product(x_MC, unit_TC)  # the scores, turned into the assignments in place
             s_MK[:, tile] = p_MT
             if ctx.batch_statistics:
-                mean_K[tile] = unit_TC @ x_mean_C
-            p_MT.sub_(mean_K[tile])
-            if ctx.batch_statistics:
-                var_K[tile] = torch.linalg.vector_norm(p_MT, dim=0).square_() / len(s_MK)
+                mean_K[tile], var_K[tile] = elementwise.mean_and_variance(p_MT)
             slope_T = gain_K[tile] * (var_K[tile] + eps).rsqrt_()
-            torch.addcmul(shift_K[tile], p_MT, slope_T, out=p_MT).clamp_(min=0)
-            squares_M += torch.linalg.vector_norm(p_MT, dim=1).square_()
+            offset_T = torch.addcmul(shift_K[tile], mean_K[tile], slope_T, value=-1)
+            p_MT, squares_part_M = elementwise.assign_with_squares(
+                p_MT, slope_T, offset_T, out=p_MT
+            )
+            squares_M += squares_part_M
             v_MC += product(p_MT, u_CK[:, tile])
         norm_M = squares_M.sqrt_()
         p_inverse_M = torch.where(norm_M > 0, norm_M.clamp_min(EPS).reciprocal(), 0.0)
@@ -194,7 +194,7 @@ class _ExplainBackward:
         agreement_MC = d_v_MC * v_MC
         self.d_s2 = agreement_MC.sum().view_as(self.s2)
         agreement_MC *= self.s2
-        self.p_factor_M1 = (agreement_MC.sum(1) * p_inverse_M.square())[:, None]
+        self.p_factor_M = agreement_MC.sum(1) * p_inverse_M.square()
         self.u_factor_C1 = (agreement_MC.sum(0) * u_inverse_C.square())[:, None]
         self.h_MC = d_v_MC * (self.s2 * p_inverse_M)[:, None] * u_inverse_C
         self.deviation_inverse_K = (var_K + eps).rsqrt()
@@ -213,19 +213,20 @@ class _ExplainBackward:
         mean_T, u_CT = self.mean_K[tile], self.u_CK[:, tile]
         inverse_T = self.deviation_inverse_K[tile]
         slope_T = self.gain_K[tile] * inverse_T
-        p_MT = torch.addcmul(self.shift_K[tile] - mean_T * slope_T, s_MT, slope_T).clamp_(min=0)
+        offset_T = torch.addcmul(self.shift_K[tile], mean_T, slope_T, value=-1)
+        p_MT = elementwise.assign(s_MT, slope_T, offset_T)
         d_p_MT, d_u_CT = product_gradients(self.h_MC, p_MT, u_CT)
         torch.addcmul(d_u_CT, u_CT, self.u_factor_C1, value=-1, out=self.d_u_CK[:, tile])
-        d_p_MT.addcmul_(p_MT, self.p_factor_M1, value=-1).mul_(p_MT.sign_())
-        d_shift_T = self.d_shift_K[tile] = d_p_MT.sum(0)
-        torch.mul(s_MT, d_p_MT, out=p_MT)
-        d_gain_T = self.d_gain_K[tile] = (p_MT.sum(0) - mean_T * d_shift_T) * inverse_T
+        g_MT, d_shift_T, weighted_T = elementwise.masked_gradient(
+            d_p_MT, p_MT, s_MT, self.p_factor_M
+        )
+        self.d_shift_K[tile] = d_shift_T
+        d_gain_T = self.d_gain_K[tile] = (weighted_T - mean_T * d_shift_T) * inverse_T
+        tilt_T = shift_T = None
         if self.batch_statistics:
             tilt_T = d_gain_T * inverse_T / -len(s_MT)
-            d_p_MT.addcmul_(s_MT, tilt_T).sub_(mean_T * tilt_T + d_shift_T / len(s_MT))
-        if loss_d_s_MT is None:
-            return d_p_MT.mul_(slope_T)
-        return torch.addcmul(loss_d_s_MT, d_p_MT, slope_T, out=d_p_MT)
+            shift_T = mean_T * tilt_T + d_shift_T / len(s_MT)
+        return elementwise.score_gradient(g_MT, s_MT, slope_T, tilt_T, shift_T, loss_d_s_MT)
 
     def parameter_gradients(self) -> tuple[Tensor, ...]:
         """Those of the batch norm's gain and shift, of the semantic vectors and of their scale."""
