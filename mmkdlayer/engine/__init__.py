@@ -4,11 +4,13 @@ from .cpu_training import CpuAmpOptimWrapper, CpuDistributedDataParallel
 from .hooks import *  # noqa: F403
 from .hooks import __all__ as hook_names
 from .loops import ResumableEpochLoop
+from .plain_distiller import PlainDistiller
 from .prepare_decisions import prepare_decisions
 
 __all__ = [
     'CpuAmpOptimWrapper',
     'CpuDistributedDataParallel',
+    'PlainDistiller',
     'ResumableEpochLoop',
     'prepare_decisions',
 ]
