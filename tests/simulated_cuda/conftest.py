@@ -1,0 +1,25 @@
+"""A simulated device for each test that asks for one, and small networks that use it fully."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from simulated_cuda.device import SimulatedCuda
+
+from mmkdlayer.models.connectors import memory_efficient
+
+
+@pytest.fixture
+def cuda() -> Iterator[SimulatedCuda]:
+    if torch.cuda.is_available():
+        pytest.skip('there is a GPU: it is not simulated')
+    with SimulatedCuda() as simulated:
+        yield simulated
+
+
+@pytest.fixture(autouse=True)
+def memory_efficient_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The memory-efficient way is taken for maps of any size, where the plain one would be faster."""
+    monkeypatch.setattr(memory_efficient, 'MIN_SCORES', 0)
