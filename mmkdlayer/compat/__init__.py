@@ -17,6 +17,7 @@ from .mmcls_alias import MMClsAlias  # noqa: E402
 from .mmpretrain_notice import DATASETS, run_without_notice  # noqa: E402
 from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in  # noqa: E402
 from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy  # noqa: E402
+from .mmrazor_crd_loss import CRD_LOSS, run_with_numbers_moved  # noqa: E402
 from .mmrazor_import_order import check_import_order  # noqa: E402
 from .mmrazor_mmcv import MMRAZOR, run_with_known_mmcv  # noqa: E402
 from .mmrazor_recursion_limit import (  # noqa: E402
@@ -46,6 +47,7 @@ def enable() -> None:
     install_finder(RunOnImport(MMRAZOR, run_with_known_mmcv))
     install_finder(RunOnImport(BACKEND_CONFIG, run_or_stand_in))
     install_finder(RunOnImport(CRD_DATASET, run_with_ragged_numpy))
+    install_finder(RunOnImport(CRD_LOSS, run_with_numbers_moved))
     for name in RECURSIVE:
         install_finder(RunOnImport(name, run_with_limit_kept))
     lower_raised_limit()

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from simulated_cuda.device import SimulatedCuda
 
 from mmkdlayer.models.connectors import memory_efficient
+from simulated_cuda.device import SimulatedCuda
 
 
 @pytest.fixture

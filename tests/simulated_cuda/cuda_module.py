@@ -97,6 +97,14 @@ def pretending_to_have(cuda: Any) -> Iterator[None]:
         for name, function in functions.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, function))
         stack.enter_context(mock.patch.object(mmengine.device.utils, 'DEVICE', 'cuda'))
+        for name in ('current_stream', 'current_device_index'):
+            if hasattr(getattr(torch, 'accelerator', None), name):
+                function = _Stream if name == 'current_stream' else functions['current_device']
+                stack.enter_context(mock.patch.object(torch.accelerator, name, function))
+        grouped = _group_tensors(cuda)
+        stack.enter_context(
+            mock.patch.object(torch._C, '_group_tensors_by_device_and_dtype', grouped)
+        )
         stack.enter_context(mock.patch.object(torch.autocast, '__init__', _autocast(cuda)))
         yield
 
@@ -109,3 +117,20 @@ def _autocast(cuda: Any) -> Any:
         init(self, 'cpu' if device_type == 'cuda' else device_type, *args, **kwargs)
 
     return patched
+
+
+def _group_tensors(cuda: Any) -> Any:
+    """What optimisers group their tensors with, by the simulated devices: here they are all on one."""
+    group = torch._C._group_tensors_by_device_and_dtype
+
+    def grouped(*args: Any, **kwargs: Any) -> dict:
+        found = group(*args, **kwargs)
+        return {
+            (next((cuda.known_place(t) for t in lists[0] if t is not None), device), dtype): (
+                lists,
+                indices,
+            )
+            for (device, dtype), (lists, indices) in found.items()
+        }
+
+    return grouped

@@ -8,33 +8,37 @@ modes work together:
 - a TorchDispatchMode, around what the kernels would be called with (in backward passes too), passes
   devices on from inputs to outputs, and records what is wrong or slow on a GPU.
 
-Recorded are mixes of devices in one operation, which raise as they do on CUDA; what makes the host wait for
-the device; and copies between host and device. A host scalar (0 dimensions) is allowed where CUDA allows it.
+Recorded are mixes of devices in one operation, which raise as they do on CUDA; what makes the host wait
+for the device; and copies between host and device. A host scalar (0 dimensions) is allowed where CUDA
+allows it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from simulated_cuda.cuda_module import pretending_to_have
-from simulated_cuda.questions import CPU, Questions
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 import mmkdlayer
+from simulated_cuda.cuda_module import pretending_to_have
+from simulated_cuda.questions import CPU, Questions
 
 #: Of a tensor that torch's own C++ made: it is where the first tensor is that it meets.
 ANYWHERE = torch.device('meta')
-PACKAGE = Path(mmkdlayer.__file__).parent
+PACKAGE = str(Path(mmkdlayer.__file__).parent) + os.sep
+#: Beginnings of files that are passed over on the way to who called.
+PASSED = (str(Path(torch.__file__).parent), str(Path(__file__).parent), contextlib.__file__, '<')
 #: Operations whose results' sizes or values the host needs before it goes on.
 WAITING = {
     '_local_scalar_dense', 'nonzero', 'masked_select', '_unique', '_unique2', 'unique_dim',
@@ -54,7 +58,7 @@ class Event(NamedTuple):
     Attributes:
         kind: 'mix', 'sync' or 'copy'.
         what: The operation.
-        where: The innermost line of the package, if there is one: ``models/ops.py:12``.
+        where: The line of the package that called torch, such as ``models/ops.py:12``; empty for others.
     """
 
     kind: str
@@ -66,8 +70,25 @@ class MixedDevicesError(RuntimeError):
     """What CUDA raises for tensors of different devices."""
 
 
-def _tensors(*values: Any) -> Iterator[Tensor]:
-    return (value for value in tree_flatten(values)[0] if isinstance(value, Tensor))
+def _place_in_package() -> str:
+    """The innermost line that is neither torch's nor of this simulation, if it is the package's."""
+    for frame, line in traceback.walk_stack(None):
+        name = frame.f_code.co_filename
+        if name.startswith(PACKAGE):
+            return f'{name[len(PACKAGE) :]}:{line}'
+        if not name.startswith(PASSED):
+            return ''
+    return ''
+
+
+def tensors_in(*values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from tensors_in(*value)
+        elif isinstance(value, dict):
+            yield from tensors_in(*value.values())
 
 
 class SimulatedCuda:
@@ -100,10 +121,7 @@ class SimulatedCuda:
         """Note an event, with where in the package it comes from."""
         if not self._listening:
             return
-        frames = traceback.walk_stack(None)
-        names = ((Path(frame.f_code.co_filename), line) for frame, line in frames)
-        own = (f'{p.relative_to(PACKAGE)}:{line}' for p, line in names if PACKAGE in p.parents)
-        self.events.append(Event(kind, what, next(own, '')))
+        self.events.append(Event(kind, what, _place_in_package()))
 
     @contextmanager
     def unheard(self) -> Iterator[None]:
@@ -197,11 +215,11 @@ class Kernels(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.split('::')[1]
-        inputs = list(_tensors(args, kwargs))
+        inputs = list(tensors_in(args, kwargs))
         device = self._device(func, name, inputs, args, kwargs)
         seen = {_storage_of(tensor) for tensor in inputs}
         result = func(*args, **kwargs)
-        for tensor in _tensors(result):
+        for tensor in tensors_in(result):
             if _storage_of(tensor) not in seen and not self.cuda.knows(tensor):
                 self.cuda.put(tensor, device if inputs else ANYWHERE)
         return result
@@ -220,7 +238,7 @@ class Kernels(TorchDispatchMode):
         if on_device is None:
             return device
         if name in COPYING:
-            if len({place for place in known}) > 1:
+            if len(set(known)) > 1:
                 cuda.record('copy', name)
             return device
         others = [tensor for tensor, place in places if place not in (on_device, ANYWHERE)]
@@ -232,9 +250,7 @@ class Kernels(TorchDispatchMode):
             cuda.record('mix', name)
             shapes = [f'{tuple(tensor.shape)} on {place}' for tensor, place in places]
             raise MixedDevicesError(f'{func}: tensors on different devices: {", ".join(shapes)}')
-        if name in WAITING or (
-            name == 'repeat_interleave' and kwargs.get('output_size') is None
-        ):
+        if name in WAITING or (name == 'repeat_interleave' and kwargs.get('output_size') is None):
             cuda.record('sync', name)
         return device
 

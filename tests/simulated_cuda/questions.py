@@ -49,7 +49,9 @@ class Questions(TorchFunctionMode):
         on_device = args and isinstance(args[0], Tensor) and self.cuda.place(args[0]).type == 'cuda'
         if on_device and func in REFUSED:
             self.cuda.record('mix', REFUSED[func])
-            raise TypeError(f"can't convert a cuda tensor to {REFUSED[func]}. Use Tensor.cpu() first.")
+            raise TypeError(
+                f"can't convert a cuda tensor to {REFUSED[func]}. Use Tensor.cpu() first."
+            )
         if on_device and func in READING:
             self.cuda.record('sync', READING[func])
             with self.cuda.unheard():

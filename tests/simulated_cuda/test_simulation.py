@@ -7,10 +7,10 @@ from typing import Any, Callable
 
 import pytest
 import torch
-from simulated_cuda.device import MixedDevicesError, SimulatedCuda
 from torch import Tensor, nn
 
 from mmkdlayer.models.ops import require
+from simulated_cuda.device import MixedDevicesError, SimulatedCuda
 
 
 @pytest.fixture

@@ -1,0 +1,158 @@
+"""Decisions, losses and the KD layer on a simulated device: no mix, no wait, no copy, same numbers."""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mmkdlayer.engine.hooks.kd_metrics_hook import assignment_metrics, layer_metrics
+from mmkdlayer.models import (
+    CentroidDecision,
+    KDLayerConnector,
+    SubclassDecision,
+    TeacherDecision,
+)
+from mmkdlayer.models.losses import TeacherDecisionLoss
+from simulated_cuda.device import SimulatedCuda
+
+IMAGES, CHANNELS, SIDE, CLASSES = 4, 6, 5, 3
+generator = torch.Generator().manual_seed(3)
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=generator)
+
+
+def subclasses(table: str, mixed_classes: int | None = None) -> SubclassDecision:
+    """Three classes of four sub-classes, whose table is full or has two entries a row."""
+    rows = normal(12, 12).softmax(1)
+    if table != 'dense':
+        rows = torch.zeros(12, 12).scatter_(1, normal(12, 12).topk(2).indices[:, :1], 1.0)
+    if table == 'torch-sparse':
+        rows = rows.to_sparse_coo()
+    decision = SubclassDecision.from_tables(
+        normal(2, CHANNELS), normal(2), normal(12, 2), rows, CLASSES
+    )
+    decision.mixed_classes = mixed_classes
+    return decision
+
+
+MIXTURE = torch.tensor([[0.7, 0.3, 0], [0, 1, 0], [0.5, 0, 0.5], [0, 0.1, 0.9]])
+HARD = torch.tensor([0, 2, 1, 2])
+CASES: dict[str, tuple[Callable[[], TeacherDecision], Tensor | None]] = {
+    'centroids': (lambda: CentroidDecision.from_tables(normal(7, CHANNELS)), None),
+    'table': (lambda: subclasses('dense'), HARD),
+    'sparse table': (lambda: subclasses('sparse'), HARD),
+    'torch-sparse table': (lambda: subclasses('torch-sparse'), HARD),
+    'small labels': (lambda: subclasses('dense'), HARD.int()),
+    'soft labels': (lambda: subclasses('dense'), MIXTURE),
+    'soft labels, sparse table': (lambda: subclasses('sparse'), MIXTURE),
+    'two classes': (lambda: subclasses('dense', 2), MIXTURE),
+    'two classes, sparse table': (lambda: subclasses('sparse', 2), MIXTURE),
+}
+#: The rows of a sparse table are counted anew in each step, which waits for the device.
+PARAMETERS = [
+    pytest.param(name, marks=pytest.mark.xfail) if name == 'soft labels, sparse table' else name
+    for name in CASES
+]
+TEACHER, SCORES = normal(IMAGES, CHANNELS, 2 * SIDE, 2 * SIDE), normal(IMAGES, 12, SIDE, SIDE)
+
+
+def loss_and_gradient(
+    loss: TeacherDecisionLoss, device: str, label: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    scores = SCORES[:, : loss.decision.num_templates].to(device).requires_grad_()
+    value = loss(scores, TEACHER.to(device), None if label is None else label.to(device))
+    value.backward()
+    assert scores.grad is not None
+    return value.detach(), scores.grad
+
+
+@pytest.mark.parametrize('implementation', ['memory_efficient', 'reference'])
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_loss(name: str, implementation: str, cuda: SimulatedCuda) -> None:
+    decision, label = CASES[name][0](), CASES[name][1]
+    loss = TeacherDecisionLoss(decision, implementation=implementation)
+    expected = loss_and_gradient(loss, 'cpu', label)
+    on_device = None if label is None else label.to('cuda')
+    scores = SCORES[:, : decision.num_templates].to('cuda').requires_grad_()
+    feature = TEACHER.to('cuda')
+    for _ in range(2):
+        scores.grad = None
+        cuda.events.clear()
+        value = loss(scores, feature, on_device)
+        value.backward()
+        events = cuda.found('mix', 'sync', 'copy')
+    assert events == []
+    assert value.is_cuda
+    assert scores.grad.is_cuda
+    for found, wanted in zip((value.detach(), scores.grad), expected):
+        torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', PARAMETERS)
+def test_metrics_and_what_is_decided(name: str, cuda: SimulatedCuda) -> None:
+    decision, label = CASES[name][0](), CASES[name][1]
+    loss = TeacherDecisionLoss(decision)
+    scores = SCORES[:, : decision.num_templates]
+    expected = assignment_metrics(loss, scores, TEACHER, label), decision.decide(TEACHER, label)
+    inputs = [None if given is None else given.to('cuda') for given in (scores, TEACHER, label)]
+    for _ in range(2):
+        cuda.events.clear()
+        found = assignment_metrics(loss, *inputs), decision.decide(*inputs[1:])
+        events = cuda.found('mix', 'sync', 'copy')
+    assert events == []
+    for metric, value in expected[0].items():
+        torch.testing.assert_close(found[0][metric].cpu(), value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[1].cpu(), expected[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@pytest.mark.parametrize('implementation', ['memory_efficient', 'reference'])
+def test_layer(implementation: str, training: bool, cuda: SimulatedCuda) -> None:
+    torch.manual_seed(0)
+    made = [KDLayerConnector(CHANNELS, 70, implementation=implementation) for _ in range(2)]
+    made[1].load_state_dict(made[0].state_dict())
+    found = []
+    for layer, device in zip(made, ('cpu', 'cuda')):
+        layer.to(device).train(training)
+        x = normal_like_before().to(device).requires_grad_()
+        for _ in range(2):
+            layer.zero_grad()
+            x.grad = None
+            cuda.events.clear()
+            out = layer(x)
+            (out * out).sum().backward()
+            events = cuda.found('mix', 'sync', 'copy')
+        assert events == []
+        scores = layer.templates(x).detach()
+        metrics = layer_metrics(layer, scores)
+        gradients = {name: parameter.grad for name, parameter in layer.named_parameters()}
+        found.append(
+            {'out': out.detach(), 'x': x.grad, **gradients, **metrics, **layer.state_dict()}
+        )
+    assert found[1]['out'].is_cuda
+    for name, value in found[0].items():
+        torch.testing.assert_close(
+            found[1][name].detach().cpu(), value.detach(), rtol=1e-4, atol=1e-5, msg=name
+        )
+
+
+def normal_like_before() -> Tensor:
+    return torch.randn(IMAGES, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(8))
+
+
+def test_tables_stay_where_they_were_moved_to(cuda: SimulatedCuda) -> None:
+    """A decision that has been asked on the device has nothing to copy when it is asked again."""
+    decision, label = subclasses('dense'), HARD.to('cuda')
+    feature = TEACHER.to('cuda')
+    decision.decide(feature, label)
+    cuda.events.clear()
+    decision.decide(feature, label)
+    assert cuda.found('copy') == []
+    decision.set_tables(**dict(decision._tables))
+    decision.decide(feature, label)
+    assert cuda.found('copy')
