@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from mmengine.dist import is_main_process
 
@@ -27,10 +28,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='training checkpoint, or student.pth')
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='JSON file to write the metrics to')
+    cli.add_amp_option(parser)
     cli.add_config_as_given(parser)
     cli.add_image_options(parser)
     cli.add_common_options(parser)
-    return parser.parse_args()
+    return parser.parse_args(cli.separate_amp(sys.argv[1:]))
 
 
 def main() -> None:
@@ -49,6 +51,8 @@ def main() -> None:
             print('The config has no test_dataloader: the validation images are the test images.')
             for key, value in test_settings(cfg).items():
                 cfg[key] = value
+        if args.amp:
+            cli.use_amp_in_test(cfg, args.amp)
         cfg.custom_hooks, cfg.load_from, cfg.resume = [], None, False
         prepare_launch(cfg, args.dist_timeout)
         with errors_on_all_ranks():

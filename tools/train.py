@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import zip_longest
@@ -23,7 +24,6 @@ from mmkdlayer.engine.locks import folder_lock
 from mmkdlayer.engine.resuming import find_checkpoint
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
-from mmkdlayer.type_names import type_name
 
 #: Hooks that every training needs, and those that one with a teacher needs besides.
 TRAINING_HOOKS = (
@@ -59,15 +59,13 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='begin with what fits of these weights, and say what does not (key init_from)',
     )
-    parser.add_argument(
-        '--amp', action='store_true', help='automatic mixed precision (bfloat16 on CPUs)'
-    )
+    cli.add_amp_option(parser)
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
     )
     cli.add_image_options(parser)
     cli.add_common_options(parser)
-    return parser.parse_args()
+    return parser.parse_args(cli.separate_amp(sys.argv[1:]))
 
 
 def main() -> None:
@@ -129,7 +127,7 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
         cfg.train_cfg.pop('by_epoch')
         cfg.train_cfg.type = 'mmkdlayer.ResumableEpochLoop'
     if options.amp:
-        _use_mixed_precision(cfg)
+        cli.use_amp_in_training(cfg, options.amp)
     if options.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ConfigError(
@@ -186,24 +184,6 @@ def _begin_with_what_fits(cfg: Config) -> None:
     hook = cli.find_hook(cfg, 'InitFromHook')
     others = [other for other in cfg.custom_hooks if other is not hook]
     cfg.custom_hooks = [*others, dict(type='mmkdlayer.InitFromHook', checkpoint=cfg.init_from)]
-
-
-def _use_mixed_precision(cfg: Config) -> None:
-    wrapper = cfg.get('optim_wrapper') or {}
-    kind = type_name(wrapper.get('type', 'OptimWrapper'))
-    parts = [key for key, part in wrapper.items() if isinstance(part, dict) and 'optimizer' in part]
-    if parts or kind not in ('OptimWrapper', 'AmpOptimWrapper', 'CpuAmpOptimWrapper'):
-        raise ConfigError(
-            '--amp expects optim_wrapper.type OptimWrapper, but the config has '
-            f'{f"one each for {parts}; set their types" if parts else kind}.'
-        )
-    if get_device() == 'cpu':
-        cfg.optim_wrapper.type = 'mmkdlayer.CpuAmpOptimWrapper'
-        for option in ('loss_scale', 'dtype', 'use_fsdp'):  # bfloat16, which needs no scaling
-            cfg.optim_wrapper.pop(option, None)
-    else:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def choose_checkpoint(cfg: Config) -> str:

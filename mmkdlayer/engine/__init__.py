@@ -1,14 +1,15 @@
 """Fitting before training, hooks, launching."""
 
-from .cpu_training import CpuAmpOptimWrapper, CpuDistributedDataParallel
+from .cpu_training import CpuDistributedDataParallel
 from .hooks import *  # noqa: F403
 from .hooks import __all__ as hook_names
 from .loops import ResumableEpochLoop
+from .mixed_precision import BFloat16OptimWrapper
 from .plain_distiller import PlainDistiller
 from .prepare_decisions import prepare_decisions
 
 __all__ = [
-    'CpuAmpOptimWrapper',
+    'BFloat16OptimWrapper',
     'CpuDistributedDataParallel',
     'PlainDistiller',
     'ResumableEpochLoop',

@@ -1,33 +1,16 @@
-"""What mmengine trains with on GPUs alone, for processes on CPUs: mixed precision and SyncBN."""
+"""What mmengine trains with on GPUs alone, for processes on CPUs: SyncBN."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine import dist
 from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmkdlayer.registry import MODEL_WRAPPERS, OPTIM_WRAPPERS
-
-
-@OPTIM_WRAPPERS.register_module()
-class CpuAmpOptimWrapper(OptimWrapper):
-    """Automatic mixed precision on a CPU: bfloat16, whose range needs no loss scaling.
-
-    mmengine's AmpOptimWrapper refuses to be built without an accelerator.
-    """
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run the forward pass under autocast; gradients are accumulated as in OptimWrapper."""
-        with super().optim_context(model), torch.autocast('cpu', dtype=torch.bfloat16):
-            yield
+from mmkdlayer.registry import MODEL_WRAPPERS
 
 
 class _SumOverRanks(torch.autograd.Function):

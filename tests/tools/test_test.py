@@ -69,6 +69,13 @@ def test_a_config_that_is_not_the_trained_one(
     assert code == 0, errors
 
 
+def test_mixed_precision(trained: tuple[Path, Path], tmp_path: Path, main: Main) -> None:
+    line = [*map(str, trained), '--work-dir', str(tmp_path / 'work'), '--amp']
+    code, errors = main('test.py', line)
+    assert code == 0, errors
+    assert 'fp16=True' in (tmp_path / 'work' / trained[0].name).read_text()
+
+
 def test_images_are_checked_with_the_config_of_a_resumed_training(
     trained: tuple[Path, Path], tmp_path: Path, main: Main, images: Path
 ) -> None:

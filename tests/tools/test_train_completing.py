@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 from command_line import load_tool
 from mmengine.config import Config
-from mmengine.optim import AmpOptimWrapper, ApexOptimWrapper, OptimWrapper
 
 from mmkdlayer.engine import FitDecisionsHook, PreemptionHook
-from mmkdlayer.engine.cpu_training import CpuAmpOptimWrapper
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.type_names import type_name
 
@@ -90,7 +88,8 @@ def test_options() -> None:
     )
     cfg, changes = completed(options, **entries)
     assert (cfg.work_dir, cfg.resume, cfg.load_from) == ('here', True, 'epoch_1.pth')
-    assert cfg.auto_scale_lr.enable and 'Amp' in cfg.optim_wrapper.type
+    assert cfg.auto_scale_lr.enable
+    assert cfg.optim_wrapper.type in ('AmpOptimWrapper', 'mmkdlayer.BFloat16OptimWrapper')
     assert "work_dir = 'here' (it was 'there')" in changes
     assert any(change.startswith('optim_wrapper.type = ') for change in changes)
     cfg, _ = completed(dict(resume='auto'), load_from='other.pth')
@@ -115,37 +114,41 @@ def test_hooks_given_by_class_are_not_added_again() -> None:
     assert fitting_hook(Config(dict(custom_hooks=[instance]))).folder('work') == 'here'
 
 
+def test_mixed_precision_is_chosen() -> None:
+    cfg, changes = completed(dict(amp='bfloat16'), optim_wrapper=dict(type='OptimWrapper'))
+    assert cfg.optim_wrapper.type == 'mmkdlayer.BFloat16OptimWrapper'
+    assert (
+        "optim_wrapper.type = 'mmkdlayer.BFloat16OptimWrapper' (it was 'OptimWrapper')" in changes
+    )
+
+
 @pytest.mark.parametrize(
-    'kind',
+    ('line', 'amp'),
     [
-        *('OptimWrapper', 'mmengine.OptimWrapper', 'mmengine.optim.OptimWrapper', OptimWrapper),
-        *('AmpOptimWrapper', AmpOptimWrapper, 'mmkdlayer.CpuAmpOptimWrapper', CpuAmpOptimWrapper),
-        None,
+        (['pair.py'], None),
+        (['pair.py', '--amp'], True),
+        (['--amp', 'pair.py'], True),
+        (['pair.py', '--amp', '--resume', 'epoch_1.pth'], True),
+        (['pair.py', '--amp', 'bfloat16'], 'bfloat16'),
+        (['--amp', 'bfloat16', 'pair.py'], 'bfloat16'),
+        (['--amp=float16', 'pair.py'], 'float16'),
     ],
 )
-@pytest.mark.parametrize('device', ['cpu', 'cuda'])
-def test_mixed_precision(kind: Any, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, 'get_device', lambda: device)
-    wrapper = dict(clip_grad=dict(max_norm=1.0), loss_scale=512.0, dtype='float16')
-    if kind is not None:
-        wrapper['type'] = kind
-    cfg, _ = completed(dict(amp=True), optim_wrapper=wrapper)
-    expected = dict(type='mmkdlayer.CpuAmpOptimWrapper', clip_grad=dict(max_norm=1.0))
-    if device == 'cuda':
-        expected = {**wrapper, 'type': 'AmpOptimWrapper'}
-    assert cfg.optim_wrapper.to_dict() == expected
+def test_mixed_precision_on_the_command_line(
+    line: list[str], amp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr('sys.argv', ['train.py', *line])
+    args = train.parse_args()
+    assert (args.config, args.amp) == ('pair.py', amp)
 
 
-@pytest.mark.parametrize('kind', ['ApexOptimWrapper', ApexOptimWrapper])
-def test_mixed_precision_with_another_wrapper(kind: Any) -> None:
-    with pytest.raises(ConfigError, match='but the config has ApexOptimWrapper'):
-        completed(dict(amp=True), optim_wrapper=dict(type=kind))
-
-
-def test_mixed_precision_of_two_optimisers() -> None:
-    one = dict(optimizer=dict(type='SGD', lr=0.1))
-    with pytest.raises(ConfigError, match=r"one each for \['architecture', 'generator'\]"):
-        completed(dict(amp=True), optim_wrapper=dict(architecture=one, generator=one))
+def test_mixed_precision_of_an_unknown_type(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr('sys.argv', ['train.py', 'pair.py', '--amp', 'fp16'])
+    with pytest.raises(SystemExit, match='2'):
+        train.parse_args()
+    assert 'argument --amp: expected float16 or bfloat16, but got fp16' in capsys.readouterr().err
 
 
 def test_kd_layers_where_nothing_reads_them() -> None:

@@ -46,7 +46,7 @@ def test_bad_images(main: Main, tmp_path: Path) -> None:
 def test_amp_and_scaled_learning_rate(main: Main, images: Path, tmp_path: Path) -> None:
     config = recording_config(tmp_path)
     runs = {}
-    for name, options in (('plain', ()), ('changed', ('--amp', '--auto-scale-lr'))):
+    for name, options in (('plain', ()), ('changed', ('--amp', 'bfloat16', '--auto-scale-lr'))):
         work = tmp_path / name
         line = arguments(
             config, '--work-dir', work, *options, data=images, auto_scale_lr__base_batch_size=32

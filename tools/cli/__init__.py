@@ -10,6 +10,12 @@ from .checks import (
     check_writable,
 )
 from .images import add_image_options
+from .mixed_precision import (
+    add_amp_option,
+    separate_amp,
+    use_amp_in_test,
+    use_amp_in_training,
+)
 from .options import (
     add_common_options,
     add_config_as_given,
@@ -22,6 +28,7 @@ from .reporting import report_errors, watch_signals
 from .schedules import check_schedules, schedule_warnings
 
 __all__ = [
+    'add_amp_option',
     'add_common_options',
     'add_config_as_given',
     'add_image_options',
@@ -37,5 +44,8 @@ __all__ = [
     'read_keys',
     'report_errors',
     'schedule_warnings',
+    'separate_amp',
+    'use_amp_in_test',
+    'use_amp_in_training',
     'watch_signals',
 ]

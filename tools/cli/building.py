@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import OPTIMIZERS, RUNNERS, Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
+from mmkdlayer.engine.allocator import keep_memory
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.type_names import type_name
@@ -29,9 +31,11 @@ _KD_LAYERS_HINT = (
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: mmengine's Runner, or a subclass that ``runner_type`` names.
 
+    On a CPU, memory is kept from here on (see :mod:`mmkdlayer.engine.allocator`).
+
     Raises:
         ConfigError: ``runner_type`` or ``strategy`` ask for a runner of another kind; or the Runner
-            refuses the config.
+            refuses the config; or ``env_cfg.keep_memory`` is not a bool.
     """
     kind = cfg.get('runner_type', 'Runner')
     found = kind if inspect.isclass(kind) else RUNNERS.get(kind)
@@ -43,14 +47,18 @@ def build_runner(cfg: Config) -> Runner:
             'students there are --amp, model_wrapper_cfg and activation_checkpointing.'
         )
     runner: Any = found
+    kept = keep_memory(cfg)
     try:
-        return runner.from_cfg(cfg)
+        built = runner.from_cfg(cfg)
     except (TypeError, ValueError, AssertionError) as error:
         *_, (frame, _) = traceback.walk_tb(error.__traceback__)
         if frame.f_globals.get('__name__') != Runner.__module__:
             raise
         text = ' '.join(str(error).split())
         raise ConfigError(f"The config is not one that mmengine's Runner takes: {text}") from error
+    if kept:
+        print_log(kept, logger='current')
+    return built
 
 
 def explain_build_error(error: Exception) -> str | None:
