@@ -27,7 +27,7 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
     The error bounds of the exact nearest-center search hold for real float32 only.
     """
-    with float32_products(), torch.no_grad(), torch.autocast(device.type, enabled=False):
+    with torch.no_grad(), float32_products(device):
         yield
 
 

@@ -103,6 +103,13 @@ def check_implementation(owner: str, implementation: str) -> None:
         )
 
 
+def check_precision(owner: str, precision: str) -> str:
+    """The precision of products, or a ConfigError where it is not known."""
+    if precision not in ('float32', 'tf32'):
+        raise ConfigError(f"{owner}: precision must be 'float32' or 'tf32', but got {precision!r}.")
+    return precision
+
+
 def refuse_second_derivative(name: str) -> None:
     """Call this first in a backward pass that is not differentiable itself.
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmkdlayer.errors import DataError
+from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models.ops import MKLDNN_MIN_BATCH as BATCH
-from mmkdlayer.models.ops import _by_convolution, product, product_gradients, require
+from mmkdlayer.models.ops import (
+    _by_convolution,
+    check_precision,
+    product,
+    product_gradients,
+    require,
+)
 
 
 @pytest.mark.parametrize('count', [1, 7, BATCH, 4 * BATCH, 4 * BATCH + 3])
@@ -46,3 +52,9 @@ def test_a_condition_that_does_not_hold_is_an_error():
     with pytest.raises(DataError, match='^what is wrong$'):
         require(torch.tensor(False), lambda: 'what is wrong')
     require(torch.tensor(False, device='meta'), lambda: 'nothing can be asked there')
+
+
+def test_unknown_precision() -> None:
+    assert check_precision('KDLayerConnector', 'tf32') == 'tf32'
+    with pytest.raises(ConfigError, match="'float32' or 'tf32', but got 'fast'"):
+        check_precision('KDLayerConnector', 'fast')
