@@ -93,7 +93,7 @@ class CentroidFitter(Fitter):
                 'Fitting centroids got no feature at all. Check that data is not empty.'
             )
         if pass_index < self.num_passes - 1:
-            self._step = StreamedStep(centroids)
+            self._step = StreamedStep(centroids, int(self._counts[0].sum()))
             return None
         return CentroidDecision.from_tables(centroids.cpu(), float(self.temperature))
 
@@ -103,7 +103,7 @@ class CentroidFitter(Fitter):
     def _restore(self, state: State) -> None:
         if 'step' in state:
             step = {name: tensor.to(self._device) for name, tensor in state['step'].items()}
-            self._step = StreamedStep(**step)
+            self._step = StreamedStep(**dict(step, number=int(step['number'])))
 
     def close(self) -> None:
         """Release memory."""

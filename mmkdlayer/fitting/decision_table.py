@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .distributed import concat_over_ranks, errors_on_all_ranks, sum_over_ranks
+from .distributed import (
+    concat_over_ranks,
+    errors_on_all_ranks,
+    first_rank_decides,
+    sum_over_ranks,
+)
 from .nearest import DIRECT, ExactCenterSearch
 from .numerics import exact_float32
 from .progress import stage
@@ -64,7 +69,7 @@ def fit_decisions(
             counts.add(subclasses, places[search.find(points)])
         own = torch.arange(len(used), device=centers.device)
         nearest_of_empty = torch.where(used, places[search.find(centers.double())], own).cpu()
-    return counts.to_decisions(nearest_of_empty)
+    return counts.to_decisions(first_rank_decides(nearest_of_empty))
 
 
 def _blocks(

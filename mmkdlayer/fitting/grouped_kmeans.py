@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .distributed import sum_over_ranks
-from .numerics import exact_float32
+from .numerics import exact_float32, exact_steps, round_to_
 from .progress import stage
 
 # Candidates for each center of k-means++.
@@ -91,6 +91,9 @@ class _Block:
         # Padding is zero after centring, so that it adds nothing to sums.
         centred = [part - mean for part, mean in zip(parts, self.means)]
         self.points = pad_sequence(centred, batch_first=True)
+        largest = self.points.abs().amax((0, 1))
+        # So that the sums are exact, and the order of atomic additions on a GPU is of no account.
+        round_to_(self.points, exact_steps(largest, self.points.shape[1]))
         self.mask = torch.arange(self.points.shape[1], device=device) < sizes[:, None]
         self.singles = self.points.float()
 
@@ -168,8 +171,9 @@ def greedy_plus_plus(points: Tensor, mask: Tensor, uniforms: Tensor) -> Tensor:
     nearest = torch.full_like(squares, torch.inf)
     chosen = []
     for step in range(uniforms.shape[1]):
-        cumulative = weights.cumsum(1)
-        picks = torch.searchsorted(cumulative, uniforms[:, step] * cumulative[:, -1:], right=True)
+        cumulative = _shares(weights).cumsum(1)
+        drawn = (uniforms[:, step] * cumulative[:, -1:]).long()
+        picks = torch.searchsorted(cumulative, drawn, right=True)
         # Beyond the end only by rounding, or where no distinct point is left: any will do then.
         candidates = points[groups, torch.minimum(picks, last)]
         distances = squares[:, :, None] - 2 * points @ candidates.transpose(1, 2)
@@ -180,3 +184,9 @@ def greedy_plus_plus(points: Tensor, mask: Tensor, uniforms: Tensor) -> Tensor:
         chosen.append(candidates[groups, best])
         nearest = weights = distances[groups, :, best].squeeze(1)
     return torch.cat(chosen, 1)
+
+
+def _shares(weights: Tensor) -> Tensor:
+    """Weights (G, n) as integers, of which a GPU's running sums are exact (those of floats are not)."""
+    scale = 2.0**62 / weights.shape[1] / weights.amax(1, keepdim=True).clamp(min=1e-200)
+    return (weights * scale).long()

@@ -14,7 +14,7 @@ from mmkdlayer.errors import DataError
 from .distributed import concat_over_ranks, first_rank_decides, sum_over_ranks
 from .grouped_kmeans import draw_uniforms, greedy_plus_plus
 from .nearest import CenterSearch
-from .numerics import exact_float32, rows_per_chunk
+from .numerics import exact_float32, exact_steps, round_to_, rows_per_chunk
 from .progress import stage
 from .sampling import vector_hashes
 
@@ -22,18 +22,21 @@ from .sampling import vector_hashes
 # on this many random points a center. Thousands of random centers are as good.
 _PLUS_PLUS_CENTERS = 512
 _PLUS_PLUS_POINTS = 64
+# Streamed points may be so many times as large as the centers for their sums to be exact.
+_MARGIN = 8
 
 
 def kmeans(points: Tensor, num_clusters: int, *, iterations: int = 25, seed: int = 0) -> Tensor:
     """Lloyd's algorithm from seeded random distinct points, or k-means++ for some hundred centers.
 
-    Distances are float32 products of vectors centred about their mean, sums are float64. An empty
-    cluster is put on the point farthest from its own center, several on the farthest ones in turn.
-    Every rank must hold the same ``points``: ranks share the search for nearest centers, and the
-    result is the same for any number of them. Ends early when no point changes its cluster.
+    Distances are float32 products of vectors centred about their mean, sums are exact (of points that
+    are rounded to steps below float32's own, see :func:`exact_steps`). An empty cluster is put on the
+    point farthest from its own center, several on the farthest ones in turn. Every rank must hold the
+    same ``points``: ranks share the search for nearest centers, and the result is the same for any
+    number of them. Ends early when no point changes its cluster.
 
     Args:
-        points: (n, D), float32; centred in place about their mean.
+        points: (n, D), float32; centred in place about their mean, and rounded.
         num_clusters: K.
         iterations: Largest number of steps.
         seed: Chooses the first centers.
@@ -51,10 +54,16 @@ def kmeans(points: Tensor, num_clusters: int, *, iterations: int = 25, seed: int
         )
     with exact_float32(points.device), stage('k-means', iterations) as bar:
         step = rows_per_chunk(points.shape[1], points.device)
-        mean = sum(part.double().sum(0) for part in points.split(step)) / len(points)
-        points -= mean.float()
+        total = torch.zeros_like(points[0], dtype=torch.float64)
+        for part in points.split(step):
+            total += part.double().sum(0)
+        mean = first_rank_decides(total / len(points)).float()
+        largest = torch.stack([part.sub_(mean).abs().amax(0) for part in points.split(step)]).amax(0)
+        steps = exact_steps(largest, len(points))
+        for part in points.split(step):
+            round_to_(part, steps)
         squares = torch.cat([part.square().sum(1) for part in points.split(step)])
-        centers = _first_centers(points, num_clusters, seed)
+        centers = first_rank_decides(_first_centers(points, num_clusters, seed))
         before = None
         for _ in range(iterations):
             clusters, scores = _search(points, centers)
@@ -64,7 +73,7 @@ def kmeans(points: Tensor, num_clusters: int, *, iterations: int = 25, seed: int
             distances = (squares - 2 * scores).clamp_(min=0)
             centers = first_rank_decides(_move(points, centers, clusters, distances))
             bar.update(1)
-        return (centers.double() + mean.float()).float()
+        return (centers.double() + mean).float()
 
 
 def _first_centers(points: Tensor, number: int, seed: int) -> Tensor:
@@ -73,9 +82,9 @@ def _first_centers(points: Tensor, number: int, seed: int) -> Tensor:
     order = order.to(points.device)
     step = rows_per_chunk(points.shape[1], points.device)
     hashes = torch.cat([vector_hashes(points[part], seed) for part in order.split(step)])
-    unique, inverse = hashes.unique(return_inverse=True)
-    first = torch.full_like(unique, len(hashes))
-    first.scatter_reduce_(0, inverse, torch.arange(len(hashes), device=first.device), 'amin')
+    ordered, places = hashes.sort(stable=True)
+    # The first of each run of equal ones is the first in the random order too.
+    first = places[torch.cat([ordered[:1] == ordered[:1], ordered[1:] != ordered[:-1]])]
     distinct = order[first.sort().values]
     if len(distinct) < number:
         warnings.warn(
@@ -103,7 +112,10 @@ def _search(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _move(points: Tensor, centers: Tensor, clusters: Tensor, distances: Tensor) -> Tensor:
-    """The mean of every cluster, and a new place for every empty one."""
+    """The mean of every cluster, and a new place for every empty one.
+
+    The sums are exact: their order, that of atomic additions on a GPU, is of no account.
+    """
     sums = torch.zeros_like(centers, dtype=torch.float64)
     step = rows_per_chunk(points.shape[1], points.device)
     for part, own in zip(points.split(step), clusters.split(step)):
@@ -123,16 +135,25 @@ def _move(points: Tensor, centers: Tensor, clusters: Tensor, distances: Tensor) 
 class StreamedStep:
     """One step of Lloyd's algorithm over streamed points, in any batches and on any ranks.
 
+    The sums are exact, of points that are rounded to steps (see :func:`exact_steps`) that allow for
+    values up to 8 times the largest of the centers in each channel.
+
     Args:
         centers: (K, D), float32.
+        number: How many points there are on all the ranks.
         sums: (K, D), float64, of the points of each cluster so far; None before the first.
         counts: (K,), int64, likewise.
     """
 
     def __init__(
-        self, centers: Tensor, sums: Optional[Tensor] = None, counts: Optional[Tensor] = None
+        self,
+        centers: Tensor,
+        number: int,
+        sums: Optional[Tensor] = None,
+        counts: Optional[Tensor] = None,
     ) -> None:
-        self._centers = centers
+        self._centers, self._number = centers, number
+        self._steps = exact_steps(_MARGIN * centers.abs().amax(0), number)
         self._origin = centers.double().mean(0).float()
         self._search = CenterSearch(centers - self._origin)
         self._sums = torch.zeros_like(centers, dtype=torch.float64) if sums is None else sums
@@ -144,12 +165,13 @@ class StreamedStep:
         with exact_float32(points.device):
             for part in points.split(rows_per_chunk(points.shape[1], points.device)):
                 own, _ = self._search.find(part - self._origin)
-                self._sums.index_add_(0, own, part.double())
+                self._sums.index_add_(0, own, round_to_(part.double(), self._steps))
                 self._counts += torch.bincount(own, minlength=len(self._counts))
 
     def state(self) -> dict[str, Tensor]:
         """The arguments that continue here."""
-        return dict(centers=self._centers, sums=self._sums, counts=self._counts)
+        number = torch.tensor(self._number)
+        return dict(centers=self._centers, number=number, sums=self._sums, counts=self._counts)
 
     def finish(self) -> Tensor:
         """The mean of every cluster (K, D); an empty one keeps its center."""

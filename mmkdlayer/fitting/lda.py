@@ -104,7 +104,8 @@ class ClassStatistics:
         number = int(self.counts.sum())
         for start in range(0, len(features), step):
             part, own = features[start : start + step].double(), labels[start : start + step]
-            self.sums.index_add_(0, own, part.sum(1))
+            # Accumulating with index_put_ sorts on a GPU, where index_add_ adds in any order.
+            self.sums.index_put_((own,), part.sum(1), accumulate=True)
             self.counts += positions * torch.bincount(own, minlength=len(self.counts))
             rows = part.view(-1, channels)
             mean = rows.mean(0)

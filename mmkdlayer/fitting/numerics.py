@@ -13,6 +13,8 @@ from mmkdlayer.precision import float32_products
 
 _CPU_ELEMENTS = 1 << 20
 _ACCELERATOR_ELEMENTS = 1 << 26
+# Of steps that float32 can divide by.
+_SMALLEST_EXPONENT = -100
 
 
 def rows_per_chunk(row_elements: int, device: torch.device) -> int:
@@ -29,6 +31,25 @@ def exact_float32(device: torch.device) -> Iterator[None]:
     """
     with torch.no_grad(), float32_products(device):
         yield
+
+
+def exact_steps(largest: Tensor, number: int) -> Tensor:
+    """Steps (D,), float64, powers of two: sums of ``number`` multiples of them are exact in float64.
+
+    Exact sums do not depend on their order: not on that of a GPU's atomic additions, nor on batches and
+    ranks. ``largest`` (D,) are the absolute values of each channel that the multiples may have. With n of
+    them the steps are 2^-53 n of it or less, which is far below float32's own for millions.
+    """
+    exponents = torch.frexp(largest.cpu().double()).exponent
+    # Rounding up can reach the next power of two; steps of channels of zeros are within float32's range.
+    exponents = (exponents + max(1, number - 1).bit_length() - 53).clamp(min=_SMALLEST_EXPONENT)
+    return torch.ldexp(torch.ones(len(largest), dtype=torch.float64), exponents).to(largest.device)
+
+
+def round_to_(points: Tensor, steps: Tensor) -> Tensor:
+    """Round ``points`` (..., D) in place to multiples of ``steps`` (D,)."""
+    steps = steps.to(points.dtype)
+    return points.div_(steps).round_().mul_(steps)
 
 
 def affine(points: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

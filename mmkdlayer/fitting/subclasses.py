@@ -16,7 +16,12 @@ from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models.decisions import SubclassDecision
 
 from .decision_table import fit_decisions, fit_prototypes
-from .distributed import errors_on_all_ranks, first_rank_decides, total_on_this_machine
+from .distributed import (
+    errors_on_all_ranks,
+    first_rank_decides,
+    from_first_rank,
+    total_on_this_machine,
+)
 from .fitter import Fitter, State
 from .fitters import Batches, run_fitters
 from .grouped_kmeans import grouped_kmeans
@@ -141,11 +146,15 @@ class SubclassFitter(Fitter):
         statistics, self._statistics = self._statistics, None
         self._own_positions = int(statistics.counts.sum())
         statistics.merge_ranks()
-        projection, offset = (
-            first_rank_decides(part.float()) for part in fit_lda(statistics, self.num_components)
-        )
-        means = statistics.means().cpu() @ projection.double().t() + offset.double()
-        first_rank_decides(means)
+
+        def fit() -> tuple[Tensor, Tensor, Tensor]:
+            found = (part.float() for part in fit_lda(statistics, self.num_components))
+            projection, offset = found
+            means = statistics.means().cpu() @ projection.double().t() + offset.double()
+            return projection, offset, means
+
+        # By one LAPACK: another one may find another number of directions.
+        projection, offset, means = from_first_rank(fit)
         positions = total_on_this_machine(self._own_positions)
         with errors_on_all_ranks():
             self._sample = make_sample(
