@@ -78,8 +78,10 @@ class FeatureStream:
         with evaluating(*self.models), rest as batches:
             for batch in batches:
                 refuse_unreadable(batch, batches)
-                features, samples, _ = self.run_teachers(batch)
-                labels = torch.cat([s.gt_label for s in samples]) if self.needs_labels else None
+                features, _, _ = self.run_teachers(batch)
+                # As they were loaded, on the CPU: reading them from a device would wait for the teacher.
+                samples = batch['data_samples'] if self.needs_labels else ()
+                labels = torch.cat([sample.gt_label for sample in samples]) if samples else None
                 yield features, labels
 
     @torch.no_grad()

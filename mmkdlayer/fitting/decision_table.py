@@ -14,7 +14,7 @@ from .distributed import (
     sum_over_ranks,
 )
 from .nearest import DIRECT, ExactCenterSearch
-from .numerics import exact_float32
+from .numerics import count_, exact_float32
 from .progress import stage
 from .projected_features import STEP, ProjectedFeatures
 
@@ -38,7 +38,7 @@ def fit_prototypes(features: ProjectedFeatures, centers: Tensor) -> Tensor:
     with errors_on_all_ranks(), exact_float32(centers.device):
         for offsets, _, subclasses in _blocks(features, centers, 'prototypes'):
             sums.index_add_(0, subclasses, offsets.double() * STEP)
-            counts += torch.bincount(subclasses, minlength=len(counts))
+            count_(counts, subclasses)
     sum_over_ranks(sums)
     sum_over_ranks(counts)
     class_means = features.means.repeat_interleave(len(centers) // len(features.means), 0)

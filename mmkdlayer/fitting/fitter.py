@@ -17,6 +17,9 @@ from .distributed import errors_on_all_ranks, sum_over_ranks
 from .numerics import exact_float32
 from .sampling import HashSample
 
+# Reading a value from a device waits for all that it has to do: once in so many batches.
+_CHECK_INTERVAL = 32
+
 #: Tensors by name, and dicts of them.
 State = dict[str, Any]
 
@@ -46,6 +49,9 @@ class Fitter(ABC):
         # Positions of each pass and group; those of all ranks when the pass is over.
         self._counts = torch.zeros(num_passes, num_groups, dtype=torch.int64)
         self._sample: Optional[HashSample] = None
+        # Whether the features since the last look were finite, and how many batches that are.
+        self._finite: Optional[Tensor] = None
+        self._unchecked = 0
 
     def update(self, pass_index: int, features: Tensor, labels: Optional[Tensor] = None) -> None:
         """Take in a batch.
@@ -53,12 +59,14 @@ class Fitter(ABC):
         Args:
             pass_index: Which pass over the data it is.
             features: (B, D, H, W).
-            labels: (B,), int64, where the decision needs them.
+            labels: (B,), int64, where the decision needs them; on the CPU, if the host is not to wait
+                for the device.
 
         Raises:
             ConfigError: Maps of one position, where ``size`` has more.
             DataError: Features of not four dimensions, with other channels than before, or with values
-                that are not finite; labels that are missing or out of range.
+                that are not finite, which a device tells some batches later; labels that are missing or
+                out of range.
         """
         if features.dim() != 4 or not features.is_floating_point():
             raise DataError(
@@ -68,14 +76,24 @@ class Fitter(ABC):
             )
         self._device = working_device(features.device)
         self._check_channels(features.shape[1])
+        if not features.numel():
+            return
         features = pool_to(features.detach().to(self._device).float(), self.size)
-        # A sum shows NaN and infinity at a fraction of the cost of looking at every value.
-        if not torch.isfinite(features.sum()) and not torch.isfinite(features).all():
+        # The extremes show NaN and infinity at a fraction of the cost of looking at every value.
+        finite = torch.isfinite(torch.stack(torch.aminmax(features))).all()
+        self._finite = finite if self._finite is None else self._finite & finite
+        self._unchecked += 1
+        if self._device.type == 'cpu' or self._unchecked >= _CHECK_INTERVAL:
+            self._check_finite()
+        self._add(pass_index, features.flatten(2).transpose(1, 2).contiguous(), labels)
+
+    def _check_finite(self) -> None:
+        finite, self._finite, self._unchecked = self._finite, None, 0
+        if finite is not None and not finite:
             raise DataError(
                 'Teacher features hold values that are not finite (NaN or infinity). Check the '
                 'checkpoint and the normalisation of the images, or run the teacher in float32.'
             )
-        self._add(pass_index, features.flatten(2).transpose(1, 2).contiguous(), labels)
 
     @abstractmethod
     def _start(self) -> None:
@@ -97,6 +115,7 @@ class Fitter(ABC):
         """
         channels = max(dist.all_gather_object(self._channels))
         with errors_on_all_ranks():
+            self._check_finite()
             self._check_channels(channels)
         first, again = self._counts[0], sum_over_ranks(self._counts[pass_index])
         if not torch.equal(first, again):
@@ -123,7 +142,12 @@ class Fitter(ABC):
             self._start()
 
     def state(self) -> State:
-        """All that the batches so far have given: tensors by name, nested."""
+        """All that the batches so far have given: tensors by name, nested.
+
+        Raises:
+            DataError: Features that were not finite.
+        """
+        self._check_finite()
         accelerator = torch.tensor(self._device.type != 'cpu')
         channels, own = torch.tensor(self._channels), self._state()
         state = dict(own, channels=channels, accelerator=accelerator, counts=self._counts)

@@ -14,7 +14,7 @@ from mmkdlayer.errors import DataError
 from .distributed import concat_over_ranks, first_rank_decides, sum_over_ranks
 from .grouped_kmeans import draw_uniforms, greedy_plus_plus
 from .nearest import CenterSearch
-from .numerics import exact_float32, exact_steps, round_to_, rows_per_chunk
+from .numerics import count_, exact_float32, exact_steps, round_to_, rows_per_chunk
 from .progress import stage
 from .sampling import vector_hashes
 
@@ -58,7 +58,9 @@ def kmeans(points: Tensor, num_clusters: int, *, iterations: int = 25, seed: int
         for part in points.split(step):
             total += part.double().sum(0)
         mean = first_rank_decides(total / len(points)).float()
-        largest = torch.stack([part.sub_(mean).abs().amax(0) for part in points.split(step)]).amax(0)
+        largest = torch.stack([part.sub_(mean).abs().amax(0) for part in points.split(step)]).amax(
+            0
+        )
         steps = exact_steps(largest, len(points))
         for part in points.split(step):
             round_to_(part, steps)
@@ -120,7 +122,8 @@ def _move(points: Tensor, centers: Tensor, clusters: Tensor, distances: Tensor) 
     step = rows_per_chunk(points.shape[1], points.device)
     for part, own in zip(points.split(step), clusters.split(step)):
         sums.index_add_(0, own, part.double())
-    counts = torch.bincount(clusters, minlength=len(centers))
+    counts = torch.zeros_like(clusters[:1]).repeat(len(centers))
+    count_(counts, clusters)
     moved = (sums / counts.clamp(min=1)[:, None]).float()
     empty = (counts == 0).nonzero().squeeze(1)
     if len(empty):
@@ -166,7 +169,7 @@ class StreamedStep:
             for part in points.split(rows_per_chunk(points.shape[1], points.device)):
                 own, _ = self._search.find(part - self._origin)
                 self._sums.index_add_(0, own, round_to_(part.double(), self._steps))
-                self._counts += torch.bincount(own, minlength=len(self._counts))
+                count_(self._counts, own)
 
     def state(self) -> dict[str, Tensor]:
         """The arguments that continue here."""

@@ -38,7 +38,7 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> tuple[Tensor, T
     Raises:
         DataError: The features do not vary within the classes, or not between them.
     """
-    counts = statistics.counts.double().cpu()
+    counts = statistics.counts.double()
     number = counts.sum()
     within = statistics.within_scatter().cpu() / number
     mean = statistics.mean.cpu()
@@ -79,7 +79,7 @@ class ClassStatistics:
     update of Chan, Golub and LeVeque (1979), so that a mean far from zero costs no precision.
 
     Attributes:
-        counts: (C,), int64, positions of each class.
+        counts: (C,), int64, positions of each class; on the CPU, where their number is looked at.
         sums: (C, D), float64.
         mean: (D,), float64, of all positions.
         scatter: (D, D), float64, sum of (x - mean)(x - mean)^T over all positions.
@@ -90,23 +90,26 @@ class ClassStatistics:
     mean: Tensor
     scatter: Tensor
 
+    def __post_init__(self) -> None:
+        self.counts = self.counts.cpu()
+
     @classmethod
     def zeros(cls, num_classes: int, channels: int, device: torch.device) -> ClassStatistics:
         """Statistics of no positions."""
         sizes = ((num_classes, channels), (channels,), (channels, channels))
         tensors = (torch.zeros(size, dtype=torch.float64, device=device) for size in sizes)
-        return cls(torch.zeros(num_classes, dtype=torch.int64, device=device), *tensors)
+        return cls(torch.zeros(num_classes, dtype=torch.int64), *tensors)
 
     def update(self, features: Tensor, labels: Tensor) -> None:
-        """Add positions (B, P, D), float32, of classes (B,), int64."""
+        """Add positions (B, P, D), float32, of classes (B,), int64, on the CPU."""
         positions, channels = features.shape[1:]
         step = rows_per_chunk(positions * channels, features.device)
         number = int(self.counts.sum())
-        for start in range(0, len(features), step):
-            part, own = features[start : start + step].double(), labels[start : start + step]
+        self.counts += positions * torch.bincount(labels, minlength=len(self.counts))
+        for rows, own in zip(features.split(step), labels.to(features.device).split(step)):
+            part = rows.double()
             # Accumulating with index_put_ sorts on a GPU, where index_add_ adds in any order.
             self.sums.index_put_((own,), part.sum(1), accumulate=True)
-            self.counts += positions * torch.bincount(own, minlength=len(self.counts))
             rows = part.view(-1, channels)
             mean = rows.mean(0)
             rows -= mean
@@ -130,10 +133,11 @@ class ClassStatistics:
 
     def means(self) -> Tensor:
         """The mean of each class, (C, D); that of all positions for a class that has none."""
-        means = self.sums / self.counts.clamp(min=1)[:, None]
-        return torch.where(self.counts[:, None] > 0, means, self.mean)
+        counts = self.counts.to(self.sums.device)[:, None]
+        return torch.where(counts > 0, self.sums / counts.clamp(min=1), self.mean)
 
     def within_scatter(self) -> Tensor:
         """Scatter of the positions about the mean of their own class, (D, D)."""
         offsets = self.means() - self.mean
-        return self.scatter - (offsets * self.counts[:, None]).t() @ offsets
+        weighted = offsets * self.counts.to(offsets.device)[:, None]
+        return self.scatter - weighted.t() @ offsets

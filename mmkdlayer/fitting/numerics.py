@@ -36,14 +36,22 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 def exact_steps(largest: Tensor, number: int) -> Tensor:
     """Steps (D,), float64, powers of two: sums of ``number`` multiples of them are exact in float64.
 
-    Exact sums do not depend on their order: not on that of a GPU's atomic additions, nor on batches and
-    ranks. ``largest`` (D,) are the absolute values of each channel that the multiples may have. With n of
-    them the steps are 2^-53 n of it or less, which is far below float32's own for millions.
+    Exact sums do not depend on their order: that of a GPU's atomic additions, of batches, of ranks.
+    ``largest`` (D,) are the largest absolute values of each channel. The steps are at most 2^-51 n
+    of them for n numbers: finer than float32 for as many as 2^27.
     """
     exponents = torch.frexp(largest.cpu().double()).exponent
     # Rounding up can reach the next power of two; steps of channels of zeros are within float32's range.
     exponents = (exponents + max(1, number - 1).bit_length() - 53).clamp(min=_SMALLEST_EXPONENT)
     return torch.ldexp(torch.ones(len(largest), dtype=torch.float64), exponents).to(largest.device)
+
+
+def count_(counts: Tensor, groups: Tensor) -> None:
+    """Add to ``counts`` (G,), int64, how often each of them is in ``groups`` (n,).
+
+    As ``torch.bincount``, which waits for a GPU to find the largest group.
+    """
+    counts.index_add_(0, groups, torch.ones_like(groups))
 
 
 def round_to_(points: Tensor, steps: Tensor) -> Tensor:

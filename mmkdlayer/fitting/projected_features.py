@@ -99,13 +99,12 @@ class ProjectedFeatures:
         """Project features (B, P, D) of classes (B,) and append them to the file.
 
         Returns:
-            What was stored: offsets (B, P, L), int32, in steps of ``STEP``.
+            What was stored: offsets (B, P, L), int32, in steps of ``STEP``, on the CPU.
         """
-        offsets = self.project(features, labels)
+        offsets, labels = self.project(features, labels).cpu(), labels.cpu().int()
         step = max(1, _BLOCK_POSITIONS // offsets.shape[1])
         for start in range(0, len(offsets), step):
-            part = offsets[start : start + step].cpu().contiguous()
-            own = labels[start : start + step].cpu().int()
+            part, own = offsets[start : start + step].contiguous(), labels[start : start + step]
             data = own.numpy().tobytes() + part.numpy().tobytes()
             with shortages_of(self._path):
                 self._file.write(data)
@@ -115,7 +114,7 @@ class ProjectedFeatures:
     def project(self, features: Tensor, labels: Tensor) -> Tensor:
         """The offsets (B, P, L), int32, of features (B, P, D) of classes (B,)."""
         weight = self.projection.double().t()
-        shift = (self.offset.double() - self.means)[labels]
+        shift = (self.offset.double() - self.means)[labels.to(self.means.device)]
         parts = []
         step = rows_per_chunk(features.shape[1] * features.shape[2], features.device)
         for part, own in zip(features.split(step), shift.split(step)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Optional
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from mmkdlayer.errors import ConfigError
 
 from .distributed import concat_over_ranks, sum_over_ranks
+from .numerics import rows_per_chunk
 
 _LARGEST = (1 << 63) - 1
 _SMALLEST = -(1 << 63)
@@ -20,10 +22,11 @@ _EXTRA_BYTES = 12
 _PIECE_BYTES = 1 << 26
 # Room for vectors that wait to be weighed against the sample, as a share of it.
 _SLACK = 0.125
+# Room to begin with, and for those that wait, at least.
+_FIRST_ROWS = 1024
 # Finalising constants of MurmurHash3 (public domain), as signed 64-bit integers.
 _MIX_1 = 0xFF51AFD7ED558CCD - (1 << 64)
 _MIX_2 = 0xC4CEB9FE1A85EC53 - (1 << 64)
-_HASHED_ELEMENTS = 1 << 18
 
 
 class HashSample:
@@ -42,29 +45,49 @@ class HashSample:
     def __init__(self, capacity: int, width: int, num_groups: int = 1) -> None:
         self.capacity = capacity
         limit = capacity * num_groups
-        room = limit + max(1024, int(limit * _SLACK))
-        # The system gives the pages of these tensors only when they are first written.
-        self._rows = torch.empty(room, width)
-        self._hashes = torch.empty(room, dtype=torch.int64)
-        self._groups = torch.empty(room, dtype=torch.int32)
+        self._most = limit + max(_FIRST_ROWS, int(limit * _SLACK))
+        self._rows = torch.empty(0, width)
+        self._hashes = torch.empty(0, dtype=torch.int64)
+        self._groups = torch.empty(0, dtype=torch.int32)
         self._thresholds = torch.full((num_groups,), _LARGEST)
         self._length = 0
 
+    def _make_room(self, length: int) -> None:
+        """Room for ``length`` rows, as far as there may be so many: small data takes little memory.
+
+        All of it, or less than half and then at least twice as much as before. The system gives pages
+        only when they are first written, so that copying never takes more of them than all the room.
+        """
+        if length <= len(self._rows) or len(self._rows) == self._most:
+            return
+        room = max(length, 2 * len(self._rows), _FIRST_ROWS)
+        room = room if 2 * room <= self._most else self._most
+        for name in ('_rows', '_hashes', '_groups'):
+            old = getattr(self, name)
+            new = old.new_empty((room, *old.shape[1:]))
+            new[: self._length] = old[: self._length]
+            setattr(self, name, new)
+
     def add(self, rows: Tensor, hashes: Tensor, groups: Optional[Tensor] = None) -> None:
-        """Offer rows (n, D), with hashes (n,), int64, and groups (n,), int64; None is group 0."""
-        if groups is None:
-            groups = torch.zeros_like(hashes)
-        wanted = hashes <= self._thresholds.to(hashes.device)[groups]
+        """Offer rows (n, D), with hashes (n,), int64, and groups (n,), int64; None is group 0.
+
+        What is on a device is waited for twice: for the hashes, and for the rows that are wanted.
+        """
+        hashes = hashes.cpu()
+        groups = torch.zeros_like(hashes) if groups is None else groups.cpu()
+        wanted = hashes <= self._thresholds[groups]
         if not wanted.all():
-            rows, hashes, groups = rows[wanted], hashes[wanted], groups[wanted]
-        start = 0
+            hashes, groups = hashes[wanted], groups[wanted]
+            rows = rows.index_select(0, wanted.nonzero()[:, 0].to(rows.device))
+        rows, start = rows.cpu(), 0
+        self._make_room(self._length + len(rows))
         while start < len(rows):
             if self._length == len(self._rows):
                 self._prune()
             end = min(len(rows), start + len(self._rows) - self._length)
             place = slice(self._length, self._length + end - start)
-            self._rows[place] = rows[start:end].to(self._rows)
-            self._hashes[place] = hashes[start:end].cpu()
+            self._rows[place] = rows[start:end]
+            self._hashes[place] = hashes[start:end]
             self._groups[place] = groups[start:end].to(self._groups)
             self._length, start = place.stop, end
 
@@ -156,6 +179,7 @@ class HashSample:
         """Continue from what :meth:`state` gave; its pieces are released one after the other."""
         rows, length = state['rows'], len(state['hashes'])
         sample = cls(int(state['capacity']), rows['0'].shape[1], len(state['thresholds']))
+        sample._make_room(length)
         sample._length = length
         sample._hashes[:length] = state['hashes']
         sample._groups[:length] = state['groups']
@@ -168,10 +192,8 @@ class HashSample:
         return sample
 
 
-def make_sample(
-    memory_budget: int, width: int, num_groups: int, least: int, most: int = _LARGEST
-) -> HashSample:
-    """A sample of vectors of D = ``width`` channels that takes ``memory_budget`` bytes.
+def make_sample(memory_budget: int, width: int, num_groups: int, least: int) -> HashSample:
+    """A sample of vectors of D = ``width`` channels that takes ``memory_budget`` bytes at most.
 
     Raises:
         ConfigError: It holds fewer than ``least`` vectors (clusters to fit) in each of the groups.
@@ -183,8 +205,7 @@ def make_sample(
             f'A memory_budget of {memory_budget} bytes holds {capacity} vectors of {width} '
             f'channels{classes}, fewer than the {least} clusters to fit. Raise memory_budget.'
         )
-    # No more than there is, so that a large budget reserves nothing for small data.
-    return HashSample(min(capacity, most), width, num_groups)
+    return HashSample(capacity, width, num_groups)
 
 
 def position_hashes(features: Tensor, seed: int) -> Tensor:
@@ -212,13 +233,14 @@ def vector_hashes(vectors: Tensor, seed: int) -> Tensor:
     rows = vectors.reshape(-1, vectors.shape[-1])
     multipliers = _multipliers(rows.shape[1], seed, rows.device)
     hashes = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
-    step = max(1, _HASHED_ELEMENTS // max(1, rows.shape[1]))
+    step = rows_per_chunk(4 * rows.shape[1], rows.device)  # of 8-byte integers
     for start in range(0, len(rows), step):
         part = (rows[start : start + step] + 0.0).contiguous()
         hashes[start : start + step] = (part.view(torch.int32) * multipliers).sum(1)
     return _mix(hashes).view(vectors.shape[:-1])
 
 
+@functools.lru_cache(maxsize=16)
 def _multipliers(number: int, seed: int, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(-(1 << 63), (1 << 63) - 1, (number,), generator=generator)

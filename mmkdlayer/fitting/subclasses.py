@@ -122,16 +122,17 @@ class SubclassFitter(Fitter):
 
     def _add(self, pass_index: int, positions: Tensor, labels: Optional[Tensor]) -> None:
         labels = _check_labels(labels, len(positions), self.num_classes)
-        labels = labels.to(positions.device).long()
-        groups = labels[:, None].expand(positions.shape[:2]).flatten()
-        self._counts[pass_index] += torch.bincount(groups, minlength=self.num_classes).cpu()
+        labels = labels.long()
+        counts = torch.bincount(labels, minlength=self.num_classes)
+        self._counts[pass_index] += positions.shape[1] * counts
         if self._projected is None:
             assert self._statistics is not None
             self._statistics.update(positions, labels)
             return
         assert self._sample is not None
-        offsets = self._projected.write(positions, labels)
         hashes = position_hashes(positions, self.seed).flatten()
+        offsets = self._projected.write(positions, labels)
+        groups = labels.repeat_interleave(positions.shape[1])
         self._sample.add((offsets * STEP).flatten(0, 1), hashes, groups)
 
     def _finish(self, pass_index: int) -> Optional[SubclassDecision]:
@@ -158,11 +159,7 @@ class SubclassFitter(Fitter):
         positions = total_on_this_machine(self._own_positions)
         with errors_on_all_ranks():
             self._sample = make_sample(
-                self.memory_budget,
-                len(offset),
-                self.num_classes,
-                self.num_subclasses,
-                most=int(self._counts[0].max()),
+                self.memory_budget, len(offset), self.num_classes, self.num_subclasses
             )
             found = dict(projection=projection, offset=offset, means=means)
             self._store_projected(positions, found)
@@ -259,7 +256,7 @@ class SubclassFitter(Fitter):
 
 
 def _check_labels(labels: Optional[Tensor], num_images: int, num_classes: int) -> Tensor:
-    """The labels (B,) of one batch, or an error: integers in [0, C) are expected."""
+    """The labels (B,) of one batch on the CPU, or an error: integers in [0, C) are expected."""
     if labels is None:
         raise DataError('Sub-classes need the label of every image, but the data gives none.')
     if labels.shape != (num_images,) or labels.is_floating_point() or labels.is_complex():
@@ -267,6 +264,7 @@ def _check_labels(labels: Optional[Tensor], num_images: int, num_classes: int) -
             f'Labels must be {num_images} class indices, one an image, but have shape '
             f'{tuple(labels.shape)} and type {labels.dtype}. Fit without label mixing.'
         )
+    labels = labels.cpu()
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
         raise DataError(

@@ -54,7 +54,7 @@ def test_streaming_passes_are_steps_with_all_the_vectors(maps):
 
 
 def test_an_empty_cluster_keeps_its_center_in_a_streamed_step():
-    step = StreamedStep(torch.tensor([[0.0], [50.0]]))
+    step = StreamedStep(torch.tensor([[0.0], [50.0]]), 2)
     step.update(torch.tensor([[1.0], [2.0]]))
     assert step.finish().flatten().tolist() == [1.5, 50.0]
 
