@@ -94,19 +94,19 @@ def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
 
     Args:
         cfg: A training config with ``train_dataloader`` and ``val_dataloader`` or
-            ``test_dataloader``.
+            ``test_dataloader``; without these two, as where there are no labels, ``test_pipeline``.
 
     Raises:
         ConfigError: One of them is missing.
     """
     train = cfg.get('train_dataloader')
-    test = cfg.get('val_dataloader') or cfg.get('test_dataloader')
-    pipeline = find_pipeline(test.get('dataset')) if test else None
+    test = cfg.get('val_dataloader') or cfg.get('test_dataloader') or {}
+    pipeline = find_pipeline(test.get('dataset')) if test else cfg.get('test_pipeline')
     if not train or pipeline is None:
         raise ConfigError(
             'Fitting the decisions needs train_dataloader (the images) and val_dataloader or '
-            'test_dataloader with a pipeline (the test-time transform), but the config has '
-            f'{[k for k in cfg if k.endswith("_dataloader")]}. Add what is missing.'
+            'test_dataloader with a pipeline (the test-time transform), or test_pipeline, but '
+            f'the config has {[k for k in cfg if k.endswith("_dataloader")]}. Add what is missing.'
         )
     batch_size = max(train.get('batch_size', 1), test.get('batch_size', 1))
     dataset = replace_pipeline(train['dataset'], pipeline)

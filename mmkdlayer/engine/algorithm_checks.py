@@ -7,16 +7,14 @@ from typing import Any
 
 import torch
 from mmengine.hub import get_config
-from torch import Tensor, nn
+from torch import nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.distillers import KDLayerDistiller
 
+from .preprocessors import describe, make_image, preprocessed
 from .supervision import find_supervised_layers
 from .teachers import find_teachers
-
-#: Height and width of the image that data preprocessors are compared on: padding shows too.
-SIDES = (33, 37)
 
 
 def check_algorithm(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
@@ -41,7 +39,6 @@ def check_algorithm(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
                 f'{[layer.name for layer in layers]} are fitted on it once, before training, so they '
                 'would be those of another teacher. Freeze the teacher, or take the decisions out.'
             )
-        check_preprocessor(algorithm, teacher.model, role)
     if hasattr(getattr(algorithm, 'teacher', None), 'members'):
         check_preprocessor(algorithm, algorithm.teacher, 'group of teachers')
     if getattr(algorithm, 'student', algorithm) is not algorithm:
@@ -54,8 +51,9 @@ def check_algorithm(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
 def check_preprocessor(algorithm: Any, network: nn.Module, role: str) -> None:
     """Refuse a network whose own data preprocessor would normalise images in another way.
 
-    The algorithm's alone is used. Both are run on an image; one that changes nothing, as that of a
-    network whose config states none, asks for nothing.
+    The algorithm's alone is used, except by teachers (:mod:`mmkdlayer.engine.teacher_views`). Both
+    are run on an image; one that changes nothing, as that of a network whose config states none, asks
+    for nothing.
 
     Args:
         algorithm: Whose ``data_preprocessor`` is used.
@@ -68,8 +66,8 @@ def check_preprocessor(algorithm: Any, network: nn.Module, role: str) -> None:
     used, own = algorithm.data_preprocessor, getattr(network, 'data_preprocessor', None)
     if own is None or own is used:
         return
-    image = (torch.arange(3 * SIDES[0] * SIDES[1]) % 251).view(3, *SIDES).to(torch.uint8)
-    expected, given = _preprocessed(own, image), _preprocessed(used, image)
+    image = make_image()
+    expected, given = preprocessed(own, image), preprocessed(used, image)
     if expected is None or given is None or torch.equal(expected, image.float()[None]):
         return
     if expected.shape != given.shape or not torch.allclose(expected, given, atol=1e-4):
@@ -79,29 +77,6 @@ def check_preprocessor(algorithm: Any, network: nn.Module, role: str) -> None:
             f'the {role} would see images that it was not made for. Give both the same values, or take '
             f"the {role}'s out."
         )
-
-
-def _preprocessed(preprocessor: nn.Module, image: Tensor) -> Tensor | None:
-    """What a preprocessor makes of a batch of one image; None where it takes no such batch."""
-    try:
-        image = image[: getattr(preprocessor, 'mean', image).size(0)]
-        found = preprocessor(dict(inputs=[image.clone()], data_samples=None), False)['inputs']
-        return torch.stack(list(found)).float().cpu()
-    except Exception:  # made for other data, such as several views of an image
-        return None
-
-
-def describe(preprocessor: nn.Module) -> str:
-    """The settings of a data preprocessor that change an image."""
-    parts = {
-        name: getattr(preprocessor, name).flatten().tolist()
-        for name in ('mean', 'std')
-        if isinstance(getattr(preprocessor, name, None), Tensor)
-    }
-    for name in ('to_rgb', '_channel_conversion', 'pad_size_divisor', 'pad_value'):
-        if hasattr(preprocessor, name):
-            parts[name.strip('_')] = getattr(preprocessor, name)
-    return ', '.join(f'{name}={value}' for name, value in parts.items())
 
 
 def _check_augments(algorithm: Any) -> None:

@@ -86,6 +86,7 @@ def measure(
         loader, loader['dataset'], loader.get('batch_size', 1), loader.get('num_workers', 0)
     )
     stream = FeatureStream(algorithm, layers, config, most=images)
+    classes = len((getattr(stream.dataset, 'metainfo', None) or {}).get('classes') or ()) or None
     guesses, shares = [], []
     with evaluating(*stream.models):
         for batch in stream.loader:
@@ -94,7 +95,9 @@ def measure(
             given = [sample.get('gt_label') for sample in samples]
             single = all(label is not None and label.numel() == 1 for label in given)
             labels = torch.cat([label.flatten() for label in given]).cpu() if single else None
-            guesses.append({name: count_guesses(out, labels) for name, out in outputs.items()})
+            guesses.append(
+                {name: count_guesses(out, labels, classes) for name, out in outputs.items()}
+            )
             ready = [layer for layer in layers if single or not layer.decision.needs_labels]
             shares.append(
                 {each.name: count_shares(each, features[each.name], labels) for each in ready}
@@ -102,12 +105,14 @@ def measure(
     return dict(total(guesses)), dict(total(shares))
 
 
-def count_guesses(logits: Any, labels: Tensor | None) -> Tensor:
+def count_guesses(logits: Any, labels: Tensor | None, classes: int | None = None) -> Tensor:
     """Of a batch of logits (N, C): images, right ones, guesses of each class, (2 + C,) in float64.
 
-    Nothing is counted of another output, or without labels (N,).
+    Nothing is counted of another output, such as features or the scores of other classes than the data
+    set's (another number of them), or without labels (N,).
     """
     scores = isinstance(logits, Tensor) and logits.dim() == 2 and logits.shape[1] > 1
+    scores = scores and classes in (None, logits.shape[1])
     if labels is None or not scores:
         return _NOTHING
     guesses = logits.argmax(1).cpu()
@@ -158,7 +163,7 @@ def describe_teacher(name: str, counts: Tensor) -> str:
     """One line on a teacher."""
     title = f'Teacher{name and f" {name!r}"}'
     if not counts.dim():
-        return f'{title}: not measured (no class scores, or no single labels).'
+        return f'{title}: not measured (no scores of these classes, or no single labels).'
     images, right = counts[:2].tolist()
     return (
         f'{title}: {100 * right / images:.2f} % of {images:.0f} validation images right (chance: '

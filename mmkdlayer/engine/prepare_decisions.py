@@ -28,6 +28,7 @@ from .fitting_folder import folder_prefix, remove_folders
 from .locks import folder_lock
 from .provenance import describe_provenance, differences, teacher_weights
 from .supervision import SupervisedLayer, assign_teachers, find_supervised_layers
+from .teacher_views import connect_views
 
 
 @contextmanager
@@ -64,6 +65,7 @@ def prepare_decisions(
         OSError: ``out_dir`` can't be written.
     """
     options = options or FitOptions()
+    connect_views(algorithm, cfg)
     check_algorithm(algorithm, cfg.get('model') or {})
     layers = find_supervised_layers(getattr(algorithm, 'distiller', None))
     if not layers:

@@ -11,6 +11,7 @@ from mmengine.config import ConfigDict
 from mmkdlayer.fitting.distributed import errors_on_all_ranks, from_first_rank
 from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.decisions import TeacherDecision
+from mmkdlayer.models.teachers import describe_view
 
 from .agreement import compare_over_ranks
 from .feature_stream import FeatureStream
@@ -66,7 +67,7 @@ def _describe_layers(stream: FeatureStream, options: Mapping[str, Any]) -> list[
             teacher=teachers[layer.teacher.name],
             layer=_describe_layer(stream, layer),
             size=list(layer.size),
-            data=data,
+            data=dict(data, **_describe_view(layer)),
             fitting=dict(options),
         )
         for layer in stream.layers
@@ -92,6 +93,12 @@ def _describe_data(stream: FeatureStream) -> dict[str, Any]:
     )
     preprocessor = describe_preprocessor(algorithm.data_preprocessor)
     return dict(data, transform=hash_json([without_places(stream.pipelines), preprocessor]))
+
+
+def _describe_view(layer: SupervisedLayer) -> dict[str, Any]:
+    """What the layer's teacher makes of these images, where it does not take them as they are."""
+    view = describe_view(layer.teacher.model)
+    return dict(view=view) if view else {}
 
 
 def _describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, Any]:

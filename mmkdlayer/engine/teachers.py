@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.teachers import is_function
 from mmkdlayer.type_names import type_name
 
 
@@ -70,8 +71,15 @@ def teacher_of(source: str, teachers: list[Teacher]) -> Teacher:
 
 
 def loads_weights(config: Any) -> bool:
-    """Whether a network's config loads weights by itself: an init_cfg Pretrained, or ``pretrained``."""
+    """Whether a network's config loads weights: an init_cfg Pretrained, ``pretrained``, ``weights``.
+
+    A function that is the source of a TeacherModule loads its weights by itself.
+    """
     if isinstance(config, Mapping):
+        if type_name(config.get('type')) == 'TeacherModule' and (
+            config.get('weights') or is_function(config.get('source'))
+        ):
+            return True
         return (
             bool(config.get('pretrained'))
             or type_name(config.get('type')) in ('Pretrained', 'PretrainedInit')

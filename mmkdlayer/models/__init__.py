@@ -7,6 +7,7 @@ from .connectors import KDLayerConnector
 from .decisions import CentroidDecision, SubclassDecision, TeacherDecision
 from .distillers import KDLayerDistiller, TeacherGroup
 from .losses import TeacherDecisionLoss
+from .teachers import TeacherModule
 
 __all__ = [
     'CentroidDecision',
@@ -17,6 +18,7 @@ __all__ = [
     'TeacherDecision',
     'TeacherDecisionLoss',
     'TeacherGroup',
+    'TeacherModule',
     'attach_kd_layers',
     'backbones',
 ]

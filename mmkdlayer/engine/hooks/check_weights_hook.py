@@ -16,6 +16,7 @@ from mmkdlayer.checkpoints import (
 )
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import CheckpointError, ConfigError
+from mmkdlayer.models.teachers import TeacherModule
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 from mmkdlayer.type_names import type_name
@@ -58,9 +59,11 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str, prefix: str = '') ->
     own = teacher.state_dict()
     problems = _misfits(own, state)
     if problems:
+        module = isinstance(teacher, TeacherModule)
+        advice = 'teacher_ckpt is for models of mmpretrain; here give weights=FILE of the module.'
         raise CheckpointError(
             f'Teacher checkpoint {path} does not fit the teacher ({type(teacher).__name__}): '
-            f'{"; ".join(problems)}. {_explain_misfits(own, state, path)}'
+            f'{"; ".join(problems)}. {advice if module else _explain_misfits(own, state, path)}'
         )
 
 
@@ -158,6 +161,8 @@ def _warn_of_untrained_teachers(runner: Runner, effect: str) -> None:
         if teacher.name:
             name = f' "{teacher.name}"'
             fix = 'checkpoints of a TeacherGroup, ckpt_path of a data-free teacher'
+        if isinstance(teacher.model, TeacherModule):
+            fix = 'weights of the TeacherModule: True for published ones, or a file'
         runner.logger.warning(
             f'THE TEACHER{name} IS UNTRAINED: it has no checkpoint, so {effect}. Set {fix}.'
         )

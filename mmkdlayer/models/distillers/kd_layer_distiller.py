@@ -18,12 +18,14 @@ from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.kd_layer_options import KDLayerOptions, parse_kd_layers
 from mmkdlayer.models.labels import DataSampleRecorder
 from mmkdlayer.models.old_form import refuse_old_form
+from mmkdlayer.models.teachers import attach_views
 from mmkdlayer.registry import MODELS
 from mmkdlayer.type_names import type_name
 
 from .checks import check_arguments, check_flags, check_inputs, check_mappings, without_none
 from .early_exit import EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
+from .no_head import allow_no_head
 from .records import release_records
 
 
@@ -113,6 +115,7 @@ class KDLayerDistiller(ConfigurableDistiller):
             ConfigError: A KD layer or a recorder names a module that is not there.
         """
         attach_kd_layers(model, self.kd_layers)
+        allow_no_head(model)
         # In a list: they are the student's modules, not the distiller's.
         self._layers = [model.kd_layers] if self.kd_layers else []
         if any(self._needs_labels(loss_name) for loss_name in self.loss_forward_mappings):
@@ -128,6 +131,7 @@ class KDLayerDistiller(ConfigurableDistiller):
                 option is for a frozen one.
         """
         _check_sources(self.teacher_recorders, model, 'teacher')
+        attach_views(model)
         for connector in self.connectors.values():
             if isinstance(connector, TeacherFeature):
                 connector.attach(model)
