@@ -84,6 +84,7 @@ class EditableByPath(editable_wheel):
 
 NAMES = ('deploy', 'tensorboard', 'tests', 'dev', 'docs')
 EXTRAS = {name: read_requirements(name) for name in NAMES}
+EXTRAS['triton'] = read_requirements('triton')
 OPENMMLAB = read_requirements('openmmlab')
 EXTRAS['distill'] = OPENMMLAB + read_requirements('distill')
 EXTRAS['onedl'] = read_requirements('onedl') + read_requirements('distill')

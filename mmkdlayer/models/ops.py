@@ -10,7 +10,9 @@ convolution over positions in channels-last order is the same product on the sam
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Callable
 
 import torch
@@ -96,9 +98,9 @@ def full_precision(like: Tensor) -> AbstractContextManager:
 
 def check_implementation(owner: str, implementation: str) -> None:
     """Raise a ConfigError where an argument ``implementation`` has an unknown value."""
-    if implementation not in ('memory_efficient', 'reference'):
+    if implementation not in ('memory_efficient', 'triton', 'reference'):
         raise ConfigError(
-            f"{owner}: implementation must be 'memory_efficient' or 'reference', but got "
+            f"{owner}: implementation must be 'memory_efficient', 'triton' or 'reference', but got "
             f'{implementation!r}.'
         )
 
@@ -108,6 +110,24 @@ def check_precision(owner: str, precision: str) -> str:
     if precision not in ('float32', 'tf32'):
         raise ConfigError(f"{owner}: precision must be 'float32' or 'tf32', but got {precision!r}.")
     return precision
+
+
+def require_triton(owner: str, device_type: str) -> None:
+    """Raise a ConfigError where Triton's kernels can't work on tensors of a kind of device.
+
+    They can on CUDA devices, and on any where Triton's interpreter was asked for.
+    """
+    way_out = "Or take implementation='memory_efficient', which gives the same numbers."
+    if find_spec('triton') is None:
+        raise ConfigError(
+            f"{owner}: implementation='triton' needs Triton, which is not installed. On Linux it comes "
+            f'with the CUDA builds of torch; else: pip install "mmkdlayer[triton]". {way_out}'
+        )
+    if device_type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
+        raise ConfigError(
+            f"{owner}: implementation='triton' trains on CUDA devices, but the device is "
+            f'{device_type!r}. {way_out}'
+        )
 
 
 def refuse_second_derivative(name: str) -> None:

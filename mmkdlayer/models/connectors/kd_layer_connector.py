@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.ops import check_implementation
+from mmkdlayer.models.ops import check_implementation, require_triton
 from mmkdlayer.registry import MODELS
 
-from . import memory_efficient
+from . import elementwise, memory_efficient
 from .memory_efficient import MemoryEfficientMatch
 from .unit_conv import UnitConv2d
 
@@ -54,7 +56,8 @@ class KDLayerConnector(BaseModule):
             scores (or their ``retain_grad``): with 'memory_efficient' it sees the gradient from their
             losses, without the part that comes through ``bn``. In eval mode, without gradients, with
             SyncBN, with hooks on the children ``bn`` or ``semantics`` (as recorders have) and for small
-            batches of small maps, the plain formula runs.
+            batches of small maps, the plain formula runs. 'triton' is 'memory_efficient' with Triton
+            kernels for all but the products, on CUDA devices.
         init_cfg: Initialisation as in mmengine; None for the method's own.
 
     Raises:
@@ -87,7 +90,13 @@ class KDLayerConnector(BaseModule):
         self.semantics = UnitConv2d(num_templates, in_channels, semantic_scale)
 
     def init_weights(self) -> None:
-        """Draw the weights anew (unless they were already initialised or loaded)."""
+        """Draw the weights anew (unless they were already initialised or loaded).
+
+        Raises:
+            ConfigError: The implementation can't train here. mmengine calls this before a training, so
+                one hears of it before anything long begins.
+        """
+        self._kernels('cuda' if torch.cuda.is_available() else 'cpu')
         if not self.is_init:
             self.templates.reset_parameters()
             self.semantics.reset_parameters()
@@ -121,9 +130,18 @@ class KDLayerConnector(BaseModule):
     @torch.compiler.disable  # it is in tiles already; not every torch can trace it
     def _memory_efficient(self, x: Tensor) -> Tensor:
         """The values by the memory-efficient implementation."""
-        match = MemoryEfficientMatch(self.bn, self.semantics)
+        match = MemoryEfficientMatch(self.bn, self.semantics, self._kernels(x.device.type))
         scores = self.templates(x, by=match)
         return match.values() if scores is match.scores else self._explain(scores)
+
+    def _kernels(self, device_type: str) -> ModuleType:
+        """The element-wise parts, on a kind of device."""
+        if self.implementation != 'triton':
+            return elementwise
+        require_triton('KDLayerConnector', device_type)
+        from . import triton_kernels
+
+        return triton_kernels
 
     def _explain(self, scores: Tensor) -> Tensor:
         """The values of scores by the plain formula."""
@@ -138,7 +156,7 @@ class KDLayerConnector(BaseModule):
         """
         dtype = self.templates.weight.dtype
         return (
-            self.implementation == 'memory_efficient'
+            self.implementation != 'reference'
             and self.training
             and torch.is_grad_enabled()
             and not torch.jit.is_tracing()

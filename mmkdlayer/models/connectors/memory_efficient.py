@@ -22,6 +22,7 @@ comes from the loss is added, exists for one tile at a time::
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -55,11 +56,15 @@ class MemoryEfficientMatch:
     Args:
         bn: Over the K templates; its running statistics are updated by :meth:`values`.
         semantics: Makes values of the assignments.
+        kernels: A module with the functions of :mod:`elementwise`.
     """
 
-    def __init__(self, bn: nn.BatchNorm2d, semantics: UnitConv2d) -> None:
+    def __init__(
+        self, bn: nn.BatchNorm2d, semantics: UnitConv2d, kernels: ModuleType = elementwise
+    ) -> None:
         self.bn = bn
         self.semantics = semantics
+        self.kernels = kernels
 
     def __call__(self, templates: UnitConv2d, x: Tensor) -> Tensor:
         """Scores (N, K, H, W) of a feature map (N, C, H, W)."""
@@ -76,6 +81,7 @@ class MemoryEfficientMatch:
             self.semantics.scale,
             *((None, None) if batch else (running_mean, running_var)),
             self.bn.eps,
+            self.kernels,
         )
         return self.scores
 
@@ -108,8 +114,10 @@ class _MatchAndExplain(torch.autograd.Function):
         mean_K: Tensor | None,
         var_K: Tensor | None,
         eps: float,
+        kernels: ModuleType,
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
+        ctx.kernels = kernels
         ctx.eps, ctx.batch_statistics = eps, mean_K is None
         images, _, height, width = x.shape
         # A tensor of its own, not a view of one: autograd handles views of outputs differently.
@@ -131,12 +139,10 @@ class _MatchAndExplain(torch.autograd.Function):
             p_MT = product(x_MC, unit_TC)  # the scores, turned into the assignments in place
             s_MK[:, tile] = p_MT
             if ctx.batch_statistics:
-                mean_K[tile], var_K[tile] = elementwise.mean_and_variance(p_MT)
+                mean_K[tile], var_K[tile] = kernels.mean_and_variance(p_MT)
             slope_T = gain_K[tile] * (var_K[tile] + eps).rsqrt_()
             offset_T = torch.addcmul(shift_K[tile], mean_K[tile], slope_T, value=-1)
-            p_MT, squares_part_M = elementwise.assign_with_squares(
-                p_MT, slope_T, offset_T, out=p_MT
-            )
+            p_MT, squares_part_M = kernels.assign_with_squares(p_MT, slope_T, offset_T, out=p_MT)
             squares_M += squares_part_M
             v_MC += product(p_MT, u_CK[:, tile])
         norm_M = squares_M.sqrt_()
@@ -156,13 +162,13 @@ class _MatchAndExplain(torch.autograd.Function):
         d_scores, d_v_MC = grads[:2]
         x, w_KC, s1, w_inverse_K, scores, *rest = ctx.saved_tensors
         if d_scores is None and d_v_MC is None:
-            return (None,) * 10
+            return (None,) * 11
         with full_precision(x):  # it may be called under autocast too
             x_MC, s_MK = rows_of(x), rows_of(scores)
             loss_d_s_MK = None if d_scores is None else rows_of(d_scores)
             explained = None
             if d_v_MC is not None:
-                explained = _ExplainBackward(rest, d_v_MC, ctx.eps, ctx.batch_statistics)
+                explained = _ExplainBackward(rest, d_v_MC, ctx)
             d_x_MC = torch.zeros_like(x_MC)
             d_w_KC, lengths_K = torch.empty_like(w_KC), torch.empty_like(w_inverse_K)
             for tile in _tiles(s_MK):
@@ -179,15 +185,13 @@ class _MatchAndExplain(torch.autograd.Function):
             d_x_MC *= s1
         d_s1 = lengths_K.sum().view_as(s1)
         d_rest = (None,) * 4 if explained is None else explained.parameter_gradients()
-        return maps_of(d_x_MC, x), d_w_KC, d_s1, *d_rest, None, None, None
+        return maps_of(d_x_MC, x), d_w_KC, d_s1, *d_rest, None, None, None, None
 
 
 class _ExplainBackward:
     """The backward pass from values to scores, a tile of templates at a time."""
 
-    def __init__(
-        self, saved: list[Tensor], d_v_MC: Tensor, eps: float, batch_statistics: bool
-    ) -> None:
+    def __init__(self, saved: list[Tensor], d_v_MC: Tensor, ctx: Any) -> None:
         (self.gain_K, self.shift_K, self.u_CK, self.s2, self.mean_K, var_K,
          v_MC, p_inverse_M, u_inverse_C) = saved  # fmt: skip
         # v_MC is without s2, as it was saved.
@@ -197,8 +201,8 @@ class _ExplainBackward:
         self.p_factor_M = agreement_MC.sum(1) * p_inverse_M.square()
         self.u_factor_C1 = (agreement_MC.sum(0) * u_inverse_C.square())[:, None]
         self.h_MC = d_v_MC * (self.s2 * p_inverse_M)[:, None] * u_inverse_C
-        self.deviation_inverse_K = (var_K + eps).rsqrt()
-        self.batch_statistics = batch_statistics
+        self.deviation_inverse_K = (var_K + ctx.eps).rsqrt()
+        self.batch_statistics, self.kernels = ctx.batch_statistics, ctx.kernels
         self.d_gain_K, self.d_shift_K = torch.empty_like(self.gain_K), torch.empty_like(self.gain_K)
         self.d_u_CK = torch.empty_like(self.u_CK)
 
@@ -214,10 +218,10 @@ class _ExplainBackward:
         inverse_T = self.deviation_inverse_K[tile]
         slope_T = self.gain_K[tile] * inverse_T
         offset_T = torch.addcmul(self.shift_K[tile], mean_T, slope_T, value=-1)
-        p_MT = elementwise.assign(s_MT, slope_T, offset_T)
+        p_MT = self.kernels.assign(s_MT, slope_T, offset_T)
         d_p_MT, d_u_CT = product_gradients(self.h_MC, p_MT, u_CT)
         torch.addcmul(d_u_CT, u_CT, self.u_factor_C1, value=-1, out=self.d_u_CK[:, tile])
-        g_MT, d_shift_T, weighted_T = elementwise.masked_gradient(
+        g_MT, d_shift_T, weighted_T = self.kernels.masked_gradient(
             d_p_MT, p_MT, s_MT, self.p_factor_M
         )
         self.d_shift_K[tile] = d_shift_T
@@ -226,7 +230,7 @@ class _ExplainBackward:
         if self.batch_statistics:
             tilt_T = d_gain_T * inverse_T / -len(s_MT)
             shift_T = mean_T * tilt_T + d_shift_T / len(s_MT)
-        return elementwise.score_gradient(g_MT, s_MT, slope_T, tilt_T, shift_T, loss_d_s_MT)
+        return self.kernels.score_gradient(g_MT, s_MT, slope_T, tilt_T, shift_T, loss_d_s_MT)
 
     def parameter_gradients(self) -> tuple[Tensor, ...]:
         """Those of the batch norm's gain and shift, of the semantic vectors and of their scale."""

@@ -164,6 +164,12 @@ class SoftmaxTargets(RowTargets):
         target = log_target.exp()
         return torch.dot(target.flatten(), log_target.sub_(scores).flatten())
 
+    matrix_kind = 'logits'
+
+    def matrix(self, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """See :class:`RowTargets`."""
+        return self._logits(rows), None
+
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
         logits = self._logits(rows)

@@ -30,6 +30,18 @@ class RowTargets:
         """Subtract p from a contiguous tensor (rows, K), in place."""
         raise NotImplementedError
 
+    #: What :meth:`matrix` gives: 'table', 'logits', or None where p is made of more than one matrix.
+    matrix_kind: str | None = None
+
+    def matrix(self, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """The matrix that p is read from, for kernels that form p as they go.
+
+        Returns:
+            A table of probabilities, and which of its rows each position has, shape (rows,), int64; or
+            logits, shape (rows, K), and None. Rows are contiguous.
+        """
+        raise NotImplementedError
+
 
 class DenseTargets(RowTargets):
     """For any decision: the targets of the images that the rows lie in.

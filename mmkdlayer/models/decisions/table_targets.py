@@ -47,6 +47,16 @@ class TableTargets(RowTargets):
         """See :class:`RowTargets`."""
         self._add_to(grad, rows, -1)
 
+    @property
+    def matrix_kind(self) -> str | None:  # type: ignore[override]
+        """See :class:`RowTargets`: 'table' where p is one row of a dense one."""
+        return 'table' if self.shares is None and isinstance(self.table, DenseRows) else None
+
+    def matrix(self, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """See :class:`RowTargets`."""
+        assert isinstance(self.table, DenseRows)
+        return self.table.table, self.index[rows]
+
     def _add_to(self, total: Tensor, rows: slice, sign: int) -> None:
         """Add p, or subtract it, in place from a tensor (rows, K)."""
         if self.shares is None:

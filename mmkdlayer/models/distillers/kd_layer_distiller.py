@@ -244,6 +244,8 @@ def _with_supervision(
             decision=layer.decision,
             loss_weight=layer.loss_weight,
         )
+        if layer.layer.get('implementation') == 'triton':
+            loss['implementation'] = 'triton'
         for key, entry, value in (
             ('student_recorders', scores, dict(type='mmrazor.ModuleOutputs', source=scores)),
             (

@@ -17,6 +17,7 @@ from mmkdlayer.models.ops import (
     full_precision,
     maps_of,
     refuse_second_derivative,
+    require_triton,
     rows_of,
 )
 from mmkdlayer.registry import MODELS
@@ -85,7 +86,8 @@ class TeacherDecisionLoss(nn.Module):
         loss_weight: Weight of the loss.
         implementation: 'memory_efficient' keeps the scores alone for the backward pass and forms one
             tensor of their size there; 'reference' is the plain formula, with dense targets. Both give
-            the same numbers.
+            the same numbers. 'triton' is 'memory_efficient' with Triton kernels, on CUDA devices, for
+            hard labels with a dense table and for centroids.
 
     Raises:
         ConfigError: The decision is none, or the implementation is not known.
@@ -135,7 +137,7 @@ class TeacherDecisionLoss(nn.Module):
         with full_precision(feature):
             feature = feature.to(torch.promote_types(feature.dtype, scores.dtype))
             feature = feature.detach().to(torch.promote_types(feature.dtype, torch.float32))
-            if self.implementation == 'memory_efficient':
+            if self.implementation != 'reference':
                 loss = self._memory_efficient(scores, feature, gt_label)
             else:
                 loss = self._by_formula(scores, self.decision.target(feature, gt_label))
@@ -147,9 +149,14 @@ class TeacherDecisionLoss(nn.Module):
         with torch.no_grad():
             targets = self.decision.row_targets(feature, gt_label)
         # In the wider of the two precisions, as the plain formula.
-        return _DecisionDivergence.apply(
-            scores.double() if feature.dtype == torch.float64 else scores, targets
-        )
+        scores = scores.double() if feature.dtype == torch.float64 else scores
+        if self.implementation == 'triton':
+            require_triton(type(self).__name__, scores.device.type)
+            if targets.matrix_kind is not None:
+                from .triton_kernels import FusedDivergence
+
+                return FusedDivergence.apply(scores, targets, _chunks(rows_of(scores)))
+        return _DecisionDivergence.apply(scores, targets)
 
     @staticmethod
     def _by_formula(scores: Tensor, target: Tensor) -> Tensor:

@@ -132,5 +132,7 @@ def test_second_derivative_is_refused() -> None:
 
 
 def test_unknown_implementation() -> None:
-    with pytest.raises(ConfigError, match="'memory_efficient' or 'reference', but got 'fast'"):
+    with pytest.raises(
+        ConfigError, match="'memory_efficient', 'triton' or 'reference', but got 'fast'"
+    ):
         KDLayerConnector(4, 8, implementation='fast')

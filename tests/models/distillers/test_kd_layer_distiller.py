@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 
 from mmkdlayer.errors import ConfigError, UnfittedDecisionError
 from mmkdlayer.models import KDLayerConnector
+from mmkdlayer.models.connectors import kd_layer_connector
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -367,6 +369,19 @@ def test_the_weight_of_a_layer_s_loss(make_distillation, distillation_config, ma
     found = make_distillation(config)(*make_batch(), mode='loss')
     torch.testing.assert_close(found['distill.loss_inter'], 0.25 * expected['distill.loss_inter'])
     torch.testing.assert_close(found['distill.loss_penult'], expected['distill.loss_penult'])
+
+
+@pytest.mark.skipif(not find_spec('triton'), reason='needs triton')
+def test_a_layer_s_triton_kernels_are_for_its_loss_too(
+    make_distillation, distillation_config, monkeypatch
+):
+    # As if there were a GPU.
+    monkeypatch.setattr(kd_layer_connector, 'require_triton', lambda *arguments: None)
+    config = distillation_config()
+    config['distiller']['kd_layers']['inter']['layer'] = dict(implementation='triton')
+    losses = make_distillation(config).distiller.distill_losses
+    assert losses['loss_inter'].implementation == 'triton'
+    assert losses['loss_penult'].implementation == 'memory_efficient'
 
 
 def test_one_output_of_a_teacher_module_that_returns_several(

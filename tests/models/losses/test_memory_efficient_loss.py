@@ -246,5 +246,7 @@ def test_nothing_of_the_scores_size_is_kept_but_the_scores() -> None:
 
 
 def test_unknown_implementation() -> None:
-    with pytest.raises(ConfigError, match="'memory_efficient' or 'reference', but got 'fast'"):
+    with pytest.raises(
+        ConfigError, match="'memory_efficient', 'triton' or 'reference', but got 'fast'"
+    ):
         TeacherDecisionLoss(make_decision('centroid'), implementation='fast')
