@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import IO
 from urllib.error import URLError
 
+import torch
+
 from mmkdlayer.compat.serialization import RefusedPickleError
 from mmkdlayer.errors import CheckpointError
 
@@ -16,6 +18,10 @@ BEGINNINGS = {
     b'version https://git-lfs': 'it is a pointer of Git LFS, not the file: run git lfs pull',
     b'<': 'it is a web page or XML, such as the page of a download',
 }
+
+
+#: What a device has to say about itself, such as that its memory is full.
+DEVICE_ERRORS = (torch.cuda.OutOfMemoryError, getattr(torch, 'AcceleratorError', URLError))
 
 
 @contextmanager
@@ -28,11 +34,11 @@ def explained(path: str | os.PathLike, file: IO[bytes] | None = None) -> Iterato
 
     Raises:
         CheckpointError: Anything was raised.
-        URLError: As it was raised.
+        URLError, or an error of the device that tensors are read to: As it was raised.
     """
     try:
         yield
-    except (URLError, CheckpointError):
+    except (URLError, CheckpointError, *DEVICE_ERRORS):
         raise
     except RefusedPickleError as error:
         raise CheckpointError(

@@ -280,3 +280,13 @@ def test_a_download_that_fails(monkeypatch):
 def test_the_hash_of_a_file(tmp_path):
     (tmp_path / 'file').write_bytes(b'abc')
     assert hash_file(tmp_path / 'file').startswith('ba7816bf8f01cfea')
+
+
+def test_a_device_whose_memory_is_full_is_not_a_damaged_file(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+
+    torch.save(dict(a=torch.ones(1)), tmp_path / 'weights.pth')
+    monkeypatch.setattr(reading, 'load_restricted', fail)
+    with pytest.raises(torch.cuda.OutOfMemoryError, match='out of memory'):
+        read_checkpoint(tmp_path / 'weights.pth', 'cuda')

@@ -101,6 +101,7 @@ def pretending_to_have(cuda: Any) -> Iterator[None]:
             if hasattr(getattr(torch, 'accelerator', None), name):
                 function = _Stream if name == 'current_stream' else functions['current_device']
                 stack.enter_context(mock.patch.object(torch.accelerator, name, function))
+        stack.enter_context(_loading(cuda))
         grouped = _group_tensors(cuda)
         stack.enter_context(
             mock.patch.object(torch._C, '_group_tensors_by_device_and_dtype', grouped)
@@ -134,3 +135,24 @@ def _group_tensors(cuda: Any) -> Any:
         }
 
     return grouped
+
+
+@contextmanager
+def _loading(cuda: Any) -> Iterator[None]:
+    """Let ``torch.load`` put tensors on a simulated device."""
+
+    def put(storage: Any, location: str) -> Any:
+        if not location.startswith('cuda'):
+            return None
+        tensor = torch.empty(0, dtype=torch.uint8).set_(storage)
+        cuda.record('copy', f'load to {location}')
+        cuda.put(tensor, cuda.device(location))
+        return storage
+
+    registry = torch.serialization._package_registry
+    before = list(registry)
+    torch.serialization.register_package(0, lambda storage: None, put)
+    try:
+        yield
+    finally:
+        registry[:] = before

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 from unittest import mock
 
 import torch
@@ -102,6 +102,8 @@ class SimulatedCuda:
         self.devices = devices
         self.current = 0
         self.events: list[Event] = []
+        #: Called with each operation between processes, and its arguments.
+        self.collective: Callable[..., None] | None = None
         self._places: dict[int, tuple[StorageWeakRef, torch.device]] = {}
         self._listening = True
 
@@ -215,10 +217,13 @@ class Kernels(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.split('::')[1]
+        if func.namespace == 'c10d' and self.cuda.collective is not None:
+            self.cuda.collective(func, args, kwargs)
         inputs = list(tensors_in(args, kwargs))
         device = self._device(func, name, inputs, args, kwargs)
         seen = {_storage_of(tensor) for tensor in inputs}
-        result = func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():  # the call of an operation is no question
+            result = func(*args, **kwargs)
         for tensor in tensors_in(result):
             if _storage_of(tensor) not in seen and not self.cuda.knows(tensor):
                 self.cuda.put(tensor, device if inputs else ANYWHERE)
@@ -236,6 +241,8 @@ class Kernels(TorchDispatchMode):
             if place == ANYWHERE != device:
                 cuda.put(tensor, device)
         if on_device is None:
+            return device
+        if func.namespace == 'c10d':
             return device
         if name in COPYING:
             if len(set(known)) > 1:
