@@ -105,6 +105,18 @@ def peak_allocated(case: Callable[[], Any], device: torch.device | str = 'cpu') 
     return peak
 
 
+def kernels(case: Callable[[], Any]) -> tuple[int, float]:
+    """Kernels that a case starts on a GPU, copies and fills included, and milliseconds they take."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        case()
+        torch.cuda.synchronize()
+    on_gpu = [
+        event for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    return len(on_gpu), sum(event.time_range.elapsed_us() for event in on_gpu) / 1000
+
+
 def resident(field: str = 'VmRSS') -> int:
     """Bytes that this process has in memory now, or with ``VmHWM`` at most so far (Linux)."""
     for line in Path('/proc/self/status').read_text().splitlines():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.slow
@@ -17,10 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
     ('command', 'rows'),
     [
         (
-            'step.py --only layers --shapes a --repeats 1 --allocator default',
+            'step.py --only layers --shapes a --repeats 1 --allocator glibc',
             ['| memory-efficient'],
         ),
-        ('step.py --only steps --pairs cifar --repeats 1 --allocator default', ['| letKD-2 |']),
+        ('step.py --only steps --pairs cifar --repeats 1 --allocator glibc', ['| letKD-2 |']),
         ('inference.py --networks rn20 --batches 1 --repeats 1 --no-onnx', ['folded']),
         ('mixing.py --losses L2Loss --batch 2 --repeats 1', ['L2Loss']),
     ],
