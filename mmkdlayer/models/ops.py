@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from typing import Callable
 
 import torch
@@ -118,10 +117,15 @@ def require_triton(owner: str, device_type: str) -> None:
     They can on CUDA devices, and on any where Triton's interpreter was asked for.
     """
     way_out = "Or take implementation='memory_efficient', which gives the same numbers."
-    if find_spec('triton') is None:
+    try:
+        from triton import __version__ as found
+    except ImportError:
+        found = ''
+    if int(found.partition('.')[0] or 0) < 3:
         raise ConfigError(
-            f"{owner}: implementation='triton' needs Triton, which is not installed. On Linux it comes "
-            f'with the CUDA builds of torch; else: pip install "mmkdlayer[triton]". {way_out}'
+            f"{owner}: implementation='triton' needs Triton 3 or later, but "
+            f'{f"{found} is" if found else "none is"} installed. On Linux it comes with the CUDA builds '
+            f'of torch 2.4 or later; else: pip install "mmkdlayer[triton]". {way_out}'
         )
     if device_type != 'cuda' and os.environ.get('TRITON_INTERPRET') != '1':
         raise ConfigError(

@@ -9,6 +9,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import torch
 from marks import needs_cuda
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models import CentroidDecision, KDLayerConnector, TeacherDecisionLoss, ops
+from mmkdlayer.models import CentroidDecision, KDLayerConnector, TeacherDecisionLoss
 
 ROOT = Path(__file__).resolve().parents[3]
 CASES = Path(__file__).with_name('triton_cases.py')
@@ -144,9 +145,14 @@ def test_compiled_for_a_gpu_without_one(
 
 def test_a_machine_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     layer = KDLayerConnector(4, 8, implementation='triton')
-    monkeypatch.setattr(ops, 'find_spec', lambda name: None)
-    with pytest.raises(ConfigError, match=r'not installed.*mmkdlayer\[triton\].*memory_efficient'):
-        layer(torch.randn(2, 4, 3, 3))
+    hint = r'.*mmkdlayer\[triton\].*memory_efficient'
+    for found, message in (
+        (None, 'none is installed'),
+        (SimpleNamespace(__version__='2.1.0'), '2.1.0 is installed'),
+    ):
+        monkeypatch.setitem(sys.modules, 'triton', found)
+        with pytest.raises(ConfigError, match=message + hint):
+            layer(torch.randn(2, 4, 3, 3))
 
 
 @pytest.mark.skipif(not find_spec('triton'), reason='needs triton')

@@ -100,9 +100,20 @@ def test_functions(shape: tuple[int, int], dtype: torch.dtype) -> None:
     check_all(shape, dtype)
 
 
-@pytest.mark.parametrize('shape', [(1100, 3), (66, 1030)])
+@pytest.mark.parametrize('shape', [(200, 3), (17, 1030)])
 def test_functions_with_the_blocks_of_a_gpu(shape: tuple[int, int]) -> None:
     check_all(shape, torch.float32)
+
+
+def test_sums_over_many_rows() -> None:
+    s, d_p, p = columns(2100, 3), torch.randn(2100, 3), torch.rand(2100, 3)
+    for found, expected in zip(
+        kernels.mean_and_variance(s), (s.double().mean(0), s.double().var(0, False))
+    ):
+        close(found, expected, 1e-6)
+    expected_sums = elementwise.masked_gradient(*double(d_p, p, s, p[:, 0]))
+    for found, expected in zip(kernels.masked_gradient(d_p, p, s, p[:, 0].clone()), expected_sums):
+        close(found, expected, 1e-6)
 
 
 def test_blocks_cover_every_row_once() -> None:
