@@ -52,7 +52,7 @@ class HashSample:
         self._thresholds = torch.full((num_groups,), _LARGEST)
         self._length = 0
 
-    def _make_room(self, length: int) -> None:
+    def make_room(self, length: int) -> None:
         """Room for ``length`` rows, as far as there may be so many: small data takes little memory.
 
         All of it, or less than half and then at least twice as much as before. The system gives pages
@@ -80,7 +80,7 @@ class HashSample:
             hashes, groups = hashes[wanted], groups[wanted]
             rows = rows.index_select(0, wanted.nonzero()[:, 0].to(rows.device))
         rows, start = rows.cpu(), 0
-        self._make_room(self._length + len(rows))
+        self.make_room(self._length + len(rows))
         while start < len(rows):
             if self._length == len(self._rows):
                 self._prune()
@@ -179,7 +179,7 @@ class HashSample:
         """Continue from what :meth:`state` gave; its pieces are released one after the other."""
         rows, length = state['rows'], len(state['hashes'])
         sample = cls(int(state['capacity']), rows['0'].shape[1], len(state['thresholds']))
-        sample._make_room(length)
+        sample.make_room(length)
         sample._length = length
         sample._hashes[:length] = state['hashes']
         sample._groups[:length] = state['groups']

@@ -161,6 +161,7 @@ class SubclassFitter(Fitter):
             self._sample = make_sample(
                 self.memory_budget, len(offset), self.num_classes, self.num_subclasses
             )
+            self._sample.make_room(self._own_positions)
             found = dict(projection=projection, offset=offset, means=means)
             self._store_projected(positions, found)
 
