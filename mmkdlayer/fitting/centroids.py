@@ -14,7 +14,7 @@ from .fitter import Fitter, State
 from .fitters import Batches, run_fitters
 from .kmeans import StreamedStep, kmeans
 from .progress import Progress
-from .sampling import make_sample, position_hashes
+from .sampling import make_sample
 
 
 def fit_centroids(
@@ -79,7 +79,7 @@ class CentroidFitter(Fitter):
             self._step.update(vectors)
             return
         assert self._sample is not None
-        self._sample.add(vectors, position_hashes(positions, self.seed).flatten())
+        self._sample.add(vectors, self._hashes(positions).flatten())
 
     def _finish(self, pass_index: int) -> Optional[CentroidDecision]:
         if self._step is not None:

@@ -15,7 +15,7 @@ from mmkdlayer.models.decisions.sizes import pool_to
 
 from .distributed import errors_on_all_ranks, sum_over_ranks
 from .numerics import exact_float32
-from .sampling import HashSample
+from .sampling import HashSample, PositionHashes
 
 # Reading a value from a device waits for all that it has to do: once in so many batches.
 _CHECK_INTERVAL = 32
@@ -34,10 +34,12 @@ class Fitter(ABC):
         num_passes: How often the data is gone through.
         size: (h, w) to which larger maps are average-pooled (docs/method.md, section 2c); None keeps
             them.
+        seed: Chooses the sample.
     """
 
     num_passes: int
     size: Optional[tuple[int, int]]
+    seed: int
 
     def _begin(self, num_passes: int, num_groups: int = 1) -> None:
         self.num_passes = num_passes
@@ -49,6 +51,7 @@ class Fitter(ABC):
         # Positions of each pass and group; those of all ranks when the pass is over.
         self._counts = torch.zeros(num_passes, num_groups, dtype=torch.int64)
         self._sample: Optional[HashSample] = None
+        self._hashes = PositionHashes(self.seed)
         # Whether the features since the last look were finite, and how many batches that are.
         self._finite: Optional[Tensor] = None
         self._unchecked = 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Optional
 
 import torch
@@ -208,20 +207,33 @@ def make_sample(memory_budget: int, width: int, num_groups: int, least: int) -> 
     return HashSample(capacity, width, num_groups)
 
 
-def position_hashes(features: Tensor, seed: int) -> Tensor:
-    """Hash every position of every image, by the content of the whole image and its own place.
+class PositionHashes:
+    """Hashes every position of every image, by the content of the whole image and its own place.
 
     A position is not hashed by its own vector alone, because then all the equal vectors of the
     data (such as the zeros of dead regions) would be in a sample together or not at all.
-
-    Returns:
-        (B, P), int64, for features (B, P, D), float32; the same for an image in any batch, in any
-        order and on any rank.
     """
-    own = vector_hashes(features, seed)
-    place = _multipliers(features.shape[1], seed + 1, features.device)
-    image = _mix((own * place).sum(1, keepdim=True))
-    return _mix(own + image * place)
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        # Made once: a device would get them from the host in every batch.
+        self._multipliers: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Hashes (B, P), int64, for features (B, P, D), float32.
+
+        They are the same for an image in any batch, in any order and on any rank.
+        """
+        own = _hashes(features, self._of(features, 2, self._seed))
+        place = self._of(features, 1, self._seed + 1)
+        image = _mix((own * place).sum(1, keepdim=True))
+        return _mix(own + image * place)
+
+    def _of(self, features: Tensor, dim: int, seed: int) -> Tensor:
+        key = features.shape[dim], seed, features.device
+        if key not in self._multipliers:
+            self._multipliers[key] = _draw_multipliers(*key)
+        return self._multipliers[key]
 
 
 def vector_hashes(vectors: Tensor, seed: int) -> Tensor:
@@ -230,8 +242,11 @@ def vector_hashes(vectors: Tensor, seed: int) -> Tensor:
     Returns:
         (...), int64, for vectors (..., D), float32; equal ones (0 and -0 are equal) have equal hashes.
     """
+    return _hashes(vectors, _draw_multipliers(vectors.shape[-1], seed, vectors.device))
+
+
+def _hashes(vectors: Tensor, multipliers: Tensor) -> Tensor:
     rows = vectors.reshape(-1, vectors.shape[-1])
-    multipliers = _multipliers(rows.shape[1], seed, rows.device)
     hashes = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
     step = rows_per_chunk(4 * rows.shape[1], rows.device)  # of 8-byte integers
     for start in range(0, len(rows), step):
@@ -240,8 +255,7 @@ def vector_hashes(vectors: Tensor, seed: int) -> Tensor:
     return _mix(hashes).view(vectors.shape[:-1])
 
 
-@functools.lru_cache(maxsize=16)
-def _multipliers(number: int, seed: int, device: torch.device) -> Tensor:
+def _draw_multipliers(number: int, seed: int, device: torch.device) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(-(1 << 63), (1 << 63) - 1, (number,), generator=generator)
     return (drawn | 1).to(device)

@@ -28,7 +28,7 @@ from .grouped_kmeans import grouped_kmeans
 from .lda import ClassStatistics, fit_lda
 from .progress import Progress
 from .projected_features import STEP, ProjectedFeatures, make_folder
-from .sampling import make_sample, position_hashes
+from .sampling import make_sample
 
 _NAMED = 5
 
@@ -130,7 +130,7 @@ class SubclassFitter(Fitter):
             self._statistics.update(positions, labels)
             return
         assert self._sample is not None
-        hashes = position_hashes(positions, self.seed).flatten()
+        hashes = self._hashes(positions).flatten()
         offsets = self._projected.write(positions, labels)
         groups = labels.repeat_interleave(positions.shape[1])
         self._sample.add((offsets * STEP).flatten(0, 1), hashes, groups)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmkdlayer.fitting.sampling import HashSample, position_hashes, vector_hashes
+from mmkdlayer.fitting.sampling import HashSample, PositionHashes, vector_hashes
 
 
 def stream(sample, rows, hashes, groups, size, seed):
@@ -36,20 +36,20 @@ def test_sample_is_the_smallest_hashes_in_any_batches(capacity, size):
 
 def test_hash_depends_on_seed_and_content_only():
     features = torch.randn(10, 6, 8, generator=torch.Generator().manual_seed(0))
-    hashes = position_hashes(features, 0)
+    hashes = PositionHashes(0)(features)
     assert len(hashes.unique()) == 60
-    assert torch.equal(position_hashes(features[3:5], 0), hashes[3:5])
-    assert not torch.equal(position_hashes(features, 1), hashes)
+    assert torch.equal(PositionHashes(0)(features[3:5]), hashes[3:5])
+    assert not torch.equal(PositionHashes(1)(features), hashes)
     nudged = features.clone()
     nudged[0, 0, 0] = torch.nextafter(nudged[0, 0, 0], torch.tensor(9.0))
-    assert not torch.equal(position_hashes(nudged, 0)[0], hashes[0])
-    assert torch.equal(position_hashes(nudged, 0)[1:], hashes[1:])
+    assert not torch.equal(PositionHashes(0)(nudged)[0], hashes[0])
+    assert torch.equal(PositionHashes(0)(nudged)[1:], hashes[1:])
 
 
 def test_equal_vectors_in_different_images_get_hashes_of_their_own():
     features = torch.randn(200, 4, 3, generator=torch.Generator().manual_seed(0))
     features[:, 1:3] = 0
-    assert len(position_hashes(features, 0)[:, 1:3].unique()) == 400
+    assert len(PositionHashes(0)(features)[:, 1:3].unique()) == 400
 
 
 def test_zero_and_minus_zero_are_equal():
@@ -58,6 +58,6 @@ def test_zero_and_minus_zero_are_equal():
 
 def test_hashes_are_spread_evenly():
     features = torch.randn(500, 8, 4, generator=torch.Generator().manual_seed(0)).relu()
-    shares = (position_hashes(features, 0).flatten().double() / 2.0**63).sort().values
+    shares = (PositionHashes(0)(features).flatten().double() / 2.0**63).sort().values
     even = torch.linspace(-1, 1, len(shares), dtype=torch.float64)
     assert (shares - even).abs().max() < 0.05

@@ -13,10 +13,12 @@ from simulated_cuda.device import SimulatedCuda
 
 @pytest.fixture
 def cuda() -> Iterator[SimulatedCuda]:
+    """A device on which all that a test does would be accepted under deterministic algorithms too."""
     if torch.cuda.is_available():
         pytest.skip('there is a GPU: it is not simulated')
     with SimulatedCuda() as simulated:
         yield simulated
+    assert simulated.refused == set()
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmkdlayer
 from simulated_cuda.cuda_module import pretending_to_have
+from simulated_cuda.determinism import is_refused
 from simulated_cuda.questions import CPU, Questions
 
 #: Of a tensor that torch's own C++ made: it is where the first tensor is that it meets.
@@ -102,6 +103,8 @@ class SimulatedCuda:
         self.devices = devices
         self.current = 0
         self.events: list[Event] = []
+        #: Operations that CUDA refuses under deterministic algorithms, and where they came from.
+        self.refused: set[tuple[str, str]] = set()
         #: Called with each operation between processes, and its arguments.
         self.collective: Callable[..., None] | None = None
         self._places: dict[int, tuple[StorageWeakRef, torch.device]] = {}
@@ -221,6 +224,8 @@ class Kernels(TorchDispatchMode):
             self.cuda.collective(func, args, kwargs)
         inputs = list(tensors_in(args, kwargs))
         device = self._device(func, name, inputs, args, kwargs)
+        if device.type == 'cuda' and is_refused(func, args, kwargs):
+            self.cuda.refused.add((name, _place_in_package()))
         seen = {_storage_of(tensor) for tensor in inputs}
         with torch._C.DisableTorchFunction():  # the call of an operation is no question
             result = func(*args, **kwargs)
