@@ -44,7 +44,7 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
 
     Raises:
         ConfigError: The launcher's environment variables are not there, or the timeout is not
-            positive, or the port is taken.
+            positive, or the port is taken, or this process has no GPU of its own.
         RuntimeError: Not all processes came within the timeout.
     """
     launcher = cfg.get('launcher', 'none')
@@ -58,6 +58,7 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
     if get_device() != 'cpu':
         # Now, and not in the Runner, so that ranks can be compared before anything is built.
         if not dist.is_distributed():
+            _check_device()
             set_multi_processing(**cfg.env_cfg.get('mp_cfg', {}), distributed=True)
             dist.init_dist(launcher, **cfg.env_cfg.dist_cfg, **meet(timeout))
         return
@@ -91,6 +92,18 @@ def _set_environment(launcher: str) -> None:
     os.environ.setdefault('MASTER_PORT', '29500')
 
 
+def _check_device() -> None:
+    """Raise a ConfigError where this process has no GPU of its own."""
+    number, there = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
+    if get_device() == 'cuda' and number >= there:
+        raise ConfigError(
+            f'This is process {number} (from 0) on this machine, but it sees {there} GPU(s), and each '
+            'process needs one of its own. Start as many processes on a machine as it has GPUs. All of '
+            'them must see all its GPUs: with Slurm --gpus-per-node=N, not --gpus-per-task or '
+            '--gpu-bind; no CUDA_VISIBLE_DEVICES of each process.'
+        )
+
+
 def first_slurm_host() -> str:
     """The name of the first host of this Slurm job."""
     hosts = os.environ.get('SLURM_STEP_NODELIST') or os.environ.get('SLURM_NODELIST', '')
@@ -120,9 +133,11 @@ def explain_lost_process(error: Exception) -> str | None:
     """What to tell the user where a process lost contact with another one; None for other errors."""
     ranks = int(os.environ.get('WORLD_SIZE', 1))
     kind = getattr(torch.distributed, 'DistError', ())
-    first_line = str(error).strip().split('\n')[0]
+    first_line, *others = str(error).strip().split('\n')
     if ranks == 1 or not (isinstance(error, kind) or _LOST.search(first_line)):
         return None
+    if 'Last error:' in others:  # NCCL says why after it has said where
+        first_line = f'{first_line}: {" ".join(others[others.index("Last error:") + 1 :])[:300]}'
     return (
         f'process {os.environ.get("RANK", "?")} of {ranks} (from 0) lost contact with another one '
         f'({first_line}). That one failed, was killed (often because memory ran out), or gave no sign '

@@ -35,8 +35,9 @@ from .teacher_views import connect_views
 def unchanged_randomness() -> Iterator[None]:
     """Leave the random numbers that follow as they are: a training is the same with stored decisions."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=devices):
             yield
     finally:
         random.setstate(python)

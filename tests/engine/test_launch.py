@@ -43,6 +43,7 @@ def on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> list:
     started: list = []
     monkeypatch.setattr(launch, 'get_device', lambda: 'cuda')
     monkeypatch.setattr(launch, 'set_multi_processing', lambda **kwargs: None)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(
         launch.dist, 'init_dist', lambda *args, **kwargs: started.append((args, kwargs))
     )
@@ -103,6 +104,17 @@ def test_timeout_reaches_mmengine_on_an_accelerator(
     assert on_an_accelerator == [(('slurm',), dict(timeout=expected, rank=7))]
 
 
+def test_process_without_a_gpu_of_its_own_is_told_so(
+    on_an_accelerator: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in zip(launch.LAUNCHERS['slurm'], ('2', '4', '2')):
+        monkeypatch.setenv(name, value)
+    cfg = Config(dict(launcher='slurm', env_cfg=dict(dist_cfg=dict(backend='nccl'))))
+    with pytest.raises(ConfigError, match=r'process 2 .*sees 2 GPU.*--gpus-per-node=N'):
+        launch.prepare_launch(cfg)
+    assert on_an_accelerator == []
+
+
 def test_lost_process_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = RuntimeError('[gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:2\nmore')
     assert launch.explain_lost_process(lost) is None  # a process that is alone
@@ -113,3 +125,18 @@ def test_lost_process_is_told_from_other_errors(monkeypatch: pytest.MonkeyPatch)
     assert text.startswith('process 2 of 4 (from 0) lost contact')
     assert '\n' not in text
     assert launch.explain_lost_process(RuntimeError('mat1 and mat2 shapes differ')) is None
+
+
+def test_what_nccl_says_last_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    error = torch.distributed.DistBackendError(
+        'NCCL error in: ProcessGroupNCCL.cpp:2251, invalid usage, NCCL version 2.27\nncclInvalidUsage: '
+        'this usually reflects invalid usage of NCCL library.\nLast error:\nDuplicate GPU detected : '
+        'rank 1 and rank 0 both on CUDA device 1000'
+    )
+    text = launch.explain_lost_process(error)
+    assert text is not None
+    assert (
+        'invalid usage, NCCL version 2.27: Duplicate GPU detected : rank 1 and rank 0 both' in text
+    )
+    assert '\n' not in text

@@ -11,11 +11,13 @@ import torch
 from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 from seeded_training import SeededImages
+from simulated_cuda.device import SimulatedCuda
 from torch import nn
 
 from mmkdlayer.engine import fit_decisions as module
 from mmkdlayer.engine import prepare_decisions
 from mmkdlayer.engine.fit_decisions import FitOptions
+from mmkdlayer.engine.prepare_decisions import unchanged_randomness
 from mmkdlayer.errors import ConfigError, DataError, ResourceError
 from mmkdlayer.fitting import SubclassFitter
 from mmkdlayer.fitting.saved_state import SavedState
@@ -194,3 +196,11 @@ def test_sizes_that_do_not_fit_name_the_key(
     model, cfg = build(**penult)
     with pytest.raises(ConfigError, match=words):
         prepare_decisions(model, cfg, tmp_path)
+
+
+def test_random_numbers_of_a_gpu_are_left_as_they_are() -> None:
+    with SimulatedCuda():
+        before = torch.cuda.get_rng_state()
+        with unchanged_randomness():
+            torch.cuda.set_rng_state(before + 1)
+        assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, ClassVar, NamedTuple
 from unittest import mock
 
 import torch
@@ -99,6 +99,9 @@ class SimulatedCuda:
         devices: How many there are.
     """
 
+    # Of all simulations in a process: what is kept from one is on the device in the next.
+    _places: ClassVar[dict[int, tuple[StorageWeakRef, torch.device]]] = {}
+
     def __init__(self, devices: int = 1) -> None:
         self.devices = devices
         self.current = 0
@@ -107,8 +110,8 @@ class SimulatedCuda:
         self.refused: set[tuple[str, str]] = set()
         #: Called with each operation between processes, and its arguments.
         self.collective: Callable[..., None] | None = None
-        self._places: dict[int, tuple[StorageWeakRef, torch.device]] = {}
         self._listening = True
+        self._most = 4096
 
     def __enter__(self) -> SimulatedCuda:
         with ExitStack() as stack:
@@ -178,9 +181,10 @@ class SimulatedCuda:
             storage = tensor.untyped_storage()
             # While there is a weak reference to a storage, no other one gets its address.
             self._places[storage._cdata] = StorageWeakRef(storage), device
-            if len(self._places) % 4096 == 0:
-                alive = {key: v for key, v in self._places.items() if not v[0].expired()}
-                self._places = alive
+            if len(self._places) > self._most:
+                for key in [key for key, found in self._places.items() if found[0].expired()]:
+                    del self._places[key]
+                self._most = 2 * len(self._places) + 4096
         return tensor
 
 

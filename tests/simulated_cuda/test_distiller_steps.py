@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import tiny_distillation
 from filled_decisions import fill_decision
+from marks import slow_but
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 
 from simulated_cuda.device import SimulatedCuda
@@ -94,7 +95,9 @@ def numbered(batch: tuple) -> tuple:
     return batch
 
 
-@pytest.mark.parametrize('name', cases.MIXED)
+@pytest.mark.parametrize(
+    'name', slow_but(('AngleWiseRKD', 'CRDLoss', 'DKDLoss', 'FBKDLoss', 'MGDLoss'), cases.MIXED)
+)
 def test_mixed_with_losses_of_mmrazor(
     name: str, both: Callable, distillation_config: Callable
 ) -> None:

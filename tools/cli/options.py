@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmkdlayer.config_variables import read_with_variables
+from mmkdlayer.engine.determinism import prepare_determinism
 from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
@@ -63,7 +64,8 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read ``args.config`` and apply ``args.data_root`` and ``args.cfg_options``.
 
     Raises:
-        ConfigError: There is no such file, or an option has no effect on it.
+        ConfigError: There is no such file, an option has no effect on it, or the environment
+            contradicts it.
         DataError: The config takes its classes from the data, which is not there.
     """
     if not Path(args.config).is_file():
@@ -91,6 +93,7 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     # None in pure-Python configs, whose types are classes.
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
+    prepare_determinism(cfg)
     return cfg
 
 
