@@ -84,7 +84,11 @@ def errors_on_all_ranks() -> Iterator[None]:
         failure = explain_shortage(error) or error
         failure.__cause__ = error if failure is not error else error.__cause__
         message = f'{type(failure).__name__}: {failure}'
-    found = dist.all_gather_object((message, isinstance(failure, SavedStateError)))
+    try:
+        found = dist.all_gather_object((message, isinstance(failure, SavedStateError)))
+    except Exception as error:
+        # After an assertion on a GPU nothing works there any more, but the first error says why.
+        raise (failure or error) from error
     if failure is not None:
         raise failure
     for rank, (message, is_state) in enumerate(found):

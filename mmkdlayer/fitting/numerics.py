@@ -13,8 +13,8 @@ from mmkdlayer.precision import float32_products
 
 _CPU_ELEMENTS = 1 << 20
 _ACCELERATOR_ELEMENTS = 1 << 26
-# Of steps that float32 can divide by.
-_SMALLEST_EXPONENT = -100
+# Of the smallest step: that of float32's normal numbers.
+_SMALLEST_EXPONENT = -126
 
 
 def rows_per_chunk(row_elements: int, device: torch.device) -> int:
@@ -41,7 +41,7 @@ def exact_steps(largest: Tensor, number: int) -> Tensor:
     of them for n numbers: finer than float32 for as many as 2^27.
     """
     exponents = torch.frexp(largest.cpu().double()).exponent
-    # Rounding up can reach the next power of two; steps of channels of zeros are within float32's range.
+    # Of what a value can be rounded up to, the next power of two.
     exponents = (exponents + max(1, number - 1).bit_length() - 53).clamp(min=_SMALLEST_EXPONENT)
     return torch.ldexp(torch.ones(len(largest), dtype=torch.float64), exponents).to(largest.device)
 

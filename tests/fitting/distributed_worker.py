@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from mmengine import dist
 from torch import Tensor
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.fitting import CentroidFitter, SubclassFitter, decision_table, run_fitters
+from mmkdlayer.fitting import (
+    CentroidFitter,
+    SubclassFitter,
+    decision_table,
+    kmeans,
+    run_fitters,
+    subclasses,
+)
 from mmkdlayer.fitting.decision_table import fit_decisions, fit_prototypes
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.fitting.projected_features import ProjectedFeatures
@@ -97,6 +105,7 @@ def run(folder: Path, rank: int, world: int) -> dict[str, Any]:
         output[kind, 'counts'] = count(data['given'], rows, labels, folder)
         with mock.patch.object(decision_table, 'DENSE_BYTES', 0):
             output[kind, 'sparse counts'] = count(data['given'], rows, labels, folder)
+    output['other libraries'] = fit_beside_others(data, rank, world)
     output['error'] = fail_on_last_rank(data, rank, world)
     output['again'] = fit_again(data, rank, world, folder / f'{world} ranks')
     output['points'] = points_after_saves_at_different_times(rank, folder / f'points {world}')
@@ -157,6 +166,28 @@ def points_after_saves_at_different_times(rank: int, folder: Path) -> list[Point
         other.save(Point(1, 3), {'penult': fitter})
     points.append(saved.resume({'penult': fitter}))
     return points
+
+
+def fit_beside_others(data: dict[str, Any], rank: int, world: int) -> list[dict[str, Any]]:
+    """Tables where ranks other than the first have a LAPACK and a device that calculate otherwise."""
+
+    def otherwise(function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            result = function(*args)
+            if isinstance(result, tuple):  # of the projection one direction less
+                return tuple(part[1:] * 1.01 for part in result)
+            return result * 1.01 if result.is_floating_point() else result.flip(0)
+
+        return call
+
+    own = share(len(data['labels']), rank, world, 'unequal')
+    features, labels = data['features'][own], data['labels'][own]
+    places = [(subclasses, 'fit_lda'), (kmeans, '_first_centers'), (kmeans, '_move')]
+    with ExitStack() as stack:
+        for owner, name in places if rank else []:
+            stack.enter_context(mock.patch.object(owner, name, otherwise(getattr(owner, name))))
+        fitters = [SubclassFitter(CLASSES, SUBCLASSES), CentroidFitter(30)]
+        return [fit(fitter, features, labels) for fitter in fitters]
 
 
 def fail_on_last_rank(data: dict[str, Any], rank: int, world: int) -> str:

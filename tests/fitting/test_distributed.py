@@ -19,6 +19,19 @@ def test_errors_on_this_rank_stay_what_they_are() -> None:
             raise kind('words')
 
 
+def test_the_first_error_is_told_where_the_device_is_lost_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(own: Any) -> list[Any]:
+        raise RuntimeError('CUDA error: device-side assert triggered')
+
+    monkeypatch.setattr(distributed.dist, 'all_gather_object', lost)
+    with pytest.raises(DataError, match='Label 77'), errors_on_all_ranks():
+        raise DataError('Label 77 is outside.')
+    with pytest.raises(RuntimeError, match='device-side'), errors_on_all_ranks():
+        pass
+
+
 @pytest.mark.parametrize(
     ('error', 'kind'),
     [(ConfigError('words'), DataError), (SavedStateError('words'), SavedStateError)],

@@ -115,6 +115,15 @@ def test_sub_class_tables_are_those_of_one_process(single, pool, kind, amount):
         assert torch.allclose(found[name], expected[name], atol=1e-4), name
 
 
+def test_the_first_rank_decides_where_others_calculate_otherwise(single, pool):
+    """Other ranks may have another LAPACK, of which even the number of directions differs."""
+    for output in pool:
+        for what in (0, 1):
+            assert_same_bits(output['other libraries'][what], pool[0]['other libraries'][what])
+    expected = single[1]['unequal', 'all', 'centroids']
+    assert_same_bits(pool[0]['other libraries'][1], expected)
+
+
 def test_an_error_on_one_rank_ends_all(pool):
     assert 'Label 77 is outside' in pool[-1]['error']
     for rank, output in enumerate(pool[:-1]):

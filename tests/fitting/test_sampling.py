@@ -61,3 +61,17 @@ def test_hashes_are_spread_evenly():
     shares = (PositionHashes(0)(features).flatten().double() / 2.0**63).sort().values
     even = torch.linspace(-1, 1, len(shares), dtype=torch.float64)
     assert (shares - even).abs().max() < 0.05
+
+
+@pytest.mark.parametrize(('capacity', 'rows'), [(1 << 28, 24), (1 << 28, 3000), (2000, 9000)])
+def test_room_grows_by_the_data(capacity, rows):
+    """A memory_budget is what may be taken: for 24 vectors little more is asked for."""
+    sample = HashSample(capacity, 6)
+    vectors = torch.randn(rows, 6, generator=torch.Generator().manual_seed(0))
+    hashes = vector_hashes(vectors, 0)
+    most = 0
+    for part in torch.arange(rows).split(100):
+        sample.add(vectors[part], hashes[part])
+        most = max(most, len(sample._rows))
+    assert most <= min(max(1024, 4 * rows), capacity + max(1024, capacity // 8))
+    assert torch.equal(sample.collect()[0], oracle(vectors, hashes, torch.zeros(rows), capacity))

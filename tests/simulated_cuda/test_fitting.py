@@ -99,17 +99,3 @@ def test_an_interrupted_fitting_goes_on_where_it_was(
     assert cuda.found('mix') == []
     for table, value in tables_of(expected).items():
         assert torch.equal(tables_of(found)[table], value), table
-
-
-def test_a_batch_is_taken_in_with_few_waits(cuda: SimulatedCuda) -> None:
-    """The host may wait some times for each batch, but not for each image or class."""
-    counts = []
-    for images in (5, 40):
-        fitter = CentroidFitter(9)
-        features = make_maps()[0][:images].to('cuda')
-        fitter.update(0, features)
-        cuda.events.clear()
-        fitter.update(0, features)
-        counts.append(len(cuda.found('sync', 'copy')))
-        fitter.close()
-    assert counts[0] == counts[1] <= 12
