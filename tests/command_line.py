@@ -86,17 +86,18 @@ train_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
 """
 
 
-def recording_config(folder: Path, more: str = '', hook: str = '') -> Path:
+def recording_config(folder: Path, more: str = '', hook: str = '', config: Path = CONFIG) -> Path:
     """A config without random augmentation that records its losses; see ``training_probes``.
 
     Args:
         folder: Where it is written. Its runs share their decisions there.
         more: Further lines of the config.
         hook: One more hook.
+        config: What it is based on.
     """
     path = folder / 'recording.py'
     decisions = str(folder / 'decisions')
-    text = RECORDING.format(config=str(CONFIG), decisions=decisions, more=more, hook=hook)
+    text = RECORDING.format(config=str(config), decisions=decisions, more=more, hook=hook)
     path.write_text(text)
     return path
 

@@ -40,7 +40,8 @@ class TokenLayout:
     def to_map(self, tokens: Tensor) -> Tensor:
         """The positions of tokens (N, L, C) as a map (N, C, H, W), a view in channels-last order."""
         positions = tokens[:, self.extra :] if self.extra else tokens
-        return positions.unflatten(1, (self.height, self.width)).permute(0, 3, 1, 2)
+        # With -1, so that a traced graph takes any number of images.
+        return positions.reshape(-1, self.height, self.width, tokens.size(2)).permute(0, 3, 1, 2)
 
     def to_tokens(self, maps: Tensor, tokens: Tensor) -> Tensor:
         """A map (N, C, H, W) in the places of the positions of tokens (N, L, C); the others stay."""
