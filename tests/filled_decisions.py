@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -53,9 +55,15 @@ def feature_channels(model: nn.Module, source: str, images: Tensor) -> int:
         if teacher.name and not source.startswith(f'{teacher.name}.'):
             continue
         hook = teacher.model.get_submodule(teacher.source(source)).register_forward_hook(
-            lambda module, args, output: channels.append(output.size(1))
+            lambda module, args, output: channels.append(_channels(output))
         )
         with torch.no_grad():
             teacher.model(images, mode='tensor')
         hook.remove()
     return channels[0]
+
+
+def _channels(output: Any) -> int:
+    """Of a map (N, C, H, W), tokens (N, L, C), or the first of several outputs."""
+    output = output[0] if isinstance(output, (tuple, list)) else output
+    return output.size(2 if output.dim() == 3 else 1)
