@@ -161,11 +161,13 @@ def cost_table(entries: list[Entry]) -> str:
         head += [f'{unit}, alone', 'with letKD-1', 'with letKD-2']
     rows = [head, ['---'] * len(head)]
     for names, found in costs.items():
-        one, two = found['letKD-1'], found['letKD-2']
-        rows.append([*names, f'{one.parameters / 1e6:.2f}'])
-        rows[-1] += [_more(cost.parameters, cost.kd_parameters) for cost in (one, two)]
-        rows[-1] += [f'{one.flops / 1e6:.2f}']
-        rows[-1] += [_more(cost.flops, cost.kd_flops) for cost in (one, two)]
+        one, two = found.get('letKD-1'), found['letKD-2']
+        rows.append([*names, f'{two.parameters / 1e6:.2f}'])
+        rows[-1] += [
+            _more(cost.parameters, cost.kd_parameters) if cost else '–' for cost in (one, two)
+        ]
+        rows[-1] += [f'{two.flops / 1e6:.2f}']
+        rows[-1] += [_more(cost.flops, cost.kd_flops) if cost else '–' for cost in (one, two)]
     lines = [f'| {" | ".join(row)} |' for row in rows]
     ranges = []
     for method in ('letKD-1', 'letKD-2'):
@@ -185,7 +187,11 @@ def metafile(entries: list[Entry]) -> dict[str, Any]:
         'Name': 'letKD',
         'Metadata': {
             'Training Data': [name for name, _ in DATASETS.values()],
-            'Training Techniques': ['SGD with Nesterov momentum', 'Knowledge distillation'],
+            'Training Techniques': [
+                'SGD with Nesterov momentum',
+                'AdamW',
+                'Knowledge distillation',
+            ],
             'Architecture': ['KD layer'],
         },
         'Paper': {

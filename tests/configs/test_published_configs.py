@@ -113,7 +113,9 @@ def test_every_published_pair_is_here():
 @pytest.mark.parametrize('name', [*PAIRS, *TODAYS])
 def test_file_is_short(name):
     lines = (CONFIGS / 'kdlayer' / f'{name}.py').read_text().splitlines()
-    assert len([line for line in lines if not line.startswith('#')]) <= (34 if name in TODAYS else 25)
+    assert len([line for line in lines if not line.startswith('#')]) <= (
+        34 if name in TODAYS else 25
+    )
 
 
 @pytest.mark.parametrize('name', PAIRS)
