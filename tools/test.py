@@ -17,6 +17,7 @@ from mmkdlayer.deploy import check_trained_config, student_model_config
 from mmkdlayer.deploy.student_config import test_settings
 from mmkdlayer.engine.agreement import compare_configs
 from mmkdlayer.engine.launch import end_launch, prepare_launch
+from mmkdlayer.engine.trial_evaluation import check_evaluation
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.wrappers import unwrap_model
 
@@ -66,6 +67,7 @@ def main() -> None:
         compare_configs(cfg, checkpoint=args.checkpoint)
         runner = cli.build_runner(cfg)
         load_weights(unwrap_model(runner.model), state, f'Checkpoint {args.checkpoint}')
+        check_evaluation(runner, 'test')
         metrics = runner.test()
         if args.out and is_main_process():
             with replacing(args.out) as file:

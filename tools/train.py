@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -92,7 +91,7 @@ def main() -> None:
                 runner.logger.warning(notice)
             for change in describe_changes(given, cfg.to_dict()):
                 runner.logger.info(f'Config completed for training: {change}')
-            for warning in (*cli.schedule_warnings(cfg), *unread_warnings(cfg)):
+            for warning in (*cli.schedule_warnings(cfg), *cli.unread_warnings(cfg, runner.model)):
                 runner.logger.warning(warning)
             compare_data(runner)
             runner.train()
@@ -117,7 +116,7 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
             f'optim_wrapper, but it has {sorted(cfg)}. An exported student.py can be tested, not '
             'trained.'
         )
-    _check_places(cfg)
+    cli.check_unread(cfg)
     cfg.launcher = options.launcher
     cli.choose_work_dir(cfg, options)
     needed = TRAINING_HOOKS + (DISTILLATION_HOOKS if 'distiller' in cfg.get('model', {}) else ())
@@ -142,37 +141,6 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
         cfg.init_from = options.init_from
     if cfg.get('init_from'):
         _begin_with_what_fits(cfg)
-
-
-def _check_places(cfg: Config) -> None:
-    """Raise a ConfigError where KD layers stand at the top level, where nothing reads them."""
-    if cfg.get('kd_layers') and "'kd_layers'" not in str(cfg.model):
-        raise ConfigError(
-            'kd_layers stands at the top level of the config, where nothing reads it. Put it into '
-            'model.distiller=dict(type="mmkdlayer.KDLayerDistiller", kd_layers=...).'
-        )
-
-
-def unread_warnings(cfg: Config) -> Iterator[str]:
-    """A sentence for each entry of the config that stands where something else is read."""
-    inner, outer = cfg.model.get('data_preprocessor'), cfg.get('data_preprocessor')
-    if inner and outer and _normalisation(inner) != _normalisation(outer):
-        yield (
-            f'model.data_preprocessor is used, {inner}; data_preprocessor at the top level is not read, '
-            f'{outer}. Take one of them out.'
-        )
-    known = cli.read_keys()
-    for key in sorted(set(cfg) - known):
-        near = get_close_matches(key, known, n=1, cutoff=0.9)
-        if near:
-            yield f'Nothing reads "{key}" of the config. Did you mean "{near[0]}"?'
-
-
-def _normalisation(preprocessor: Mapping[str, Any]) -> list[Any]:
-    """What of a preprocessor's config decides how the network sees an image."""
-    rgb = preprocessor.get('to_rgb') or preprocessor.get('bgr_to_rgb') or False
-    mean, std = (list(preprocessor.get(key) or []) for key in ('mean', 'std'))
-    return [mean, std, rgb, preprocessor.get('batch_augments')]
 
 
 def _begin_with_what_fits(cfg: Config) -> None:

@@ -65,7 +65,7 @@ def _absence(path: Path) -> str:
 
 def _check_sha256(file: IO[bytes], expected: str, path: str | os.PathLike) -> None:
     """Raise a CheckpointError where a file is another one. The file is at its start afterwards."""
-    found = _hash(file)
+    found = hash_content(file)
     file.seek(0)
     if found != expected:
         raise CheckpointError(
@@ -79,10 +79,11 @@ def _check_sha256(file: IO[bytes], expected: str, path: str | os.PathLike) -> No
 def hash_file(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, as hexadecimal digits."""
     with open(path, 'rb') as file:
-        return _hash(file)
+        return hash_content(file)
 
 
-def _hash(file: IO[bytes]) -> str:
+def hash_content(file: IO[bytes]) -> str:
+    """The SHA-256 of the rest of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):
         digest.update(piece)

@@ -41,6 +41,13 @@ def ends_epoch(runner: Runner, batch_idx: int) -> bool:
     return isinstance(loop, EpochBasedTrainLoop) and batch_idx + 1 == len(loop.dataloader)
 
 
+def is_finished(loop: Any) -> bool:
+    """Whether a training loop has nothing left to do."""
+    if isinstance(loop, EpochBasedTrainLoop):
+        return loop.epoch >= loop.max_epochs
+    return loop.iter >= loop.max_iters
+
+
 def place_in_epoch(loop: EpochBasedTrainLoop, done: int) -> dict[str, Any]:
     """Describe where an epoch was interrupted, after ``done`` batches, for :func:`resume_in_epoch`."""
     seed = getattr(getattr(loop.dataloader, 'sampler', None), 'seed', None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from mmengine.optim import OptimWrapperDict
 
@@ -16,6 +16,11 @@ from .saving import LAST_CHECKPOINT
 
 #: Bytes that a path may have.
 _LONGEST_NAME = 4096
+#: What of a scheduler changes as it goes on.
+_MOVING = {
+    *('optimizer', 'last_step', 'base_values', 'verbose', '_global_step', '_last_value'),
+    *('best', 'cooldown_counter', 'num_bad_epochs'),
+}
 
 
 def named_checkpoint(work_dir: str | os.PathLike) -> str | None:
@@ -123,6 +128,10 @@ def not_resumable(checkpoint: Any) -> str | None:
         return f'holds no message_hub (with {", ".join(parts)}), which a training checkpoint has'
     if not isinstance(checkpoint.get('optimizer', {}), Mapping):
         return 'holds an optimizer that is no state'
+    try:
+        saved_schedules(checkpoint)
+    except (TypeError, ValueError):
+        return 'holds param_schedulers that are no states'
     return None
 
 
@@ -148,3 +157,34 @@ def load_optimizer(wrapper: Any, state: Any) -> str | None:
     return (
         f'has the state of another optimiser than the config makes ({problem})' if problem else None
     )
+
+
+def settings(runner: Any) -> dict[str, Any]:
+    """The options of the optimisers and schedules of a runner, by dotted name."""
+    wrapper = runner.optim_wrapper
+    single = not isinstance(wrapper, OptimWrapperDict)
+    found = {}
+    for name, one in [('', wrapper)] if single else wrapper.items():
+        for group in reversed(one.optimizer.param_groups):
+            for key, value in group.items():
+                if key != 'params' and not key.startswith('initial_'):
+                    # As it was before any schedule.
+                    value = group.get(f'initial_{key}', value)
+                    found[f'optimizer.{name and f"{name}."}{key}'] = value
+    return {**found, **_schedule_settings(runner.param_schedulers, vars)}
+
+
+def saved_schedules(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the schedules in a checkpoint, which mmengine loads whole."""
+    return _schedule_settings(checkpoint.get('param_schedulers'), dict)
+
+
+def _schedule_settings(schedules: Any, read: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    groups = schedules if isinstance(schedules, Mapping) else {'': schedules}
+    return {
+        f'param_scheduler.{name and f"{name}."}{index}.{key}': value
+        for name, group in groups.items()
+        for index, one in enumerate(group or ())
+        for key, value in read(one).items()
+        if key not in _MOVING
+    }

@@ -12,7 +12,7 @@ from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, load_checkpoint
 from torch import nn
 
-from mmkdlayer.checkpoints import read_for_hosts
+from mmkdlayer.checkpoints import hash_file, host_loaders, read_for_hosts
 from mmkdlayer.checkpoints.host_loaders import _with_restrictions, read_local
 from mmkdlayer.errors import CheckpointError
 
@@ -92,3 +92,33 @@ def test_every_scheme_is_restricted_once():
     read_for_hosts()
     assert CheckpointLoader._schemes == before and before[''] is read_local
     assert all(hasattr(loader, 'restricted') for loader in before.values())
+
+
+@pytest.mark.parametrize('as_bytes', [False, True])
+@pytest.mark.parametrize(
+    ('name', 'warned'),
+    [
+        ('net_{right}.pth', False),
+        ('net-{right}.pth', False),
+        ('net_20240131-deadbeef.pth', True),
+        ('net_deadbeef.pth', True),
+        ('net_20240131.pth', False),  # a date
+        ('net_half.pth', False),
+    ],
+)
+def test_downloads_are_compared_with_their_names(
+    name, warned, as_bytes, state, tmp_path, monkeypatch
+):
+    torch.save(dict(state_dict=state), tmp_path / 'saved')
+    name = name.format(right=hash_file(tmp_path / 'saved')[:8])
+    path = (tmp_path / 'saved').rename(tmp_path / name)
+    said = []
+    monkeypatch.setattr(host_loaders, 'print_log', lambda text, **options: said.append(text))
+
+    def download(url, map_location=None):
+        return torch.load(io.BytesIO(path.read_bytes()) if as_bytes else str(path))
+
+    found = _with_restrictions(download)(f's3://bucket/{name}', map_location='cpu')
+    assert torch.equal(found['state_dict']['fc.weight'], state['fc.weight'])
+    assert len(said) == warned
+    assert not warned or 'its SHA-256 begins with deadbeef, but that of this file is' in said[0]

@@ -34,6 +34,10 @@ def work(tmp_path: Path) -> Path:
             dict(model__teacher_ckp='teacher.pth'),
             ('SingleTeacherDistill has no argument "teacher_ckp"', 'teacher_ckpt'),
         ),
+        (
+            dict(val_evaluator__topk='1,10'),
+            ('(val_dataloader, val_evaluator) was tried', 'Top-10 accuracy is unavailable'),
+        ),
         (dict(runner_type='FlexibleRunner'), ('runner_type=FlexibleRunner', 'Take both keys out')),
         (
             dict(model__teacher__data_preprocessor__to_rgb=True),

@@ -151,35 +151,6 @@ def test_mixed_precision_of_an_unknown_type(
     assert 'argument --amp: expected float16 or bfloat16, but got fp16' in capsys.readouterr().err
 
 
-def test_kd_layers_where_nothing_reads_them() -> None:
-    layers = dict(penult=dict(module='backbone'))
-    with pytest.raises(ConfigError, match=r'kd_layers stands at the top level.*model\.distiller'):
-        completed(kd_layers=layers)
-    # A variable that the model is made of.
-    cfg, _ = completed(kd_layers=layers, model=dict(distiller=dict(kd_layers=layers)))
-    assert cfg.kd_layers == layers
-
-
-def test_entries_beside_those_that_are_read() -> None:
-    preprocessor = dict(type='ClsDataPreprocessor', mean=[1.0])
-    model = dict(type='ImageClassifier', data_preprocessor=dict(preprocessor, mean=[2.0]))
-    entries = dict(
-        model=model,
-        data_preprocessor=preprocessor,
-        custom_hook=[],
-        train_pipeline=[],
-        classes=['a'],
-    )
-    cfg, _ = completed(**entries)
-    found = sorted(train.unread_warnings(cfg))
-    assert found[0] == 'Nothing reads "custom_hook" of the config. Did you mean "custom_hooks"?'
-    assert 'model.data_preprocessor is used' in found[1] and '[1.0]' in found[1]
-    assert len(found) == 2
-    cfg.pop('custom_hook')
-    cfg.model.data_preprocessor = dict(type='ImgDataPreprocessor', mean=(1.0,))  # the same images
-    assert not list(train.unread_warnings(cfg))
-
-
 def test_weights_to_begin_with_by_option_and_key() -> None:
     option = dict(init_from='first.pth')
     for options, entries in ((option, {}), ({}, option), (option, dict(init_from='other.pth'))):

@@ -23,9 +23,9 @@ from .options import (
     find_hook,
     load_config,
 )
-from .overrides import read_keys
 from .reporting import report_errors, watch_signals
 from .schedules import check_schedules, schedule_warnings
+from .unread import check_unread, unread_warnings
 
 __all__ = [
     'add_amp_option',
@@ -37,15 +37,16 @@ __all__ = [
     'check_data',
     'check_out_file',
     'check_schedules',
+    'check_unread',
     'check_writable',
     'choose_work_dir',
     'find_hook',
     'load_config',
-    'read_keys',
     'report_errors',
     'schedule_warnings',
     'separate_amp',
     'use_amp_in_test',
     'use_amp_in_training',
+    'unread_warnings',
     'watch_signals',
 ]

@@ -6,7 +6,8 @@ import inspect
 import re
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from typing import Any, Callable
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -18,6 +19,8 @@ from mmkdlayer.engine.allocator import keep_memory
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.type_names import type_name
+
+from .host_errors import loader_of
 
 #: Errors of a constructor that was given what it can't use.
 BUILD_ERRORS = (TypeError, ValueError, AssertionError, AttributeError, KeyError, IndexError)
@@ -34,8 +37,8 @@ def build_runner(cfg: Config) -> Runner:
     On a CPU, memory is kept from here on (see :mod:`mmkdlayer.engine.allocator`).
 
     Raises:
-        ConfigError: ``runner_type`` or ``strategy`` ask for a runner of another kind; or the Runner
-            refuses the config; or ``env_cfg.keep_memory`` is not a bool.
+        ConfigError: ``runner_type`` or ``strategy`` ask for a runner of another kind; or
+            ``env_cfg.keep_memory`` is not a bool.
     """
     kind = cfg.get('runner_type', 'Runner')
     found = kind if inspect.isclass(kind) else RUNNERS.get(kind)
@@ -48,17 +51,21 @@ def build_runner(cfg: Config) -> Runner:
         )
     runner: Any = found
     kept = keep_memory(cfg)
-    try:
+    with nullcontext() if cfg.get('log_level') == 'DEBUG' else _without_list_of_hooks(runner):
         built = runner.from_cfg(cfg)
-    except (TypeError, ValueError, AssertionError) as error:
-        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-        if frame.f_globals.get('__name__') != Runner.__module__:
-            raise
-        text = ' '.join(str(error).split())
-        raise ConfigError(f"The config is not one that mmengine's Runner takes: {text}") from error
     if kept:
         print_log(kept, logger='current')
     return built
+
+
+@contextmanager
+def _without_list_of_hooks(runner: Any) -> Iterator[None]:
+    """Let a Runner log no list of its hooks: in its 80 lines, warnings are overlooked."""
+    listing, runner.get_hooks_info = runner.get_hooks_info, lambda self: 'see log_level="DEBUG"'
+    try:
+        yield
+    finally:
+        runner.get_hooks_info = listing
 
 
 def explain_build_error(error: Exception) -> str | None:
@@ -67,21 +74,23 @@ def explain_build_error(error: Exception) -> str | None:
     if built is None:
         return None
     kind, name, given, registry = built
+    loader = loader_of(error)
+    place = f'{loader}: ' if loader else ''
     text = ' '.join(str(error).split()).rstrip('.')
     if kind is None:
         if not isinstance(given, Mapping):
-            return f'an entry of the config is {given!r}, but must be a dict with "type".'
+            return f'{place}an entry of the config is {given!r}, but must be a dict with "type".'
         if 'must contain the key "type"' in text:
-            return f'an entry of the config lacks "type"; it has {_keys(given)}.'
+            return f'{place}an entry of the config lacks "type"; it has {_keys(given)}.'
         near = suggest_names(name, _registered(registry))
-        return f'the config names type="{name}", which is not known. {near}'
+        return f'{place}the config names type="{name}", which is not known. {near}'
     wrong = _UNEXPECTED.search(text)
     if wrong and wrong[1] in given:
         near = suggest_names(wrong[1], arguments_of(kind))
         hint = _KD_LAYERS_HINT if wrong[1] == 'kd_layers' else near
-        return f'{name} has no argument "{wrong[1]}", which the config gives it. {hint}'
+        return f'{place}{name} has no argument "{wrong[1]}", which the config gives it. {hint}'
     return (
-        f'{name}, which the config names, can not be built with the arguments {_keys(given)}: '
+        f'{place}{name}, which the config names, can not be built with the arguments {_keys(given)}: '
         f'{type(error).__name__}: {text}. Correct its entry in the config (--debug shows where it '
         'failed).'
     )
@@ -102,6 +111,9 @@ def _where_built(error: Exception) -> tuple[Any, str, Any, Registry | None] | No
             built = kind, type_name(kind or seen.get('obj_type')), given, seen.get('registry')
         elif frame.f_code.co_name == 'build_dataloader' and 'dataloader_cfg' in seen:
             built = DataLoader, 'The data loader', seen['dataloader_cfg'], None
+        elif seen.get('convert_to_iter') and 'scheduler_type' in seen:
+            kind, given = seen.get('scheduler_cls'), seen['args']
+            built = kind, type_name(kind or seen['scheduler_type']), given, seen['registry']
         elif 'optimizer_cls' in seen and seen['optimizer_cls'] is None:  # its type is not known
             given = seen['optimizer_cfg']
             built = None, given['type'], given, OPTIMIZERS
@@ -130,12 +142,18 @@ def _registered(registry: Registry | None) -> Iterator[str]:
 
 def arguments_of(kind: Any) -> list[str]:
     """Names of the arguments of a class, those of its bases too where it passes others on."""
-    names: dict[str, None] = {}
-    for base in inspect.getmro(kind)[:-1] if inspect.isclass(kind) else (kind,):
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    signatures = (inspect.signature(call).parameters.values() for call in initialisers(kind))
+    found = [p.name for each in signatures for p in each if p.kind in named]
+    return [name for name in dict.fromkeys(found) if name != 'self']
+
+
+def initialisers(kind: Any) -> Iterator[Callable[..., Any]]:
+    """A function; or the ``__init__`` of a class, and those of its bases that it passes others on to."""
+    for base in inspect.getmro(kind)[:-1] if inspect.isclass(kind) else filter(None, [kind]):
         call = vars(base).get('__init__') if inspect.isclass(base) else base
-        parameters = inspect.signature(call).parameters.values() if call else ()
-        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        names.update((p.name, None) for p in parameters if p.kind in named and p.name != 'self')
-        if call and not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-            break
-    return list(names)
+        if call:
+            yield call
+            parameters = inspect.signature(call).parameters.values()
+            if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+                return

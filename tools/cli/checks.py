@@ -60,16 +60,16 @@ def check_checkpoints(cfg: Config, data_sets: list[DataSet]) -> None:
     """
     for key in ('load_from', 'init_from'):
         if start := cfg.get(key):
-            meta = _read_meta(start)
+            meta = _read_meta(str(start))
             if key == 'load_from' and cfg.get('resume'):
                 check_stored_classes(data_sets, meta, str(start))
     if teacher := cfg.get('model', {}).get('teacher_ckpt'):
-        check_stored_classes(data_sets, _read_meta(teacher), str(teacher), other_names=True)
+        check_stored_classes(data_sets, _read_meta(str(teacher)), str(teacher), other_names=True)
 
 
 def _read_meta(path: str) -> Any:
     """The ``meta`` of a checkpoint; None where it has none, or is not here."""
-    if '://' in str(path):
+    if '://' in path:
         return None
     content = read_checkpoint(path)
     return content.get('meta') if isinstance(content, dict) else None

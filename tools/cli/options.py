@@ -20,6 +20,7 @@ from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
+from .kinds import check_kinds
 from .overrides import ConfigChanges, check_overrides, place_data
 
 #: How the names of configs end that mmengine reads.
@@ -93,6 +94,7 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     # None in pure-Python configs, whose types are classes.
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
+    check_kinds(cfg)
     prepare_determinism(cfg)
     return cfg
 

@@ -22,6 +22,11 @@ READ_BESIDES = {
     *('find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'strategy', 'sync_bn'),
     *('init_from', 'tta_model', 'tta_pipeline'),
 }
+#: What is read in another place, and where.
+TOO_LATE = {
+    'custom_imports': 'the modules are imported as the file is read. Set it in a config file',
+    'launcher': 'the option --launcher says it',
+}
 
 
 class ConfigChanges(DictAction):
@@ -66,6 +71,8 @@ def check_overrides(changes: Mapping[str, Any], variables: set[str], cfg: Config
     read = {*read_keys(), *variables}
     for name in changes:
         key = name.split('.')[0]
+        if key in TOO_LATE:
+            raise ConfigError(f'--cfg-options {name} would change nothing: {TOO_LATE[key]}.')
         if key in read:
             continue
         inner = sorted(path for path in _dotted(cfg.to_dict()) if path.endswith(f'.{name}'))

@@ -17,10 +17,9 @@ from mmkdlayer.errors import KDLayerError
 from mmkdlayer.fitting.shortages import explain_shortage
 
 from .building import explain_build_error
+from .host_errors import WORKER_PREFIX, explain_host_error
 from .options import find_hook
 
-# torch puts this and a traceback before the message of an error in a data loader's worker.
-WORKER_PREFIX = re.compile(r'^Caught (\w+) in DataLoader worker .*\n(?:\w+\.)*\1: ', re.S)
 # The registry puts this before the message of an error inside a class that it builds.
 BUILD_PREFIX = re.compile(r'^(class `[^`]*` in \S+?: )+')
 
@@ -84,7 +83,7 @@ def _explain(error: BaseException) -> str | None:
         )
     if isinstance(error, KeyError):
         if 'mmrazor.' not in text or 'mmrazor' in sys.modules and sys.modules['mmrazor']:
-            return explain_build_error(error)  # a name that no package has, or a fault of ours
+            return explain_build_error(error) or explain_host_error(error)
         return (
             f'the config names a part of mmrazor, which can not be imported here ({text[:80]}...). '
             'Install it: pip install "mmrazor>=1,<2" joblib. An exported student needs none.'
@@ -93,4 +92,5 @@ def _explain(error: BaseException) -> str | None:
         return f'the config asks for a package that is not there: {text}'
     if isinstance(error, OSError):
         return f'{type(error).__name__}: {text}'
-    return explain_build_error(error) or explain_lost_process(error)
+    explanations = (explain_build_error, explain_lost_process, explain_host_error)
+    return next(filter(None, (explain(error) for explain in explanations)), None)

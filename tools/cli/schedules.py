@@ -66,21 +66,23 @@ def _compared(cfg: Config) -> tuple[str, int, list[tuple[str, Mapping[str, Any]]
     length = train.get(f'max_{unit}s')
     if not isinstance(length, int):
         return unit, 0, []
-    found = _schedules(cfg.get('param_scheduler'), 'param_scheduler')
+    found = find_schedules(cfg.get('param_scheduler'))
     by_epoch = unit == 'epoch'
     return unit, length, [(p, one) for p, one in found if one.get('by_epoch', True) == by_epoch]
 
 
-def _schedules(value: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def find_schedules(
+    value: Any, path: str = 'param_scheduler'
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All schedules, each with its dotted name: one, a list, or a dict of lists by optimiser."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _schedules(item, f'{path}.{index}')
+            yield from find_schedules(item, f'{path}.{index}')
     elif isinstance(value, Mapping) and 'type' in value:
         yield path, value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _schedules(item, f'{path}.{key}')
+            yield from find_schedules(item, f'{path}.{key}')
 
 
 def _end(schedule: Mapping[str, Any]) -> tuple[str, int]:

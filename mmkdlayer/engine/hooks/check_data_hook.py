@@ -1,4 +1,4 @@
-"""Stops a training that its data would end later."""
+"""Stops a training that its data or its validation would end later."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmkdlayer.engine.data_checks import check_training_data
+from mmkdlayer.engine.trial_evaluation import check_evaluation
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
@@ -18,13 +19,15 @@ class CheckDataHook(Hook):
 
     Checked are the number of classes of the head, labels that it needs, and that no batch norm is given
     a single value by a last batch of one image. A head with more classes is allowed, with a warning.
+    The validation is tried on some images.
     """
 
     # Before FitDecisionsHook, which takes long.
     priority = 'HIGHEST'
 
     def before_train(self, runner: Runner) -> None:
-        """Check; the errors are those of :func:`check_training_data`."""
+        """Check; see :func:`check_training_data` and :func:`check_evaluation` for the errors."""
         loop: Any = runner.train_loop
         for warning in check_training_data(unwrap_model(runner.model), loop.dataloader):
             runner.logger.warning(warning)
+        check_evaluation(runner)

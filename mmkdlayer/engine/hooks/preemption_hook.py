@@ -25,8 +25,13 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.engine.launch import timeout_of
-from mmkdlayer.engine.loops import ends_epoch, place_in_epoch, resume_in_epoch
-from mmkdlayer.engine.resuming import load_optimizer, not_resumable
+from mmkdlayer.engine.loops import ends_epoch, is_finished, place_in_epoch, resume_in_epoch
+from mmkdlayer.engine.resuming import (
+    load_optimizer,
+    not_resumable,
+    saved_schedules,
+    settings,
+)
 from mmkdlayer.engine.saving import INTERRUPTED, keep_until_replaced, name_last_checkpoint
 from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.engine.worker_shield import shield_workers
@@ -76,7 +81,8 @@ class PreemptionHook(Hook):
         if not runner._resume:
             return
         problem = not_resumable(checkpoint)
-        if not problem and 'optimizer' in checkpoint:
+        stated = settings(runner) if not problem and 'optimizer' in checkpoint else {}
+        if stated:
             problem = load_optimizer(runner.optim_wrapper, checkpoint['optimizer'])
         if problem:
             raise CheckpointError(
@@ -84,6 +90,8 @@ class PreemptionHook(Hook):
                 'begin a new training with its weights, leave --resume out and add --cfg-options '
                 'load_from=FILE.'
             )
+        if stated:
+            self._warn_of_unread_settings(runner, stated, saved_schedules(checkpoint))
         place = checkpoint['meta'].get('interrupted')
         if place is None:
             return
@@ -97,6 +105,21 @@ class PreemptionHook(Hook):
                 f'The checkpoint was saved within {epoch}, but {problem}: {epoch} is repeated.'
             )
 
+    def _warn_of_unread_settings(self, runner: Runner, stated: Any, schedules: Any) -> None:
+        """Say what of the config is not used, since the checkpoint has the same with other values."""
+        used = {**settings(runner), **schedules}
+        others = [
+            f'{name}={stated.get(name)!r:.60} (in the checkpoint {used.get(name)!r:.60})'
+            for name in sorted(stated.keys() | used.keys())
+            if stated.get(name) != used.get(name)
+        ]
+        if others:
+            runner.logger.warning(
+                'A resumed training goes on with the optimiser and the schedules of its checkpoint, so '
+                f'this of the config is not used: {"; ".join(others)}. To use it, begin a new training '
+                'with these weights: --init-from FILE, without --resume.'
+            )
+
     def before_train(self, runner: Runner) -> None:
         """From now on a signal is obeyed between two iterations.
 
@@ -105,7 +128,7 @@ class PreemptionHook(Hook):
         """
         check_same_place(runner)
         loop: Any = runner.train_loop
-        if runner._resume and loop.iter >= loop.max_iters:
+        if runner._resume and is_finished(loop):
             runner.logger.warning(
                 f'Nothing is left to train: the checkpoint is that of the end (iteration {loop.iter}).'
             )

@@ -82,6 +82,8 @@ def test_epoch_is_repeated_where_the_place_is_none(
         (dict(meta=dict(epoch=3)), r"meta\['iter'\]=None"),
         (dict(state_dict=[1]), 'holds no state_dict'),
         (dict(optimizer='SGD'), 'an optimizer that is no state'),
+        (dict(param_schedulers=5), 'param_schedulers that are no states'),
+        (dict(param_schedulers=['a']), 'param_schedulers that are no states'),
     ],
 )
 def test_what_is_no_state_of_a_training_is_refused(changes: dict, text: str) -> None:

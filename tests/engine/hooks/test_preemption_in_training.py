@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 import torch
 from line_training import Line, Numbers, line_runner
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import BaseLoop, Runner
 
@@ -126,12 +128,14 @@ def test_a_loop_of_another_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert runner.model.seen == [[0]]
 
 
-def optimizer_of(kind: type = torch.optim.SGD, split: bool = False, **options: Any) -> dict:
+def optimizer_of(
+    kind: type = torch.optim.SGD, split: bool = False, lr: float = 0.1, **options: Any
+) -> dict:
     """A model and its optimiser, of one group or of two."""
     model = Line()
     parameters: Any = list(model.parameters())
     groups = [dict(params=parameters[:1]), dict(params=parameters[1:])]
-    optimizer = kind(groups if split else parameters, lr=0.1, **options)
+    optimizer = kind(groups if split else parameters, lr=lr, **options)
     return dict(model=model, optim_wrapper=OptimWrapper(optimizer))
 
 
@@ -150,6 +154,51 @@ def test_the_state_of_another_optimiser_is_refused(
         train(tmp_path, ask=-1, resume=True, **optimizer_of(**changes))
     after, _ = train(tmp_path, ask=-1, resume=True, **optimizer_of())
     assert len(after.model.seen) == 5
+
+
+def cosine(length: int) -> list:
+    return [dict(type='CosineAnnealingLR', T_max=length)]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(), ''),
+        (dict(momentum=0.8), r'optimizer\.momentum=0\.8 \(in the checkpoint 0\.9\)\. To use'),
+        (dict(lr=0.2), r'optimizer\.lr=0\.2 \(in the checkpoint 0\.1\)'),
+        (dict(schedule=cosine(3)), r'param_scheduler\.0\.T_max=3 \(in the checkpoint 2\)'),
+        (dict(schedule=None), r'param_scheduler\.0\.T_max=None \(in the checkpoint 2\)'),
+    ],
+)
+def test_settings_that_a_checkpoint_overrules_are_named(
+    changes: dict, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    schedule = changes.pop('schedule', cosine(2))
+    train(tmp_path, ask=2, param_scheduler=cosine(2), **optimizer_of(momentum=0.9))
+    monkeypatch.setattr(MMLogger, 'warning', lambda self, text: said.append(text))
+    options = dict(dict(momentum=0.9), **changes)
+    train(tmp_path, ask=-1, resume=True, param_scheduler=schedule, **optimizer_of(**options))
+    found = [text for text in said if 'of the config is not used' in text]
+    assert len(found) == bool(words)
+    assert not words or re.search(words, found[0])
+
+
+@pytest.mark.parametrize(('epochs', 'said'), [(1, True), (2, False)])
+def test_a_training_that_is_finished(
+    epochs: int, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its epochs: with a larger batch, those that are left end at an iteration that has been."""
+    warnings: list[str] = []
+    loop = dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=1)
+    hooks = dict(default_hooks=dict(logger=None))
+    train(tmp_path, ask=-1, loader=dict(batch_size=1), train_cfg=loop, **hooks)
+    monkeypatch.setattr(MMLogger, 'warning', lambda self, text: warnings.append(text))
+    runner, _ = train(
+        tmp_path, ask=-1, resume=True, train_cfg=dict(loop, max_epochs=epochs), **hooks
+    )
+    assert any('Nothing is left to train' in text for text in warnings) == said
+    assert runner.epoch == epochs
 
 
 def test_the_state_of_another_number_of_optimisers_is_refused(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import HOOKS, MODELS, RUNNERS
+from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, RUNNERS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
+from torch.optim import SGD
 
 from cli import build_runner
 from cli.building import explain_build_error
@@ -45,10 +48,43 @@ def test_other_runners_are_refused(entries: dict) -> None:
         build_runner(Config(entries))
 
 
-def test_what_the_runner_refuses(tmp_path: Path) -> None:
-    cfg = Config(dict(model=dict(), work_dir=str(tmp_path), val_dataloader=dict(batch_size=1)))
-    with pytest.raises(ConfigError, match="mmengine's Runner takes: val_dataloader, val_cfg"):
-        build_runner(cfg)
+@pytest.mark.parametrize('level', ['INFO', 'DEBUG'])
+def test_the_list_of_hooks_is_for_those_who_look_for_it(level: str, tmp_path: Path) -> None:
+    work, model = str(tmp_path), dict(type='BaseDataPreprocessor')
+    entries = dict(model=model, work_dir=work, log_level=level, experiment_name=level)
+    runner = build_runner(Config(entries))
+    (log,) = Path(work).rglob('*.log')
+    assert ('RuntimeInfoHook' in log.read_text().partition('Hooks will')[2]) == (level == 'DEBUG')
+    assert 'RuntimeInfoHook' in runner.get_hooks_info()
+
+
+@pytest.mark.parametrize(
+    ('loader', 'words'),
+    [
+        (dict(batch_size=0), 'val_dataloader: The data loader, .*: batch_size should be'),
+        (
+            dict(batch_size=1, num_worker=2),
+            'val_dataloader: The data loader has no argument "num_w',
+        ),
+        (dict(batch_size=1, sampler=dict(type='No')), 'val_dataloader: .* type="No"'),
+    ],
+)
+def test_errors_of_a_data_loader_say_which(loader: dict, words: str, tmp_path: Path) -> None:
+    model = dict(type='BaseDataPreprocessor')
+    loader = dict(dict(dataset=[1, 2], sampler=dict(type='DefaultSampler')), **loader)
+    cfg = dict(model=model, work_dir=str(tmp_path), val_dataloader=loader, val_cfg={})
+    runner = build_runner(Config(dict(cfg, val_evaluator=[])))
+    with pytest.raises(Exception) as info:  # noqa: PT011  (of any kind)
+        runner.val()
+    assert re.search(words, explain_build_error(info.value) or '')
+
+
+def test_an_unknown_schedule() -> None:
+    registry, schedule = PARAM_SCHEDULERS, dict(type='No', convert_to_iter_based=True)
+    optimizer = SGD([torch.zeros(1)], lr=0.1)
+    with pytest.raises(KeyError) as info:
+        registry.build(schedule, default_args=dict(optimizer=optimizer, epoch_length=1))
+    assert 'names type="No", which is not known' in str(explain_build_error(info.value))
 
 
 def explained(registry: Any, cfg: Any) -> str:

@@ -68,6 +68,8 @@ def test_home_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ('name', 'words'),
     [
         ('test_pipeline', 'nothing reads test_pipeline after the config is made'),
+        ('custom_imports.imports', 'would change nothing: the modules are imported as the file is'),
+        ('launcher', 'would change nothing: the option --launcher'),
         ('optim_wraper__optimizer__lr', 'Near matches: optim_wrapper'),
     ],
 )

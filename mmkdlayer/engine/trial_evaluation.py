@@ -1,0 +1,99 @@
+"""What an evaluation would fail on after the first epoch, found on some images before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmkdlayer.errors import ConfigError, KDLayerError
+from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.fitting.shortages import explain_shortage
+from mmkdlayer.models.attach import suggest_names
+from mmkdlayer.models.evaluating import evaluating
+
+from .prepare_decisions import unchanged_randomness
+
+#: Images of a trial.
+MOST_IMAGES = 8
+
+
+def check_evaluation(runner: Runner, name: str = 'val') -> None:
+    """Run a loop of a runner on evenly spaced images, and compare the metrics with what asks for them.
+
+    Metrics of mmpretrain are computed too; others may need all images, or write files. All ranks must
+    call it; each looks at the same images.
+
+    Args:
+        runner: Before its training or test.
+        name: The loop, ``val`` or ``test``; without one there is nothing to check.
+
+    Raises:
+        ConfigError: It fails; or ``save_best``, or what a hook or scheduler monitors, is no metric.
+    """
+    loop: Any = getattr(runner, f'{name}_loop')
+    if loop is None or not hasattr(loop.dataloader.dataset, '__getitem__'):
+        return
+    with errors_on_all_ranks():
+        try:
+            metrics = _evaluate(runner.model, loop)
+        except Exception as error:
+            if isinstance(error, (KDLayerError, OSError)) or explain_shortage(error):
+                raise
+            text = ' '.join(str(error).split())[:500].rstrip('.')
+            raise ConfigError(
+                f'The evaluation ({name}_dataloader, {name}_evaluator) was tried on some images before '
+                f'it is needed, and failed: {type(error).__name__}: {text}. Correct what this is about '
+                'in the config (--debug shows where it failed).'
+            ) from error
+        if metrics is None or name != 'val':
+            return
+        for place, wanted in _monitored(runner):
+            if wanted not in metrics:
+                raise ConfigError(
+                    f'{place} is {wanted!r}, but the metrics of val_evaluator are '
+                    f'{", ".join(metrics) or "none"}. {suggest_names(wanted, metrics)}'
+                )
+
+
+@unchanged_randomness()
+@torch.no_grad()
+def _evaluate(model: Any, loop: Any) -> dict[str, Any] | None:
+    """The metrics of some images; None where not all metrics are of mmpretrain."""
+    data, metrics = loop.dataloader.dataset, loop.evaluator.metrics
+    count = min(MOST_IMAGES, len(data), loop.dataloader.batch_size or 1)
+    places = torch.linspace(0, len(data) - 1, count).long().tolist()
+    batch = loop.dataloader.collate_fn([data[place] for place in places])
+    with evaluating(model):
+        samples = model.val_step(batch)
+    if not all(type(metric).__module__.startswith('mmpretrain.') for metric in metrics):
+        return None
+    try:
+        loop.evaluator.process(data_samples=samples, data_batch=batch)
+        found = [(metric, metric.compute_metrics(metric.results)) for metric in metrics]
+    finally:
+        for metric in metrics:
+            metric.results.clear()
+    return {
+        f'{metric.prefix}/{key}' if metric.prefix else key: value
+        for metric, values in found
+        for key, value in values.items()
+    }
+
+
+def _monitored(runner: Runner) -> Iterator[tuple[str, str]]:
+    """The metrics that hooks and schedulers of a training ask for, each with who asks."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            names = hook.key_indicators
+            yield from (('CheckpointHook.save_best', name) for name in names if name != 'auto')
+        elif isinstance(getattr(hook, 'monitor', None), str):
+            yield f'{type(hook).__name__}.monitor', hook.monitor
+    schedulers: Any = runner.param_schedulers or []
+    groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+    for scheduler in (one for group in groups for one in group):
+        if isinstance(getattr(scheduler, 'monitor', None), str):
+            yield f'{type(scheduler).__name__}.monitor', scheduler.monitor
