@@ -68,7 +68,8 @@ def work(tmp_path: Path) -> Path:
         ),
     ],
     ids=[
-        *('module', 'recorder', 'channels', 'wrong key', 'runner', 'normalisation', 'templates'),
+        *('module', 'recorder', 'channels', 'wrong key', 'metric', 'runner'),
+        *('normalisation', 'templates'),
         'label',
         'head',
         'small map',
