@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
@@ -85,9 +86,13 @@ class EarlyExitForward:
         if self.channels_last:
             inputs = _channels_last(inputs)
         args = (inputs, *others)
+        labelled = _have_labels(others[0] if others else kwargs.get('data_samples'))
+        if not labelled:
+            args, kwargs['mode'] = args[:2], 'tensor'  # a head's loss would ask for labels
         with self._precision(inputs):
             if not self.stops or _is_compiling():
-                return forward(self.teacher, *args, **kwargs)
+                losses = forward(self.teacher, *args, **kwargs)
+                return losses if labelled else {}
             shape = getattr(inputs, 'shape', None)
             self.calls, self.stop_at = 0, self.calls_by_shape.get(shape, 0)
             self.armed = True
@@ -98,13 +103,20 @@ class EarlyExitForward:
             finally:
                 self.armed = False
             self.calls_by_shape[shape] = self.calls
-            return losses
+            return losses if labelled else {}
 
     def _precision(self, inputs: Any) -> AbstractContextManager:
         if self.dtype is None:
             return nullcontext()
         device = inputs.device.type if isinstance(inputs, Tensor) else 'cpu'
         return torch.autocast(device, self.dtype)
+
+
+def _have_labels(data_samples: Any) -> bool:
+    """Whether a teacher's head may find labels; only mmpretrain's samples are known to lack them."""
+    first = data_samples[0] if data_samples else None
+    lacks = isinstance(first, DataSample) and 'gt_label' not in first and 'gt_score' not in first
+    return first is not None and not lacks
 
 
 def read_modules(recorders: Iterable[Any]) -> list[str] | None:

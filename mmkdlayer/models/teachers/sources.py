@@ -14,7 +14,7 @@ from mmengine.hub import get_model
 from torch import nn
 
 from mmkdlayer.checkpoints import load_weights
-from mmkdlayer.errors import ConfigError, KDLayerError
+from mmkdlayer.errors import CheckpointError, ConfigError, KDLayerError
 from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.registry import MODELS
 
@@ -145,6 +145,11 @@ def _of_transformers(
     source: str, name: str, weights: Weights, size: Size, arguments: Mapping[str, Any]
 ) -> Network:
     library = _imported('transformers', 'transformers', source)
+    if isinstance(weights, str):
+        raise ConfigError(
+            f'TeacherModule: weights of {source} are found by its name: give weights=True, and the folder '
+            f'of the file, with its config.json, as source (hf:FOLDER); got weights={weights!r}.'
+        )
     with _building(source, weights):
         config = library.AutoConfig.from_pretrained(name, **arguments)
         if config.model_type == 'vit_mae':
@@ -152,13 +157,19 @@ def _of_transformers(
                 f'TeacherModule: {source} is a masked autoencoder, which hides and shuffles patches '
                 'in each forward pass. Take its encoder from timm: timm:vit_base_patch16_224.mae.'
             )
-        if weights is True:
-            model = library.AutoModel.from_pretrained(name, config=config)
+        if weights:
+            model, loaded = library.AutoModel.from_pretrained(
+                name, config=config, output_loading_info=True
+            )
+            missing = [key for key in loaded['missing_keys'] if 'pooler' not in key]
+            if missing:
+                raise CheckpointError(
+                    f'Weights of {source} do not fit {type(model).__name__}: {len(missing)} are missing '
+                    f'({", ".join(sorted(missing)[:3])}). Correct source.'
+                )
         else:
             model = library.AutoModel.from_config(config)
         images = _read_json(library, name)
-    if isinstance(weights, str):
-        load_weights(model, read_weights(weights), f'Weights {weights}')
     model = getattr(model, 'vision_model', model)  # of a pair with a text tower, as CLIP
     resizes = 'interpolate_pos_encoding' in inspect.signature(model.forward).parameters
     height = images.get('crop_size' if images.get('do_center_crop', True) else 'size')
@@ -190,7 +201,7 @@ def _of_function(
         model = function(**arguments)
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f'TeacherModule: {source} must return an nn.Module, but returned a {type(model).__name__}.'
+            f'TeacherModule: {source} must return an nn.Module, but gives a {type(model).__name__}.'
         )
     if weights:
         load_weights(model, read_weights(str(weights)), f'Weights {weights}')
