@@ -87,12 +87,25 @@ class TokenLayoutFinder:
         """Pre-hook of what holds the module: the proportions of the images or maps."""
         for value in (*args[:1], *kwargs.values()):
             if isinstance(value, Tensor) and value.dim() == 4:
-                self.image = (int(value.size(2)), int(value.size(3)))
+                height = 1 if self.is_channels_last(value) else 2
+                self.image = (int(value.size(height)), int(value.size(height + 1)))
                 return
 
     def note_grid(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Pre-hook of the module: the grid, where it is given one."""
         self.given_grid = next(_grids((*args, *kwargs.values())), None)
+
+    def is_channels_last(self, x: Tensor) -> bool:
+        """Whether a 4-dimensional output is (N, H, W, C), as of some Swins, instead of (N, C, H, W).
+
+        Only one of the two has the proportions of the images; where both or none has, it is the latter.
+        """
+        first, second, third = map(int, x.shape[1:])
+        return (
+            self.image is not None
+            and _grid_like(self.image, first * second) == (first, second)
+            and _grid_like(self.image, second * third) != (second, third)
+        )
 
     def layout(self, tokens: Tensor, output: Any = None) -> TokenLayout:
         """The layout of tokens (N, L, C), which stood in a module's output.

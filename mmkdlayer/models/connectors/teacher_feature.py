@@ -48,14 +48,15 @@ class TeacherFeature(nn.Module):
         )
 
     def forward(self, output: Any) -> Tensor:
-        """The feature map (N, D, H, W) of what the module returned: a map, or tokens (N, L, D).
+        """The feature map (N, D, H, W) of a module's output: a map, tokens (N, L, D) or (N, H, W, D).
 
         Raises:
             ConfigError: It is neither, the index does not fit, or no grid fits the tokens.
         """
         x = choose_output(output, self.index, self.place, f'{self.key}_index')
         if isinstance(x, Tensor) and x.dim() == 4:
-            return x
+            last = self.finder is not None and self.finder.is_channels_last(x)
+            return x.permute(0, 3, 1, 2) if last else x
         if isinstance(x, Tensor) and x.dim() == 3 and self.finder is not None:
             return self.finder.layout(x, output).to_map(x)
         found = tuple(x.shape) if isinstance(x, Tensor) else f'a {type(x).__name__}'

@@ -147,8 +147,8 @@ def _of_transformers(
     library = _imported('transformers', 'transformers', source)
     if isinstance(weights, str):
         raise ConfigError(
-            f'TeacherModule: weights of {source} are found by its name: give weights=True, and the folder '
-            f'of the file, with its config.json, as source (hf:FOLDER); got weights={weights!r}.'
+            f'TeacherModule: weights of {source} are found by its name. Give weights=True, and as '
+            f'source the folder of the file, with its config.json: hf:FOLDER; got weights={weights!r}.'
         )
     with _building(source, weights):
         config = library.AutoConfig.from_pretrained(name, **arguments)

@@ -53,6 +53,7 @@ def read(output: Any, **choice: Any) -> Tensor:
             dict(index='last_hidden_state'),
         ),
         (TOKENS, {}),
+        (MAP.permute(0, 2, 3, 1), {}),  # as Swins of timm and torchvision
         ((TOKENS, (4, 4)), {}),
         (TOKENS, dict(extra_tokens=1, grid=(4, 4))),
     ],

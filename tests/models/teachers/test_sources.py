@@ -135,7 +135,7 @@ class TestTransformers:
         for weights in (True, None):
             again = build(f'hf:{folder}', weights).model.state_dict()
             assert torch.equal(again[name], state[name]) == bool(weights)
-        with pytest.raises(ConfigError, match='give weights=True, and the folder'):
+        with pytest.raises(ConfigError, match='Give weights=True, and as source the folder'):
             build(f'hf:{folder}', str(folder / 'model.safetensors'))
         (folder / 'preprocessor_config.json').unlink()
         found = build(f'hf:{folder}')
