@@ -37,10 +37,13 @@ def read_for_hosts() -> None:
 def read_local(filename: str, map_location: Any = None) -> Any:
     """Read a file for mmengine.
 
+    Without ``map_location`` (mmrazor's teachers) tensors go to the CPU, and not to the GPU that they
+    were saved from: this machine may have none, and each process would take memory of the first.
+
     Raises:
         CheckpointError: It can't be read, or is no checkpoint.
     """
-    content = read_checkpoint(os.path.expanduser(filename), map_location)
+    content = read_checkpoint(os.path.expanduser(filename), _place(map_location))
     check_content(content, f'Checkpoint {filename}')
     # On resuming, mmengine runs this text as a config; no release since 1.0 of its plugins writes it.
     if isinstance(content.get('meta'), dict):
@@ -70,9 +73,13 @@ def _load(name: str, file: Any, map_location: Any = None, **_: Any) -> Any:
     if isinstance(file, (str, os.PathLike)):
         with open(file, 'rb') as opened:
             compare_with_name(os.fspath(file), opened)
-        return read_checkpoint(file, map_location)
+        return read_checkpoint(file, _place(map_location))
     compare_with_name(name, file)
-    return load_restricted(file, map_location)
+    return load_restricted(file, _place(map_location))
+
+
+def _place(map_location: Any) -> Any:
+    return 'cpu' if map_location is None else map_location
 
 
 def compare_with_name(name: str, file: IO[bytes]) -> None:

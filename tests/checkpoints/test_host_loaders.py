@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, load_checkpoint
+from simulated_cuda.device import SimulatedCuda
 from torch import nn
 
 from mmkdlayer.checkpoints import hash_file, host_loaders, read_for_hosts
@@ -122,3 +123,30 @@ def test_downloads_are_compared_with_their_names(
     assert torch.equal(found['state_dict']['fc.weight'], state['fc.weight'])
     assert len(said) == warned
     assert not warned or 'its SHA-256 begins with deadbeef, but that of this file is' in said[0]
+
+
+def test_weights_that_were_saved_from_a_gpu_are_read_without_one(state, tmp_path, monkeypatch):
+    with monkeypatch.context() as saving:
+        saving.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:0')
+        torch.save(dict(state_dict=state), tmp_path / 'teacher.pth')
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match='CUDA'):
+            torch.load(tmp_path / 'teacher.pth', weights_only=True)
+    network = Network()
+    load_checkpoint(network, str(tmp_path / 'teacher.pth'))  # as mmrazor loads a teacher
+    assert network.fc.weight.eq(3).all()
+    read = _with_restrictions(lambda filename: torch.load(filename))
+    assert read(str(tmp_path / 'teacher.pth'))['state_dict']['fc.weight'].device.type == 'cpu'
+
+
+def test_weights_go_to_no_gpu_that_nobody_named(state, tmp_path):
+    """Else each process of a launch would take memory of the first GPU."""
+    with SimulatedCuda() as cuda:
+        with pytest.MonkeyPatch.context() as saving:
+            saving.setattr(torch.serialization, 'location_tag', lambda storage: 'cuda:0')
+            torch.save(dict(state_dict=state), tmp_path / 'teacher.pth')
+        cuda.events.clear()
+        assert not read_local(str(tmp_path / 'teacher.pth'))['state_dict']['fc.weight'].is_cuda
+        assert cuda.found('copy') == []
+        found = read_local(str(tmp_path / 'teacher.pth'), 'cuda')
+        assert found['state_dict']['fc.weight'].is_cuda

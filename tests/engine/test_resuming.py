@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from mmengine.optim import AmpOptimWrapper
+from simulated_cuda.device import SimulatedCuda
 
-from mmkdlayer.engine.resuming import find_checkpoint, named_checkpoint
+from mmkdlayer.engine.resuming import find_checkpoint, load_optimizer, named_checkpoint
 from mmkdlayer.errors import CheckpointError
 
 
@@ -102,3 +104,21 @@ def test_where_nothing_can_be_used(tmp_path: Path) -> None:
         CheckpointError, match=r'/old/epoch_1\.pth: there is no such.*to begin anew'
     ):
         find_checkpoint(tmp_path)
+
+
+def test_the_loss_scale_of_mixed_precision_is_resumed() -> None:
+    with SimulatedCuda():
+        wrappers = []
+        for scale in (2.0**9, 2.0**16):
+            parameter = torch.nn.Parameter(torch.ones(2, device='cuda'))
+            optimizer = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+            options = dict(init_scale=scale)
+            wrappers.append(AmpOptimWrapper(options, 'float16', optimizer=optimizer))
+        saved, resumed = wrappers
+        saved.update_params(saved.optimizer.param_groups[0]['params'][0].sum())
+        state = saved.state_dict()
+        assert load_optimizer(resumed, state) is None
+        assert resumed.loss_scaler.get_scale() == 2.0**9
+        (momentum,) = resumed.optimizer.state.values()
+        assert momentum['momentum_buffer'].is_cuda
+        assert 'loss_scaler' in state  # as it was
