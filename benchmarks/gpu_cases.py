@@ -39,6 +39,8 @@ PRECISIONS: dict[str, tuple[bool, bool, bool, Optional[torch.dtype]]] = {
     'bf16': (False, True, False, torch.bfloat16),
     'bf16, tf32': (True, True, True, torch.bfloat16),
 }
+#: Seconds for the tests; what they found until then is kept.
+TESTS_LIMIT = 200
 #: Numbers of the dry run, where it matters only that each case runs.
 TINY_PAIR = dict(batch=2, side=32, classes=4, centroids=16)
 TINY_SHAPE = Shape(2, 8, 2, 8, 4)
@@ -93,7 +95,7 @@ def all_cases(settings: Settings) -> list[Case]:
     ]
     fits = [Case(f'fitting {pair}', partial(fitting, pair), 120) for pair in PAIRS]
     first, half = len(every) * len(main), len(layers) // 2
-    tests = Case('tests', cuda_tests, 180)
+    tests = Case('tests', cuda_tests, TESTS_LIMIT + 20)
     return [tests, *cases[:first], *fits, *layers[:half], *cases[first:], *layers[half:]]
 
 
@@ -232,20 +234,27 @@ def fitting(name: str, settings: Settings) -> Figures:
 
 
 def cuda_tests(settings: Settings) -> Figures:
-    """The tests of the mark ``cuda``; in the dry run they are only collected.
+    """The tests of the mark ``cuda``, as far as they come; in the dry run they are only collected.
 
     Raises:
         RuntimeError: pytest could not run them.
     """
-    line = [sys.executable, '-m', 'pytest', '-q', '-m', 'cuda', '-p', 'no:cacheprovider', '-rfE']
+    line = [sys.executable, '-m', 'pytest', '-v', '-m', 'cuda', '-p', 'no:cacheprovider']
     line += ['--tb=short', '--show-capture=no', str(Path(ROOT, 'tests', 'cuda'))]
     if settings.tiny:
         line.append('--collect-only')
-    done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)
-    if done.returncode not in (0, 1):
-        output = done.stdout + done.stderr
-        raise RuntimeError(f'pytest ended with {done.returncode}: {output[-2000:]}')
-    words = '(passed|failed|skipped|errors?|tests? collected)'
-    counts = {word: int(number) for number, word in re.findall(rf'(\d+)\S* {words}', done.stdout)}
-    failures = [line for line in done.stdout.splitlines() if line.startswith(('FAILED', 'ERROR'))]
-    return dict(counts, failures=failures, report=done.stdout[-8000:] if failures else '')
+    try:
+        done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=TESTS_LIMIT)
+        output, code = done.stdout, done.returncode
+    except subprocess.TimeoutExpired as error:
+        output, code = (error.output or b'').decode(), 0
+    if code not in (0, 1):
+        raise RuntimeError(f'pytest ended with {code}: {(output + done.stderr)[-2000:]}')
+    found = re.findall(r'^(tests\S+::.+?) (PASSED|FAILED|ERROR|SKIPPED)\b', output, re.MULTILINE)
+    counts = {word.lower(): sum(w == word for _, w in found) for word in ('PASSED', 'SKIPPED')}
+    failures = [f'{name} {word}' for name, word in found if word in ('FAILED', 'ERROR')]
+    unfinished = int('::' in output.splitlines()[-1]) if output else 1
+    report = output[-8000:] if failures or unfinished else ''
+    return dict(
+        counts, failed=len(failures), unfinished=unfinished, failures=failures, report=report
+    )

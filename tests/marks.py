@@ -16,7 +16,15 @@ def slow_but(sample: Collection[str], cases: Iterable[str]) -> list[Any]:
     ]
 
 
-def needs_cuda(test: Any) -> Any:
-    """Decorate a test that needs a CUDA GPU."""
-    skip = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
-    return pytest.mark.cuda(skip(test))
+def devices(slow_on_cpu: bool = False) -> list[Any]:
+    """Parameters for the tests in ``tests/cuda``: a GPU where there is one, else the CPU as a dry run.
+
+    Args:
+        slow_on_cpu: Whether the dry run is left out with the slow tests.
+    """
+    there = torch.cuda.is_available()
+    cpu = [pytest.mark.skipif(there, reason='there is a GPU')]
+    if slow_on_cpu:
+        cpu.append(pytest.mark.slow)
+    cuda = [pytest.mark.cuda, pytest.mark.skipif(not there, reason='needs a CUDA GPU')]
+    return [pytest.param('cpu', marks=cpu), pytest.param('cuda', marks=cuda)]

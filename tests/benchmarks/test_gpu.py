@@ -40,6 +40,7 @@ for name in ('good', 'fatal', 'slow', 'last'):
 
 
 def test_the_cases_and_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_cases, 'has_triton', lambda device: False)
     names = [case.name for case in all_cases(Settings('cuda'))]
     assert len(names) == len(set(names))
     assert names[:2] == ['tests', 'step imagenet; plain student; batch 256; default; eager']
@@ -158,3 +159,19 @@ def test_every_case(case: Case) -> None:
             case.measure(TINY)
     else:
         assert case.measure(TINY)
+
+
+def test_tests_that_run_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = 'tests/cuda/test_x.py::test'
+    text = f'{name}_a[cuda] PASSED [ 3%]\n{name}_b[cuda] FAILED [ 6%]\n{name}_c'.encode()
+
+    def run(line: list[str], timeout: float, **options: Any) -> None:
+        raise subprocess.TimeoutExpired(
+            line, timeout, output=text + b'tests/cuda/test_x.py::test_c'
+        )
+
+    monkeypatch.setattr(subprocess, 'run', run)
+    found = gpu_cases.cuda_tests(TINY)
+    assert (found['passed'], found['failed']) == (1, 1)
+    assert found['failures'] == ['tests/cuda/test_x.py::test_b[cuda] FAILED']
+    assert found['report'].endswith('test_c') and found['unfinished'] == 1
