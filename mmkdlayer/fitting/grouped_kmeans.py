@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -125,7 +126,8 @@ class _Block:
         sums.index_add_(0, (clusters + first[:, None]).flatten(), self.points.flatten(0, 1))
         sums, counts = sums.view_as(centers), self._counts(clusters)
         moved, empty = sums / counts.clamp(min=1)[:, :, None], counts == 0
-        for group in empty.any(1).nonzero().squeeze(1).tolist():
+        some = empty.any(1).tolist()
+        for group in itertools.compress(range(len(some)), some):
             self._revive(group, moved, centers, clusters, empty[group].nonzero().squeeze(1))
         return moved
 
