@@ -23,6 +23,8 @@ MARK = '.partial-'
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Write a file beside its place, then put it there: a reader sees the old one or the new one, whole.
 
+    A device, a pipe or a stream such as /dev/stdout is written to at the end, and stays what it is.
+
     Args:
         path: Where the file goes; its folder is made as needed.
 
@@ -38,24 +40,49 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     if target.is_dir():
         words = 'a folder is in the place of a file that is to be written; remove or rename it'
         raise IsADirectoryError(errno.EISDIR, words, str(target))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = _begin(target)
+    with _naming(target):
+        if is_stream(target):
+            with tempfile.TemporaryDirectory() as folder:
+                partial = Path(folder, target.name)
+                partial.touch()
+                yield partial
+                with partial.open('rb') as written, target.open('ab') as stream:
+                    shutil.copyfileobj(written, stream)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = _begin(target)
+        try:
+            yield partial
+            with partial.open('rb') as written:
+                os.fsync(written.fileno())
+            # mkstemp makes the file private; give it the rights that a plain open would.
+            mask = os.umask(0)
+            os.umask(mask)
+            partial.chmod(0o666 & ~mask)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+            os.close(handle)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Let an OSError name the file: its text would be lost else."""
     try:
-        yield partial
-        with partial.open('rb') as written:
-            os.fsync(written.fileno())
-        # mkstemp makes the file private; give it the rights that a plain open would.
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
-        partial.replace(target)
+        yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:  # else its text would be lost
+        if error.filename is None and error.errno is not None:
             error.filename = str(target)
         raise
-    finally:
-        partial.unlink(missing_ok=True)
-        os.close(handle)
+
+
+def is_stream(path: str | os.PathLike) -> bool:
+    """Whether a path is a device, a pipe, or what a process has open, such as /dev/stdout."""
+    path = Path(path)
+    if not path.exists() or path.is_dir():
+        return False
+    places = os.readlink(path) if path.is_symlink() else '', str(path.parent.resolve())
+    return not path.is_file() or any(place.startswith('/proc/') for place in places)
 
 
 @contextmanager

@@ -7,11 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 import mmkdlayer.atomic
-from mmkdlayer.atomic import MARK, partial_folder, remove_leftovers, replacing
+from mmkdlayer.atomic import MARK, is_stream, partial_folder, remove_leftovers, replacing
 
 
 def test_new_file_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -120,6 +121,42 @@ def test_a_file_that_is_taken_for_a_leftover_is_begun_anew(
         assert removed and partial not in removed
         partial.write_text('whole')
     assert (tmp_path / 'file.txt').read_text() == 'whole'
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe, got = tmp_path / 'pipe', []
+    os.mkfifo(pipe)
+    reader = Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader.start()
+    with replacing(pipe) as partial:
+        partial.write_bytes(b'text')
+    reader.join(30)
+    assert got == [b'text'] and pipe.is_fifo() and not pipe.is_file()
+    assert os.listdir(tmp_path) == ['pipe']
+
+
+def test_an_open_file_is_added_to(tmp_path: Path) -> None:
+    """As /dev/stdout is, which is a link to one of these."""
+    with (tmp_path / 'log').open('w') as log:
+        log.write('before\n')
+        log.flush()
+        for number, path in enumerate((f'/dev/fd/{log.fileno()}', tmp_path / 'out')):
+            if number:
+                Path(path).symlink_to(f'/proc/self/fd/{log.fileno()}')
+            assert is_stream(path)
+            with replacing(path) as partial:
+                partial.write_text(f'{number}\n')
+    assert (tmp_path / 'log').read_text() == 'before\n0\n1\n'
+
+
+def test_plain_files_are_no_streams(tmp_path: Path) -> None:
+    (tmp_path / 'file').touch()
+    (tmp_path / 'link').symlink_to('file')
+    names = ('', 'file', 'link', 'none')
+    assert not any(is_stream(tmp_path / name) for name in names)
+    with pytest.raises(OSError) as info, replacing('/dev/full') as partial:
+        partial.write_text('a')
+    assert info.value.filename == '/dev/full' and is_stream('/dev/full')
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def main() -> None:
             kinds = ', '.join(f'{count} of {kind}' for kind, count in sorted(others.items()))
             print(f'left out, since they are no images: {kinds}', file=sys.stderr)
         skipped = write_predictions(student, files, args)
-        print(f'{args.out}: {len(files) - skipped} of {len(files)} images')
+        print(f'{args.out}: {len(files) - skipped} of {len(files)} images', file=sys.stderr)
     if skipped:
         sys.exit(SKIPPED)
 

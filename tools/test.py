@@ -44,7 +44,7 @@ def main() -> None:
         cfg.launcher = args.launcher
         cli.choose_work_dir(cfg, args)
         cli.check_writable(cfg.work_dir)
-        if args.out:
+        if args.out is not None:
             cli.check_out_file(args.out)
         state, meta = read_student_weights(args.checkpoint, sha256=cfg.get('weights_sha256'))
         check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)

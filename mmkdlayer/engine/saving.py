@@ -28,8 +28,8 @@ class WholeFileBackend(LocalBackend):
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write bytes to a file; what was there before stays until they are all written."""
         path = Path(filepath)
-        if path.is_symlink() or path.exists() and not path.is_file():
-            super().put(obj, filepath)  # a link, a device, a pipe: written to, not replaced
+        if path.is_symlink():
+            super().put(obj, filepath)  # written to, not replaced
             return
         with replacing(path) as partial:
             partial.write_bytes(obj)

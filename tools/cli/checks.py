@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmkdlayer.atomic import is_stream
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.errors import ConfigError
 
@@ -79,11 +80,16 @@ def check_out_file(path: str) -> None:
     """Raise a ConfigError where a file can't be written, before hours of work for it."""
     if os.path.isdir(path):
         raise ConfigError(f'--out {path} is a folder, but must be a file. Name a file in it.')
-    check_writable(os.path.dirname(path) or '.')
+    if path in ('', '-'):
+        raise ConfigError(f'--out expects the name of a file, or /dev/stdout, but got "{path}".')
+    if not (is_stream(path) and os.access(path, os.W_OK)):
+        check_writable(os.path.dirname(path) or '.')
 
 
 def check_writable(folder: str) -> None:
     """Raise a ConfigError where a folder can't be made or written."""
+    if not folder:
+        raise ConfigError('Expected the name of a folder to write to, but it is empty.')
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
