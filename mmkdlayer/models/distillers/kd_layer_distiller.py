@@ -130,6 +130,8 @@ class KDLayerDistiller(ConfigurableDistiller):
             ConfigError: A recorder names a module that is not there, or the teacher is trained and an
                 option is for a frozen one.
         """
+        for network in getattr(model, 'members', {'': model}).values():
+            allow_no_head(network)  # a foundation model's features teach without one
         _check_sources(self.teacher_recorders, model, 'teacher')
         attach_views(model)
         for connector in self.connectors.values():
