@@ -7,12 +7,14 @@ from .loops import ResumableEpochLoop
 from .mixed_precision import BFloat16OptimWrapper
 from .plain_distiller import PlainDistiller
 from .prepare_decisions import prepare_decisions
+from .teacher_views import connect_views
 
 __all__ = [
     'BFloat16OptimWrapper',
     'CpuDistributedDataParallel',
     'PlainDistiller',
     'ResumableEpochLoop',
+    'connect_views',
     'prepare_decisions',
 ]
 __all__ += hook_names

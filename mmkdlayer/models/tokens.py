@@ -25,6 +25,8 @@ _TOKENS = (
     *('cls_token', 'class_token', 'class_embedding', 'dist_token', 'distillation_token'),
     *('register_tokens', 'reg_token'),
 )
+#: Most channels of an image; a map has more.
+_MOST_COLOURS = 4
 #: Most extra tokens that are tried for an error's advice.
 _MOST_TRIED = 16
 
@@ -81,7 +83,8 @@ class TokenLayoutFinder:
         self.holders = [network.get_submodule('.'.join(parts[:n])) for n in range(len(parts))]
         for holder in self.holders:
             holder.register_forward_pre_hook(self.note_image, with_kwargs=True)
-        network.get_submodule(module).register_forward_pre_hook(self.note_grid, with_kwargs=True)
+        self.module = network.get_submodule(module)
+        self.module.register_forward_pre_hook(self.note_grid, with_kwargs=True)
 
     def note_image(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Pre-hook of what holds the module: the proportions of the images or maps."""
@@ -92,7 +95,10 @@ class TokenLayoutFinder:
                 return
 
     def note_grid(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Pre-hook of the module: the grid, where it is given one."""
+        """Pre-hook of the module: the grid, where it is given one; the image of a whole network."""
+        first = args[0] if args else None
+        if isinstance(first, Tensor) and first.dim() == 4 and first.size(1) <= _MOST_COLOURS:
+            self.note_image(module, args, {})
         self.given_grid = next(_grids((*args, *kwargs.values())), None)
 
     def is_channels_last(self, x: Tensor) -> bool:
@@ -129,7 +135,7 @@ class TokenLayoutFinder:
     def _extra(self) -> int:
         if self.extra_tokens is not None:
             return self.extra_tokens
-        for holder in reversed(self.holders):
+        for holder in (self.module, *reversed(self.holders)):
             found = _extra_tokens_of(holder)
             if found is not None:
                 return found

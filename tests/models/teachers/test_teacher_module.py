@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import TeacherModule
+from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 
 PIXELS = dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5])
 
@@ -148,6 +150,23 @@ def test_images_that_the_network_does_not_take() -> None:
         make()([torch.zeros(3, 8, 8)])
     with pytest.raises(ConfigError, match=r'but got \(3, 8, 8\)'):
         make()(torch.zeros(3, 8, 8))
+
+
+def test_an_output_by_name_of_a_whole_network(tmp_path: Path) -> None:
+    reason = 'needs "pip install transformers" (requirements/teachers.txt), for this torch'
+    library = pytest.importorskip('transformers', reason=reason)
+    if not library.is_torch_available():
+        pytest.skip(reason)
+    sizes = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2)
+    library.Dinov2Model(library.Dinov2Config(image_size=56, **sizes)).save_pretrained(tmp_path)
+    teacher = make(source=f'hf:{tmp_path}', weights=True, input_size=(42, 28))
+    read = TeacherFeature('one', 'model', index='last_hidden_state')
+    read.attach(teacher)
+    output = teacher(torch.rand(2, 3, 64, 64))
+    # The grid is that of the teacher's images, and the class token is none of its positions.
+    assert read(output).shape == (2, 24, 3, 2)
+    positions = output['last_hidden_state'][:, 1:]
+    assert torch.equal(read(output).flatten(2).transpose(1, 2), positions)
 
 
 def test_errors_after_the_first_images_are_left_alone() -> None:
