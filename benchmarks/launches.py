@@ -1,0 +1,223 @@
+"""What a KD layer and its loss ask of a GPU, counted without one: kernels, memory held and at its peak.
+
+    python benchmarks/launches.py                    # all shapes, both implementations
+    python benchmarks/launches.py --shapes a c256 --ops
+
+Tensors are without values, on torch's meta device, and say that they are on ``cuda:0``: so the code takes
+the way that it takes there, forward and backward, and every operation that reaches a kernel is counted with
+the memory of its results. One operation is one kernel here: some start two. Times can't be told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from unittest import mock
+
+import torch
+from measuring import markdown
+from step import SHAPES, Shape
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from mmkdlayer.models import (
+    CentroidDecision,
+    KDLayerConnector,
+    SubclassDecision,
+    TeacherDecision,
+    TeacherDecisionLoss,
+)
+from mmkdlayer.models.decisions.table_targets import DenseRows
+
+CUDA, META = torch.device('cuda:0'), torch.device('meta')
+#: Those of step.py, and larger batches.
+LARGE = {f'{name}256': shape._replace(images=256) for name, shape in SHAPES.items()}
+ALL_SHAPES = {**SHAPES, **LARGE}
+#: Operations that start no kernel, besides views.
+FREE = {
+    'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'detach', '_unsafe_view',
+    'lift_fresh', 'resize_', 'set_', '_reshape_alias',
+}  # fmt: skip
+
+
+class Cost(NamedTuple):
+    """What one forward and backward pass takes.
+
+    Attributes:
+        launches: Kernels started.
+        held: Bytes that are held between the passes, the output among them.
+        peak: Most bytes that are held at a time.
+        ops: How often each operation is called.
+    """
+
+    launches: int
+    held: int
+    peak: int
+    ops: Counter[str]
+
+
+class SaysCuda(TorchFunctionMode):
+    """Tensors of the meta device say that they are on ``cuda:0``, and such ones are made on the meta device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        if func is Tensor.device.__get__ or func is Tensor.is_cuda.__get__:
+            answer = func(*args)
+            if isinstance(answer, bool):
+                return args[0].is_meta
+            return CUDA if answer.type == 'meta' else answer
+        args = tuple(META if value == CUDA else value for value in args) if args else args
+        kwargs = {key: META if value == CUDA else value for key, value in (kwargs or {}).items()}
+        return func(*args, **kwargs)
+
+
+class Counting(TorchDispatchMode):
+    """Counts operations, and the bytes of the storages that live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops: Counter[str] = Counter()
+        self.live = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        aliases = [part.alias_info for part in func._schema.arguments if part.alias_info]
+        is_view = any(not alias.is_write for alias in aliases)
+        if not is_view and name not in FREE:
+            self.ops[name] += 1
+        for tensor in result if isinstance(result, (tuple, list)) else [result]:
+            if isinstance(tensor, Tensor):
+                self.note(tensor)
+        return result
+
+    def note(self, tensor: Tensor) -> None:
+        """Count the bytes of a tensor's storage as long as it lives."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._known:
+            return
+        size = storage.nbytes()
+        self._known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.live -= size
+
+
+@contextmanager
+def says_cuda() -> Iterator[None]:
+    """Inside, also in the Python code of backward passes, tensors say that they are on ``cuda:0``."""
+    apply = BackwardCFunction.apply
+
+    def answered(self: Any, *args: Any) -> Any:
+        with SaysCuda():
+            return apply(self, *args)
+
+    with mock.patch.object(BackwardCFunction, 'apply', answered), SaysCuda():
+        yield
+
+
+def make_decision(shape: Shape) -> TeacherDecision:
+    """A fitted decision without values, prepared for the device; a table of sub-classes is dense."""
+    _, channels, _, templates, classes = shape
+    decision: TeacherDecision
+    if not classes:
+        decision = CentroidDecision(templates)
+        sizes = dict(centroids=(templates, channels))
+    else:
+        components = min(60, channels)
+        decision = SubclassDecision(classes, templates // classes, components)
+        sizes = dict(
+            projection=(components, channels),
+            offset=(components,),
+            centers=(templates, components),
+            decisions=(templates, templates),
+        )
+    tables = {name: torch.empty(size, device=META) for name, size in sizes.items()}
+    decision._tables.update(tables)
+    prepared: dict[str, Any] = tables
+    if classes:
+        table = tables.pop('decisions')
+        prepared = dict(tables, rows=DenseRows(table), entropies=torch.empty_like(table[0]))
+    else:
+        prepared = decision.prepare(tables)
+    decision.prepared_for = lambda like: prepared  # type: ignore[method-assign]
+    return decision
+
+
+def count(
+    shape: Shape, implementation: str = 'memory_efficient', dtype: torch.dtype = torch.float32
+) -> Cost:
+    """One forward and backward pass of layer and loss, with hard labels where there are classes.
+
+    Args:
+        shape: Sizes of the batch.
+        implementation: Of layer and loss.
+        dtype: Of the student's map; ``torch.float16`` is what autocast gives.
+    """
+    images, channels, side, templates, classes = shape
+    size = (images, channels, side, side)
+    x, feature, upstream = (
+        torch.empty(size, dtype=dtype, device=META).to(memory_format=torch.channels_last)
+        for _ in range(3)
+    )
+    feature = feature.float()
+    label = torch.empty(images, dtype=torch.int64, device=META) if classes else None
+    x.requires_grad_()
+    decision = make_decision(shape)
+    layer = KDLayerConnector(channels, templates, implementation=implementation).to(META)
+    loss = TeacherDecisionLoss(decision, implementation=implementation)
+    recorded: list[Tensor] = []
+    layer.templates.register_forward_hook(lambda module, args, out: recorded.append(out))
+    with says_cuda(), Counting() as counting:
+        output = layer(x)
+        value = loss(recorded.pop(), feature, label)
+        held = counting.live
+        torch.autograd.backward([value, output], [None, upstream])
+    return Cost(sum(counting.ops.values()), held, counting.peak, counting.ops)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        '--shapes', nargs='+', choices=sorted(ALL_SHAPES), default=sorted(ALL_SHAPES)
+    )
+    parser.add_argument('--ops', action='store_true', help='list the operations of each shape too')
+    options = parser.parse_args()
+    rows = []
+    details = []
+    for name in options.shapes:
+        for implementation in ('reference', 'memory_efficient'):
+            for dtype in (torch.float32, torch.float16):
+                cost = count(ALL_SHAPES[name], implementation, dtype)
+                kind = str(dtype).removeprefix('torch.')
+                rows.append(
+                    (
+                        name, *ALL_SHAPES[name][:4], implementation, kind, cost.launches,
+                        f'{cost.held / 1e6:.0f}', f'{cost.peak / 1e6:.0f}',
+                    )
+                )  # fmt: skip
+                details.append(f'{name}, {implementation}, {kind}: {cost.ops.most_common()}')
+    header = ('shape', 'N', 'C', 'side', 'K', 'implementation', 'map', 'launches', 'held MB')
+    print(markdown((*header, 'peak MB'), rows))
+    if options.ops:
+        print('\n'.join(details))
+
+
+if __name__ == '__main__':
+    main()
