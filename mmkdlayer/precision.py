@@ -27,7 +27,7 @@ _SWITCHES = dict(
 #: The old form sets both.
 _BOTH_PRODUCTS = (('cuda', 'matmul'), ('mkldnn', 'matmul'))
 # Not by the attributes ``fp32_precision``: setting that of torch.backends.mkldnn sets another switch.
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch 2.1 has none
+is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch 2.1 has none
 _shown: Any = getattr(torch._C, '_get_fp32_precision_getter', None)
 _set: Any = getattr(torch._C, '_set_fp32_precision_setter', None)
 
@@ -46,7 +46,7 @@ def float32_products(
         precision: 'float32' for all the bits of float32; 'tf32' for TensorFloat-32 (a mantissa of 10
             bits) on CUDA, and float32 elsewhere.
     """
-    if _is_compiling():
+    if is_compiling():
         return _without_autocast(device.type)
     return _products(device.type, precision)
 

@@ -11,7 +11,7 @@ convolution over positions in channels-last order is the same product on the sam
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Callable
 
 import torch
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.precision import float32_products
 
 #: Torch leaves oneDNN out for smaller batches.
 MKLDNN_MIN_BATCH = 16
@@ -35,20 +36,34 @@ def maps_of(rows: Tensor, like: Tensor) -> Tensor:
     return rows.view(images, height, width, rows.size(1)).permute(0, 3, 1, 2)
 
 
-def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(
+    rows: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None
+) -> Tensor:
     """``rows @ weight.T + bias``.
 
     Args:
         rows: Shape (M, C).
         weight: Shape (K, C).
         bias: Shape (K,).
+        out: Where to write the product, without a bias; None for a new tensor.
 
     Returns:
-        Shape (M, K), contiguous.
+        Shape (M, K), contiguous where it is new.
     """
+    if out is not None:
+        return torch.mm(rows, weight.t(), out=out)
     if _by_convolution(rows):
         return _rows(F.conv2d(_map(rows), weight[:, :, None, None], bias))
     return F.linear(rows, weight, bias)
+
+
+def add_product(total: Tensor | None, rows: Tensor, weight: Tensor) -> Tensor:
+    """``total + rows @ weight.T``, in place where there is a total."""
+    if total is None:
+        return product(rows, weight)
+    if _by_convolution(rows):
+        return total.add_(product(rows, weight))
+    return total.addmm_(rows, weight.t())
 
 
 def product_gradients(upstream: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,6 +81,29 @@ def product_gradients(upstream: Tensor, rows: Tensor, weight: Tensor) -> tuple[T
         )  # fmt: skip
         return _rows(d_map), d_weight.flatten(1)
     return upstream @ weight, upstream.t() @ rows
+
+
+def add_product_gradients(
+    d_rows: Tensor | None, d_weight: Tensor, upstream: Tensor, rows: Tensor, weight: Tensor
+) -> Tensor:
+    """As :func:`product_gradients`, added to ``d_rows`` and written to ``d_weight``.
+
+    Args:
+        d_rows: Shape (M, C), changed in place; None for the first of a sum.
+        d_weight: Shape (K, C).
+        upstream: Shape (M, K).
+        rows: Shape (M, C).
+        weight: Shape (K, C).
+
+    Returns:
+        The sum, shape (M, C).
+    """
+    if _by_convolution(rows):
+        more, found = product_gradients(upstream, rows, weight)
+        d_weight.copy_(found)
+        return more if d_rows is None else d_rows.add_(more)
+    torch.mm(upstream.t(), rows, out=d_weight)
+    return upstream @ weight if d_rows is None else d_rows.addmm_(upstream, weight)
 
 
 def _by_convolution(rows: Tensor) -> bool:
@@ -87,12 +125,9 @@ def _rows(maps: Tensor) -> Tensor:
     return maps.permute(0, 2, 3, 1).reshape(-1, maps.size(1))
 
 
-def full_precision(like: Tensor) -> AbstractContextManager:
-    """A context without autocast on the device of a tensor (some devices have none to leave)."""
-    try:
-        return torch.autocast(like.device.type, enabled=False)
-    except RuntimeError:
-        return nullcontext()
+def full_precision(like: Tensor, precision: str = 'float32') -> AbstractContextManager[None]:
+    """See :func:`mmkdlayer.precision.float32_products`, for the device of a tensor."""
+    return float32_products(like.device, precision)
 
 
 def check_implementation(owner: str, implementation: str) -> None:
