@@ -3,9 +3,10 @@
     python benchmarks/launches.py                    # all shapes, both implementations
     python benchmarks/launches.py --shapes a c256 --ops
 
-Tensors are without values, on torch's meta device, and say that they are on ``cuda:0``: so the code takes
-the way that it takes there, forward and backward, and every operation that reaches a kernel is counted with
-the memory of its results. One operation is one kernel here: some start two. Times can't be told.
+Tensors are without values, on torch's meta device, and say that they are on ``cuda:0``: so the code
+takes the way that it takes there, forward and backward. Counted are the operations that start a kernel
+(one each, though some start two) and the memory of their results, beyond that of the inputs. Times can't
+be told.
 """
 
 from __future__ import annotations
@@ -33,16 +34,18 @@ from mmkdlayer.models import (
     TeacherDecision,
     TeacherDecisionLoss,
 )
+from mmkdlayer.models.decisions import subclass_decision
 from mmkdlayer.models.decisions.table_targets import DenseRows
 
 CUDA, META = torch.device('cuda:0'), torch.device('meta')
+QUESTIONS: Any = [getattr(Tensor, name).__get__ for name in ('device', 'is_cuda')]
 #: Those of step.py, and larger batches.
 LARGE = {f'{name}256': shape._replace(images=256) for name, shape in SHAPES.items()}
 ALL_SHAPES = {**SHAPES, **LARGE}
 #: Operations that start no kernel, besides views.
 FREE = {
     'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'detach', '_unsafe_view',
-    'lift_fresh', 'resize_', 'set_', '_reshape_alias',
+    'lift_fresh', 'resize_', 'set_', '_reshape_alias', 'promote_types',
 }  # fmt: skip
 
 
@@ -63,12 +66,12 @@ class Cost(NamedTuple):
 
 
 class SaysCuda(TorchFunctionMode):
-    """Tensors of the meta device say that they are on ``cuda:0``, and such ones are made on the meta device."""
+    """Tensors on the meta device say that they are on ``cuda:0``, and such are made on the meta device."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        if func is Tensor.device.__get__ or func is Tensor.is_cuda.__get__:
+        if func in QUESTIONS:
             answer = func(*args)
             if isinstance(answer, bool):
                 return args[0].is_meta
@@ -79,13 +82,13 @@ class SaysCuda(TorchFunctionMode):
 
 
 class Counting(TorchDispatchMode):
-    """Counts operations, and the bytes of the storages that live."""
+    """Counts operations, and the bytes of the storages that live, but for those of the inputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: list[Tensor]) -> None:
         super().__init__()
         self.ops: Counter[str] = Counter()
         self.live = self.peak = 0
-        self._known: set[int] = set()
+        self._known = {tensor.untyped_storage()._cdata for tensor in inputs}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -137,7 +140,7 @@ def make_decision(shape: Shape) -> TeacherDecision:
     decision: TeacherDecision
     if not classes:
         decision = CentroidDecision(templates)
-        sizes = dict(centroids=(templates, channels))
+        sizes: dict[str, tuple[int, ...]] = dict(centroids=(templates, channels))
     else:
         components = min(60, channels)
         decision = SubclassDecision(classes, templates // classes, components)
@@ -149,11 +152,13 @@ def make_decision(shape: Shape) -> TeacherDecision:
         )
     tables = {name: torch.empty(size, device=META) for name, size in sizes.items()}
     decision._tables.update(tables)
-    prepared: dict[str, Any] = tables
-    if classes:
-        table = tables.pop('decisions')
-        prepared = dict(tables, rows=DenseRows(table), entropies=torch.empty_like(table[0]))
-    else:
+    rows = (
+        dict(rows=DenseRows(tables['decisions']), entropies=tables['decisions'][0])
+        if classes
+        else {}
+    )
+    # Without values, it can't be seen whether a table is dense.
+    with mock.patch.object(subclass_decision, 'prepare_rows', lambda table: rows):
         prepared = decision.prepare(tables)
     decision.prepared_for = lambda like: prepared  # type: ignore[method-assign]
     return decision
@@ -183,7 +188,9 @@ def count(
     loss = TeacherDecisionLoss(decision, implementation=implementation)
     recorded: list[Tensor] = []
     layer.templates.register_forward_hook(lambda module, args, out: recorded.append(out))
-    with says_cuda(), Counting() as counting:
+    inputs = [x, feature, upstream, *layer.parameters(), *layer.buffers()]
+    inputs += [] if label is None else [label]
+    with says_cuda(), Counting(inputs) as counting:
         output = layer(x)
         value = loss(recorded.pop(), feature, label)
         held = counting.live

@@ -181,18 +181,20 @@ def refuse_second_derivative(name: str) -> None:
         )
 
 
-def require(condition: Tensor, message: Callable[[], str]) -> None:
+def require(condition: Tensor, expected: str, found: Callable[[], str]) -> None:
     """Raise a DataError where a condition on data does not hold.
 
-    On CUDA the check is asynchronous (the device stops with an assertion later), because a training
-    step must not wait for the device; other accelerators have no such check.
+    On CUDA the check is asynchronous (the device stops with an assertion later, which says what was
+    expected), because a training step must not wait for the device; other accelerators have no such
+    check.
 
     Args:
         condition: Bool tensor with one element.
-        message: Makes the error's text, when it is needed.
+        expected: What must hold, a sentence without its full stop.
+        found: Says what was found, when it is needed.
     """
     if condition.device.type == 'cpu':
         if not bool(condition):
-            raise DataError(message())
+            raise DataError(f'{expected}, but got {found()}.')
     elif condition.device.type == 'cuda':
-        torch._assert_async(condition)
+        torch._assert_async(condition, f'{expected}.')

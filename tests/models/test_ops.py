@@ -47,11 +47,11 @@ def test_convolutions_are_used_where_they_are_faster() -> None:
     assert not _by_convolution(rows.double()) and not _by_convolution(rows.to('meta'))
 
 
-def test_a_condition_that_does_not_hold_is_an_error():
-    require(torch.tensor(True), lambda: 'unused')
-    with pytest.raises(DataError, match='^what is wrong$'):
-        require(torch.tensor(False), lambda: 'what is wrong')
-    require(torch.tensor(False, device='meta'), lambda: 'nothing can be asked there')
+def test_a_condition_that_does_not_hold_is_an_error() -> None:
+    require(torch.tensor(True), 'unused', lambda: 'unused')
+    with pytest.raises(DataError, match=r'^x must be 1, but got 2\.$'):
+        require(torch.tensor(False), 'x must be 1', lambda: '2')
+    require(torch.tensor(False, device='meta'), 'nothing can be asked there', lambda: '')
 
 
 def test_unknown_precision() -> None:

@@ -71,7 +71,11 @@ def masked_gradient(
     Returns:
         g, shape (M, T), ``sum_M g`` and ``sum_M s * g``, both of shape (T,).
     """
-    g_MT = d_p_MT.addcmul_(p_MT, factor_M[:, None], value=-1).mul_(p_MT.sign_())
+    g_MT = d_p_MT.addcmul_(p_MT, factor_M[:, None], value=-1)
+    if p_MT.device.type == 'cpu':  # where this is faster than one operation
+        g_MT.mul_(p_MT.sign_())
+    else:
+        torch.ops.aten.threshold_backward(g_MT, p_MT, 0, grad_input=g_MT)
     return g_MT, g_MT.sum(0), torch.mul(s_MT, g_MT, out=p_MT).sum(0)
 
 

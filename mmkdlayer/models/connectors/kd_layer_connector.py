@@ -125,7 +125,7 @@ class KDLayerConnector(BaseModule):
             if self._is_memory_efficient(x)
             else self._explain(self.templates(x))
         )
-        return x + self.alpha * values.to(x.dtype)
+        return torch.add(x, values.to(x.dtype), alpha=self.alpha)
 
     @torch.compiler.disable  # it is in tiles already; not every torch can trace it
     def _memory_efficient(self, x: Tensor) -> Tensor:

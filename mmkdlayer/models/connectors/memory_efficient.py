@@ -44,10 +44,10 @@ from .unit_conv import EPS, UnitConv2d, shortest
 
 #: Scores in one tile: 1.5 MiB in float32 on a CPU, whose cache its temporaries stay in.
 TILE = 3 << 17
-#: On other devices a tile has this many scores (128 MiB) or a third of all, whichever is more: few
-#: kernels are started for a batch of any size, and temporaries take at most two thirds of the scores.
-DEVICE_TILE = 1 << 25
-MOST_DEVICE_TILES = 3
+#: On other devices a tile has this many scores (96 MiB), or a quarter of all if that is more. So few
+#: kernels are started for a batch of any size, and the two temporaries take half of the scores' memory.
+DEVICE_TILE = 3 << 23
+MOST_DEVICE_TILES = 4
 #: Scores of a batch below which the plain formula is faster and its memory does not matter.
 MIN_SCORES = 1 << 17
 #: The number of templates in a tile is a multiple of this.
@@ -155,9 +155,7 @@ class _MatchAndExplain(torch.autograd.Function):
                 mean_K[part], var_K[part] = kernels.mean_and_variance(s)
             torch.add(var_K[part], eps, out=deviation_inverse_K[part]).rsqrt_()
             torch.mul(gain_K[part], deviation_inverse_K[part], out=slope_K[part])
-            torch.addcmul(
-                shift_K[part], mean_K[part], slope_K[part], value=-1, out=offset_K[part]
-            )
+            torch.addcmul(shift_K[part], mean_K[part], slope_K[part], value=-1, out=offset_K[part])
             return s
 
         squares_M = v_MC = None

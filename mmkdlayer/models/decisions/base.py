@@ -65,6 +65,8 @@ class TeacherDecision(nn.Module):
     table_names: ClassVar[tuple[str, ...]] = ()
     #: Whether the images' labels are needed to decide.
     needs_labels: ClassVar[bool] = False
+    #: Of its products: 'float32', or 'tf32' for TensorFloat-32 on CUDA.
+    precision: str = 'float32'
 
     def __init__(self, file: str | os.PathLike | None = None) -> None:
         super().__init__()
@@ -228,7 +230,7 @@ class TeacherDecision(nn.Module):
         feature = resize_to(teacher_feature, size)
         self.check_features(feature)
         gt_label = self.check_label(gt_label, feature.size(0))
-        with full_precision(feature):
+        with full_precision(feature, self.precision):
             return self.target(
                 feature.to(torch.promote_types(feature.dtype, torch.float32)), gt_label
             )

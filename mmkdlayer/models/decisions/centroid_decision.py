@@ -151,20 +151,23 @@ class SoftmaxTargets(RowTargets):
         bias: Shape (K,).
     """
 
+    matrix_kind = 'logits'
+    is_costly = True
+
     def __init__(self, rows: Tensor, weight: Tensor, bias: Tensor) -> None:
         self.rows, self.weight, self.bias = rows, weight, bias
 
     def _logits(self, rows: slice) -> Tensor:
         return product(self.rows[rows], self.weight, self.bias)
 
-    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
+    def divergence(self, rows: slice, log_q: Tensor, grad: Tensor | None = None) -> Tensor:
         """See :class:`RowTargets`."""
         # The logits themselves may be of thousands, their sum over all rows beyond float32.
         log_target = self._logits(rows).log_softmax(1)
         target = log_target.exp()
-        return torch.dot(target.flatten(), log_target.sub_(scores).flatten())
-
-    matrix_kind = 'logits'
+        if grad is not None:
+            torch.exp(log_q, out=grad).sub_(target)
+        return torch.dot(target.flatten(), log_target.sub_(log_q).flatten())
 
     def matrix(self, rows: slice) -> tuple[Tensor, Tensor | None]:
         """See :class:`RowTargets`."""

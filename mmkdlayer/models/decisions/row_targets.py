@@ -14,16 +14,28 @@ class RowTargets:
     It is made in the forward pass of a loss and kept for the backward pass.
     """
 
-    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
-        """``sum_i sum_k p_k (log p_k - score_k)`` over some rows.
+    #: Whether making p costs as much as a product of the layer, so that a loss makes it once.
+    is_costly = False
+    #: Of the products that make p, as :func:`mmkdlayer.precision.float32_products` takes it.
+    precision = 'float32'
+
+    def divergence(self, rows: slice, log_q: Tensor, grad: Tensor | None = None) -> Tensor:
+        """``sum_i sum_k p_k (log p_k - log q_k)`` over some rows.
 
         Args:
             rows: Which.
-            scores: Their scores, shape (rows, K), contiguous.
+            log_q: Log-probabilities of them, shape (rows, K), contiguous; may be overwritten.
+            grad: Where to write ``q - p``, shape (rows, K), contiguous; None for nowhere.
 
         Returns:
             A scalar.
         """
+        if grad is not None:
+            torch.exp(log_q, out=grad)
+            self.subtract_from(rows, grad)
+        return self._divergence(rows, log_q)
+
+    def _divergence(self, rows: slice, log_q: Tensor) -> Tensor:
         raise NotImplementedError
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
@@ -62,10 +74,9 @@ class DenseTargets(RowTargets):
         flat = target.permute(0, 2, 3, 1).reshape(-1, target.size(1))
         return flat[start : start + rows.stop - rows.start]
 
-    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
-        """See :class:`RowTargets`; 0 log 0 is 0."""
-        target = self._rows(rows)
-        return torch.special.xlogy(target, target).sub_(target * scores).sum()
+    def _divergence(self, rows: slice, log_q: Tensor) -> Tensor:
+        target = self._rows(rows)  # 0 log 0 is 0
+        return torch.special.xlogy(target, target).sub_(target * log_q).sum()
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""

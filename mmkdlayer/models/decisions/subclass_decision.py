@@ -191,19 +191,17 @@ class SubclassDecision(TeacherDecision):
             sums = label.sum(1)
             require(
                 ((sums - 1).abs() < 1e-2).all() & (label >= 0).all(),
+                'SubclassDecision: soft labels must be probabilities that sum to 1',
                 lambda: (
-                    'SubclassDecision: soft labels must be probabilities that sum to 1, but got '
                     f'sums from {float(sums.min()):.4g} to {float(sums.max()):.4g} and a least value '
-                    f'of {float(label.min()):.4g}.'
+                    f'of {float(label.min()):.4g}'
                 ),
             )
         else:
             require(
-                ((label >= 0) & (label < classes)).all(),
-                lambda: (
-                    f'SubclassDecision: labels must be 0 to {classes - 1} (num_classes={classes}), '
-                    f'but got {sorted(set(label.tolist()) - set(range(classes)))}.'
-                ),
+                (label.clamp(0, classes - 1) == label).all(),
+                f'SubclassDecision: labels must be 0 to {classes - 1} (num_classes={classes})',
+                lambda: str(sorted(set(label.tolist()) - set(range(classes)))),
             )
         return label
 
@@ -214,7 +212,7 @@ class SubclassDecision(TeacherDecision):
         table = dict(rows=prepared['rows'], entropies=prepared['entropies'])
         if not gt_label.is_floating_point():
             z = _project(feature, prepared)
-            return TableTargets(**table, index=self._nearest(z, gt_label, prepared['centers']))
+            return TableTargets(**table, index=self._nearest(z, gt_label, prepared))
         label = gt_label.to(feature.dtype)
         area = feature.size(2) * feature.size(3)
         mixed = self.mixed_classes
@@ -225,40 +223,45 @@ class SubclassDecision(TeacherDecision):
         shares, classes = label.topk(min(mixed, self.num_classes), dim=1)
         require(
             (label.sum(1) - shares.sum(1) < 1e-3).all(),
-            lambda: (
-                f'SubclassDecision: mixed_classes={mixed}, but a soft label has more classes. Set '
-                'mixed_classes to how many classes are mixed at most, or to None.'
-            ),
+            f'SubclassDecision: a soft label must have at most mixed_classes={mixed} classes',
+            lambda: 'one with more. Set mixed_classes to how many are mixed at most, or to None',
         )
         z = _project(feature, prepared)
-        index = [self._nearest(z, part, prepared['centers']) for part in classes.t()]
+        index = [self._nearest(z, part, prepared) for part in classes.t()]
         shares = shares.t().repeat_interleave(area, dim=1)
         return TableTargets(**table, index=torch.stack(index), shares=shares)
 
     def prepare(self, tables: dict[str, Tensor]) -> dict[str, Any]:
-        """The table in the form in which its rows are looked up fastest, and the tables before it."""
-        names = ('projection', 'offset', 'centers')
-        return {**{name: tables[name] for name in names}, **prepare_rows(tables['decisions'])}
+        """What a step needs: rows for look-ups, and each class's centers from their mean.
 
-    def _nearest(self, z: Tensor, label: Tensor, centers: Tensor) -> Tensor:
+        The expanded square of a distance loses precision far from the origin.
+        """
+        centers = tables['centers'].unflatten(0, (self.num_classes, -1))
+        means = centers.mean(1)
+        own = centers - means[:, None]
+        return dict(
+            {name: tables[name] for name in ('projection', 'offset', 'centers')},
+            **dict(own=own, own_squares=own.square().sum(2), own_offset=tables['offset'] - means),
+            **prepare_rows(tables['decisions']),
+        )
+
+    def _nearest(self, z: Tensor, label: Tensor, prepared: dict[str, Any]) -> Tensor:
         """The sub-class of each position among those of its image's class: rows of the table.
 
         Args:
-            z: Projected features (N, L, H*W).
+            z: Projected features without offset (N, L, H*W).
             label: Class indices (N,).
-            centers: Shape (C*M, L).
+            prepared: As from :meth:`prepare`.
 
         Returns:
             Shape (N*H*W,), int64.
         """
-        own = centers.unflatten(0, (self.num_classes, -1))[label]
-        # From the mean of the class's centers: the expanded square, in which |z|^2 is left out because
-        # it is the same for all of them, loses precision far from the origin.
-        mean = own.mean(1, keepdim=True)
-        own = own - mean
-        z = z - mean.transpose(1, 2)
-        distances = own.square().sum(2, keepdim=True) - 2 * torch.bmm(own, z)
-        return (distances.argmin(1) + label[:, None] * self.num_subclasses).flatten()
+        z = z + prepared['own_offset'][label][:, :, None]
+        # |z|^2 is left out: it is the same for all of them.
+        squares = prepared['own_squares'][label][:, :, None]
+        distances = torch.baddbmm(squares, prepared['own'][label], z, alpha=-2)
+        nearest = distances.argmin(1)
+        return nearest.add_(label[:, None], alpha=self.num_subclasses).flatten()
 
     def _mixture(self, feature: Tensor, label: Tensor) -> Tensor:
         """Targets (N, K, H, W) of soft labels (N, C), without asking the device how many are mixed.
@@ -269,7 +272,7 @@ class SubclassDecision(TeacherDecision):
         prepared = self.prepared_for(feature)
         centers = prepared['centers']
         origin = centers.mean(0)
-        z = _project(feature, prepared) - origin[:, None]
+        z = _project(feature, prepared) + (prepared['offset'] - origin)[:, None]
         # Each class's centers from their mean, as for hard labels.
         centers = (centers - origin).unflatten(0, (self.num_classes, -1))
         means = centers.mean(1, keepdim=True)
@@ -293,5 +296,5 @@ class SubclassDecision(TeacherDecision):
 
 
 def _project(feature: Tensor, prepared: dict[str, Tensor]) -> Tensor:
-    """Z = A f + b: (N, D, H, W) to (N, L, H*W)."""
-    return torch.matmul(prepared['projection'], feature.flatten(2)) + prepared['offset'][:, None]
+    """A f, which is Z without its offset: (N, D, H, W) to (N, L, H*W)."""
+    return torch.matmul(prepared['projection'], feature.flatten(2))

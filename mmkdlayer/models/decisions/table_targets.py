@@ -34,14 +34,13 @@ class TableTargets(RowTargets):
     ) -> None:
         self.table, self.entropies, self.index, self.shares = rows, entropies, index, shares
 
-    def divergence(self, rows: slice, scores: Tensor) -> Tensor:
-        """See :class:`RowTargets`; 0 log 0 is 0."""
+    def _divergence(self, rows: slice, log_q: Tensor) -> Tensor:
         if self.shares is None:
             index = self.index[rows]
-            return self.entropies[index].sum() - self.table.dot(index, scores)
-        target = torch.zeros_like(scores)
+            return self.entropies[index].sum() - self.table.dot(index, log_q)
+        target = torch.zeros_like(log_q)
         self._add_to(target, rows, 1)
-        return torch.special.xlogy(target, target).sub_(target * scores).sum()
+        return torch.special.xlogy(target, target).sub_(target * log_q).sum()  # 0 log 0 is 0
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
@@ -140,7 +139,8 @@ class SparseRows(NamedTuple):
 
     def owners(self) -> Tensor:
         """The row of each entry, shape (entries,)."""
-        return torch.repeat_interleave(self.starts.diff())
+        # Without its size, this would wait for the device.
+        return torch.repeat_interleave(self.starts.diff(), output_size=len(self.columns))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> SparseRows:
         """The same on a device, with values of a dtype."""

@@ -22,56 +22,99 @@ from mmkdlayer.models.ops import (
 )
 from mmkdlayer.registry import MODELS
 
-#: Scores that are worked on together: 8 MiB in float32 on a CPU, whose cache they stay in.
+#: Scores that are worked on together: 8 MiB in float32 on a CPU, whose cache they stay in. On other
+#: devices 128 MiB, or half of all if that is more, so few kernels are started for a batch of any size;
+#: a quarter where there are more tensors of that size.
 CHUNK = 1 << 21
-DEVICE_CHUNK = 1 << 24
+DEVICE_CHUNK = 1 << 25
+MOST_DEVICE_CHUNKS = 2
 
 
-def _chunks(rows: Tensor) -> list[slice]:
-    """The positions in runs that are worked on together."""
-    chunk = CHUNK if rows.device.type == 'cpu' else DEVICE_CHUNK
-    step, count = max(1, chunk // rows.size(1)), rows.size(0)
-    step = step if step < MKLDNN_MIN_BATCH else step // MKLDNN_MIN_BATCH * MKLDNN_MIN_BATCH
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+def _chunks(rows: Tensor, temporaries: int = 1) -> list[slice]:
+    """The positions in runs that are worked on together.
+
+    Args:
+        rows: Scores, shape (M, K).
+        temporaries: How many times as many tensors of the size of a run's scores there are as usual.
+    """
+    count, templates = rows.shape
+    if rows.device.type == 'cpu':
+        step = max(1, CHUNK // templates)
+        step = step if step < MKLDNN_MIN_BATCH else step // MKLDNN_MIN_BATCH * MKLDNN_MIN_BATCH
+    else:
+        parts = temporaries * min(MOST_DEVICE_CHUNKS, -(-rows.numel() // DEVICE_CHUNK))
+        step = -(-count // max(1, parts))
+    return [slice(start, min(start + step, count)) for start in range(0, count, max(1, step))]
 
 
 class _DecisionDivergence(torch.autograd.Function):
     """``mean_i KL(p(i) || softmax(score(i)))``, chunk by chunk over the positions.
 
-    Kept are the scores and what the targets are made of; the backward pass makes softmax(score) - p
-    from them, the one tensor of the scores' size that the loss ever forms.
+    The gradient is softmax(score) - p, over the number of positions: the one tensor of the scores' size
+    that the loss ever forms. It is made in the backward pass, from the scores and from what the targets
+    are made of. Where making p is costly, and on a CPU, it is made in the forward pass already, from
+    what is at hand there: as the backward passes of losses run first, the most memory is the same.
     """
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, targets: RowTargets) -> Tensor:
         rows = rows_of(scores)
-        dtype = torch.promote_types(rows.dtype, torch.float32)
-        total = rows.new_zeros((), dtype=dtype)
-        with full_precision(scores):
-            for part in _chunks(rows):
-                total += targets.divergence(part, rows[part].to(dtype).log_softmax(1))
-        ctx.targets = targets
+        ctx.targets, ctx.d_rows = targets, None
+        ctx.is_early = (
+            ctx.needs_input_grad[0]
+            and (targets.is_costly or rows.device.type == 'cpu')
+            and rows.dtype in (torch.float32, torch.float64)
+        )
         ctx.save_for_backward(scores)
-        return total / rows.size(0)
+        with full_precision(scores, targets.precision):
+            if ctx.is_early:
+                ctx.d_rows = torch.empty_like(rows)
+            return _mean_divergence(rows, targets, ctx.d_rows)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         refuse_second_derivative("TeacherDecisionLoss (implementation='memory_efficient')")
         (scores,) = ctx.saved_tensors
-        rows = rows_of(scores)
-        dtype = torch.promote_types(rows.dtype, torch.float32)
-        d_rows = torch.empty_like(rows)
-        with full_precision(scores):
-            factor = grad_outputs[0].to(dtype) / rows.size(0)
-            for part in _chunks(rows):
-                # In place where the scores have full precision.
-                grad = d_rows[part] if rows.dtype == dtype else rows[part].to(dtype)
-                torch.softmax(rows[part].to(dtype), 1, out=grad)
-                ctx.targets.subtract_from(part, grad)
-                torch.mul(grad, factor, out=grad)
-                if rows.dtype != dtype:
-                    d_rows[part] = grad
+        (factor,) = grad_outputs
+        rows, targets = rows_of(scores), ctx.targets
+        d_rows, ctx.d_rows = ctx.d_rows, None  # it becomes autograd's: a second pass makes another
+        with full_precision(scores, targets.precision):
+            if not ctx.is_early:
+                d_rows = _gradient(rows, targets, factor / len(rows))
+            else:
+                if d_rows is None:
+                    d_rows = torch.empty_like(rows)
+                    _mean_divergence(rows, targets, d_rows)
+                if factor.device.type != 'cpu' or float(factor) != 1:
+                    d_rows.mul_(factor)
         return maps_of(d_rows, scores), None
+
+
+def _mean_divergence(rows: Tensor, targets: RowTargets, d_rows: Tensor | None) -> Tensor:
+    """The loss of scores (M, K); its gradient is written to a tensor like them, if there is one."""
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    total = rows.new_zeros((), dtype=dtype)
+    for part in _chunks(rows, 1 if d_rows is None else 2):
+        grad = None if d_rows is None else d_rows[part]
+        total += targets.divergence(part, rows[part].to(dtype).log_softmax(1), grad)
+        if grad is not None:
+            grad.div_(len(rows))
+    return total / len(rows)
+
+
+def _gradient(rows: Tensor, targets: RowTargets, factor: Tensor) -> Tensor:
+    """``(softmax(rows) - p) * factor``, (M, K)."""
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    d_rows, factor = torch.empty_like(rows), factor.to(dtype)
+    for part in _chunks(rows):
+        # In place where the scores have full precision.
+        grad = d_rows[part] if rows.dtype == dtype else rows[part].to(dtype)
+        torch.softmax(rows[part].to(dtype), 1, out=grad)
+        targets.subtract_from(part, grad)
+        grad.mul_(factor)
+        if rows.dtype != dtype:
+            d_rows[part] = grad
+    return d_rows
 
 
 @MODELS.register_module()
@@ -134,20 +177,21 @@ class TeacherDecisionLoss(nn.Module):
             )
         self.decision.check_features(feature)
         gt_label = self.decision.check_label(gt_label, scores.size(0))
-        with full_precision(feature):
+        with full_precision(feature, self.decision.precision):
             feature = feature.to(torch.promote_types(feature.dtype, scores.dtype))
             feature = feature.detach().to(torch.promote_types(feature.dtype, torch.float32))
             if self.implementation != 'reference':
                 loss = self._memory_efficient(scores, feature, gt_label)
             else:
                 loss = self._by_formula(scores, self.decision.target(feature, gt_label))
-        return self.loss_weight * loss
+        return loss if self.loss_weight == 1 else self.loss_weight * loss
 
     @torch.compiler.disable  # it is in chunks already; not every torch can trace it
     def _memory_efficient(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
         """The divergence by the memory-efficient implementation."""
         with torch.no_grad():
             targets = self.decision.row_targets(feature, gt_label)
+        targets.precision = self.decision.precision
         # In the wider of the two precisions, as the plain formula.
         scores = scores.double() if feature.dtype == torch.float64 else scores
         if self.implementation == 'triton':

@@ -104,7 +104,7 @@ def test_a_mixture_of_more_classes_than_stated_is_an_error() -> None:
     decision.mixed_classes = 3
     decision.row_targets(feature, label)
     decision.mixed_classes = 2
-    with pytest.raises(DataError, match='mixed_classes=2, but a soft label has more classes'):
+    with pytest.raises(DataError, match='at most mixed_classes=2 classes, but got one'):
         decision.row_targets(feature, label)
     with pytest.raises(
         ConfigError, match='mixed_classes must be an integer and at least 1, but got 0'
