@@ -66,7 +66,7 @@ class Cost(NamedTuple):
 
 
 class SaysCuda(TorchFunctionMode):
-    """Tensors on the meta device say that they are on ``cuda:0``, and such are made on the meta device."""
+    """Tensors on the meta device say that they are on ``cuda:0``, and those for it are made there."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
