@@ -68,7 +68,7 @@ def parse_args() -> argparse.Namespace:
     )
     for name, text in (
         ('inter', "student module: after the first block of the student's last stage"),
-        ('penult', "student module: the student's last feature map before pooling"),
+        ('penult', "student module: the student's last map, or tokens, before pooling"),
         ('teacher-inter', 'teacher module that supervises the intermediate layer'),
         ('teacher-penult', 'teacher module that supervises the penultimate layer'),
     ):
@@ -103,7 +103,7 @@ def report(pair: Pair) -> str:
     """What was found and written, and the commands that come next."""
     options = pair.options
     lines = [f'{layer}: {places}' for layer, places in pair.places.items()]
-    lines += [f'Hint: {hint}' for hint in pair.hints]
+    lines += [*pair.reasons, *(f'Hint: {hint}' for hint in pair.hints)]
     lines += ['', f'Wrote {" and ".join(filter(None, [options.out, options.teacher_out]))}.']
     checkpoint = 'FILE'
     if options.teacher_out:

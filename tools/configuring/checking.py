@@ -9,18 +9,19 @@ import torch
 from mmengine.config import Config
 from mmpretrain.structures import DataSample
 
-from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher_checkpoint
 from mmkdlayer.engine.supervision import check_shapes, find_supervised_layers
 from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.registry import MODELS
 
-from .networks import as_config_error
+from .networks import as_config_error, image_channels
 
 
 def check_config(path: str | os.PathLike, image_size: int) -> None:
     """Build teacher and student, run both on two images, and look at what the losses would get.
+
+    The student takes half a step of training too: a gradient must reach each KD layer.
 
     Raises:
         ConfigError: Anything in the config does not fit.
@@ -41,13 +42,14 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
                     f'TEACHER_FILE --teacher-init {checkpoint}, in the place of --teacher-ckpt, writes '
                     'the config that fine-tunes them.'
                 ) from error
-        channels = first_channels(model.student)
+        channels = image_channels(model.student)
         distiller, size = model.distiller, (2, channels, image_size, image_size)
         images = torch.randn(size, generator=torch.Generator().manual_seed(0))
         samples = [DataSample().set_gt_label(label) for label in (0, 1)]
+        with distiller.student_recorders, torch.enable_grad():
+            losses = model.student(images, samples, mode='loss')
+            model.student.parse_losses(losses)[0].backward()
         with evaluating(model.student, model.teacher):
-            with distiller.student_recorders:
-                model.student(images, samples, mode='loss')
             with distiller.teacher_recorders:
                 model.teacher(images, mode='tensor')
             logits = model.student(images, mode='tensor')
@@ -58,6 +60,15 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
                 f'classes, so (2, {classes}) was expected. Its classes could not be set; give a config '
                 'of the student with this number of classes.'
             )
+        for name, layer in model.student.kd_layers.items():
+            if not any(
+                p.grad is not None and bool((p.grad != 0).any()) for p in layer.parameters()
+            ):
+                raise ConfigError(
+                    f'In training, no gradient reaches the KD layer "{name}". A network that '
+                    'calculates the gradients of its blocks itself needs to be told not to, such as '
+                    'no_custom_backward=True of RevVisionTransformer.'
+                )
         for layer in find_supervised_layers(distiller):
             feature = distiller.get_record(**layer.feature)
             scores = distiller.get_record(**layer.scores)

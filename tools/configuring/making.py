@@ -9,12 +9,11 @@ from typing import Any
 
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import read_state_dict
-from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 
 from .checking import check_config
 from .data_folder import DataFolder, read_data_folder
-from .networks import Network, build_network, load_network
+from .networks import Network, build_network, image_channels, load_network
 from .places import Place, choose_places
 from .probing import probe
 from .recipes import num_centroids, num_components
@@ -62,6 +61,7 @@ class Pair:
     student: Network
     checkpoint: str | None  #: the teacher's weights
     places: dict[str, str]  #: by layer: where both networks have it, for people
+    reasons: list[str]  #: why a place is not where one would expect it, for people
     kd_layers: dict[str, dict[str, Any]]  #: as in the config
     hints: list[str]  #: what may be better otherwise, for people
     channels: int = 3  #: of the images: 3, or 1 for gray ones
@@ -128,7 +128,7 @@ def plan(options: PairOptions) -> Pair:
     found, channels = [], []
     for role, network, prefix in (('student', student, ''), ('teacher', teacher, 'teacher_')):
         model = build_network(network.model, role)
-        channels.append(first_channels(model))
+        channels.append(image_channels(model))
         trace = probe(model, image_size, role, network.name)
         names = {layer: getattr(options, prefix + layer) for layer in layers}
         found.append(choose_places(trace, names))
@@ -140,6 +140,12 @@ def plan(options: PairOptions) -> Pair:
         f'A larger --image-size than {image_size} or another network gives more of them.'
         for layer, (one, _) in pairs.items()
         if max(one.shape[1:]) <= 2
+    ]
+    reasons = [
+        f'{layer}, {role}: {place.note}.'
+        for layer, pair in pairs.items()
+        for role, place in zip(('student', 'teacher'), pair)
+        if place.note
     ]
     check_channels(teacher, *channels)
     start = find_start(options, teacher)
@@ -162,6 +168,7 @@ def plan(options: PairOptions) -> Pair:
         student=student,
         checkpoint=checkpoint,
         places=places,
+        reasons=reasons,
         kd_layers=kd_layers,
         hints=hints,
         channels=channels[0],
@@ -243,9 +250,11 @@ def _kd_layer(
     entry = dict(
         module=student.module,
         output_index=student.index,
+        extra_tokens=student.extra_tokens,
         in_channels=student.shape[0],
         teacher=teacher.module,
         teacher_index=teacher.index,
+        teacher_extra_tokens=teacher.extra_tokens,
         decision=decision,
     )
     return {key: value for key, value in entry.items() if value is not None}

@@ -15,6 +15,7 @@ from mmpretrain import list_models
 from mmpretrain.apis.model import ModelHub
 from torch import nn
 
+from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.deploy.file_pipeline import array_shape
 from mmkdlayer.engine.teachers import loads_weights
 from mmkdlayer.errors import ConfigError, KDLayerError
@@ -40,7 +41,7 @@ class Network:
     model: dict[str, Any]  #: config, without weights, preprocessor and training-only parts
     normalisation: dict[str, Any]  #: mean, std and to_rgb of the images that it expects
     image_size: int  #: side of the images that it expects, in pixels
-    weights: str | None  #: published weights, where they are for as many classes
+    weights: str | None  #: published weights, where they are for as many classes, or for none
     published: str | None  #: published weights, for whatever classes
     recipe: Recipe  #: how its own config trains it
     imports: list[str]  #: modules that its config imports
@@ -75,6 +76,11 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
             f'{", ".join(model["kd_layers"])}. This command places new ones, so give the network '
             'without them: an ImageClassifier, or the same config without kd_layers.'
         )
+    if role == 'student' and not model.get('head'):
+        raise ConfigError(
+            f'The student {spec} has no head, so it gives no logits. Give a config of the network with one, '
+            "such as head=dict(type='LinearClsHead', num_classes=..., in_channels=...)."
+        )
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
     normalisation = {
         key: preprocessor.get(key) if preprocessor.get(key) is not None else default
@@ -93,6 +99,7 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         train_cfg if 'augments' in train_cfg else None
     )
     counts = [(model.get(part) or {}).get('num_classes') for part in ('head', 'backbone')]
+    fits = num_classes in counts or not model.get('head')
     for key in ('train_cfg', 'data_preprocessor', 'pretrained'):
         model.pop(key, None)
     return Network(
@@ -101,7 +108,7 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         normalisation=normalisation,
         image_size=_image_size(dataset, pipeline or []),
         # A config alone says nothing of weights: those of the same name are for fine-tuning.
-        weights=published if num_classes in counts and '::' not in spec else None,
+        weights=published if '::' not in spec and fits else None,
         published=published,
         recipe=Recipe({key: optim[key] for key in OF_OPTIMIZERS if key in optim}, base_batch_size),
         imports=list((cfg.get('custom_imports') or {}).get('imports') or []),
@@ -167,6 +174,14 @@ def build_network(model: dict[str, Any], role: str) -> nn.Module:
     """Build a network without weights; raises a ConfigError where that fails."""
     with as_config_error(f'The {role}: building it failed'):
         return MODELS.build({'_scope_': 'mmpretrain', **model})
+
+
+def image_channels(network: nn.Module) -> int:
+    """Channels of the images that a network takes: those of its first convolution, 3 without one."""
+    try:
+        return first_channels(network)
+    except ConfigError:
+        return 3
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from yapf.yapflib.yapf_api import FormatCode
@@ -49,6 +50,8 @@ def config_text(pair: Pair) -> str:
         f'{layer}: {places}; {kd_layers[layer]["num_templates"]} templates'
         for layer, places in pair.places.items()
     )
+    for reason in pair.reasons:
+        found += '\n# ' + fill(reason, 96).replace('\n', '\n#   ')
     left_out = ''
     if student.augments:
         left_out = (

@@ -188,7 +188,6 @@ def test_overrides(folder: Path, tmp_path: Path) -> None:
         (dict(teacher_init='a.pth'), ('--teacher-init a.pth', '--teacher-out FILE beside it')),
         (dict(data='none'), ('--data none', 'no such folder', 'ROOT/train/<class>')),
         (dict(teacher_inter='backbone.layer5'), ('--teacher-inter', 'backbone.layer4')),
-        (dict(inter='backbone.layer1'), ('64 x 32x32', '512 x 4x4', '--teacher-inter', '--letkd1')),
         (dict(num_centroids=10000), ('--num-centroids', '384 positions')),
         (dict(num_subclasses=1000), ('1000 sub-classes', '--num-subclasses')),
         (dict(letkd1=True, inter='backbone.layer4.0'), ('--inter backbone.layer4.0', '--letkd1')),
@@ -459,14 +458,14 @@ def test_command_lists_candidates(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     out = str(tmp_path / 'pair.py')
-    line = ['deit-tiny_4xb256_in1k', RESNET, '--data', str(folder), '--image-size', '224']
+    line = ['tnt-small-p16_3rdparty_in1k', RESNET, '--data', str(folder), '--image-size', '224']
     monkeypatch.setattr(sys, 'argv', ['make_config.py', *line, '--out', out])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / 'tools' / 'make_config.py'), run_name='__main__')
     assert stop.value.code == 2
     errors = capsys.readouterr().err
-    assert 'error: The teacher deit-tiny_4xb256_in1k' in errors
-    assert re.search(r'backbone\.layers\.11 +TransformerEncoderLayer +\(1, 197, 192\)', errors)
+    assert 'error: The teacher tnt-small-p16_3rdparty_in1k' in errors
+    assert re.search(r'backbone\.layers\.11 +TnTLayer +.*:1 \(1, 197, 384\)', errors)
     assert 'Traceback' not in errors
     assert list(tmp_path.iterdir()) == []
 

@@ -139,38 +139,104 @@ def message(name: str, names: dict, side: int = 64) -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize('name', ['deit-tiny_4xb256_in1k', 'deit-tiny-distilled_3rdparty_in1k'])
-def test_transformer_lists_its_modules(name: str) -> None:
-    text = message(name, BOTH, 224)
-    for word in (name, '--teacher-inter', '--teacher-penult', 'backbone.layers.11', '(no map)'):
-        assert word in text
-    assert 'backbone.patch_embed.projection' in text
-    assert '(1, 192, 14, 14)' in text
+# token networks and others at their own size, found in the same way: name, inter, penult
+TOKENS = [
+    # the head reads a class token: penult is before the last block
+    ('deit-tiny_4xb256_in1k', 'layers.9', (192, 14, 14), 'layers.10', (192, 14, 14)),
+    ('deit-tiny-distilled_3rdparty_in1k', 'layers.9', (192, 14, 14), 'layers.10', (192, 14, 14)),
+    # the output of a stage is a tuple, and the backbone's a map
+    ('swin-tiny_16xb64_in1k', 'stages.3.blocks.0', (768, 7, 7), ':0', (768, 7, 7)),
+]
 
 
-def test_swin_has_a_last_map_but_no_maps_inside() -> None:
-    model = network('swin-tiny_16xb64_in1k')
-    places = choose_places(trace_of(model, 224), dict(penult=None))
-    assert places == dict(penult=Place('backbone', 0, (768, 7, 7)))
-    text = message('swin-tiny_16xb64_in1k', BOTH, 224)
-    assert 'cannot find "inter"' in text
-    assert 'cannot find "penult"' not in text
-    assert '--letkd1' in text
+@pytest.mark.parametrize('row', TOKENS, ids=lambda row: row[0])
+def test_tokens(row: tuple) -> None:
+    name, inter, inter_shape, penult, penult_shape = row
+    check(network(name), 224, place(inter, inter_shape), place(penult, penult_shape))
+
+
+def transformer(**changes: object) -> nn.Module:
+    """A plain transformer of 4 blocks, for 4x4 patches."""
+    arch = dict(embed_dims=12, num_layers=4, num_heads=2, feedforward_channels=24)
+    backbone = dict(type='VisionTransformer', arch=arch, img_size=32, patch_size=8, **changes)
+    head = dict(type='VisionTransformerClsHead', num_classes=3, in_channels=12)
+    if changes.get('out_type', 'cls_token') != 'cls_token':
+        head['type'] = 'LinearClsHead'
+    neck = dict(type='GlobalAveragePooling') if changes.get('out_type') == 'featmap' else None
+    return build_network(
+        dict(type='ImageClassifier', backbone=backbone, neck=neck, head=head), 'student'
+    )
 
 
 @pytest.mark.parametrize(
-    ('name', 'words'),
-    [
-        # several branches; maps of one size; blocks that are not the last ones
-        ('hrnet-w18_3rdparty_8xb32_in1k', ('backbone.stage4.2', ':3 (1, 144, 2, 2)')),
-        ('convmixer-768-32_3rdparty_in1k', ('do not tell its stages apart', 'backbone.stages.31')),
-        ('cspresnext50_3rdparty_8xb32_in1k', ('"inter" and "penult" apart', 'backbone.stages.3')),
-    ],
+    ('out_type', 'penult'),
+    [('cls_token', 'layers.2'), ('avg_featmap', 'ln1'), ('featmap', ':0')],
 )
-def test_unusual_networks(name: str, words: tuple) -> None:
-    text = message(name, BOTH)
-    for word in ('--teacher-inter', *words):
+def test_what_the_head_reads_decides_where_penult_is(out_type: str, penult: str) -> None:
+    trace = trace_of(transformer(out_type=out_type), 32)
+    found = find_penult(trace)
+    assert found == place(penult, (12, 4, 4))
+    assert ('class token' in found.note) == (out_type == 'cls_token')
+    assert ('backbone.layers.3' in found.note) == (out_type == 'cls_token')
+    # after the last block: the pooled tokens reach the logits, those beside a class token do not
+    assert trace.reaches(trace.once['backbone.layers.3'], None) == (out_type != 'cls_token')
+
+
+def test_named_place_that_reaches_no_logit() -> None:
+    model = transformer()
+    names = dict(inter='backbone.layers.1', penult='backbone.layers.3')
+    with pytest.raises(ConfigError) as error:
+        choose_places(trace_of(model, 32), names)
+    for word in ('--penult backbone.layers.3', 'no effect', 'class token'):
+        assert word in str(error.value)
+    # a teacher is only read there
+    found = choose_places(trace_of(model, 32, 'teacher'), names)
+    assert found['penult'] == place('layers.3', (12, 4, 4))
+
+
+def test_tokens_of_which_the_network_says_something_else() -> None:
+    """XCiT counts a class token, which its first blocks do not have yet."""
+    backbone = dict(
+        type='XCiT',
+        img_size=64,
+        patch_size=16,
+        embed_dims=16,
+        depth=4,
+        cls_attn_layers=2,
+        num_heads=2,
+    )
+    head = dict(type='LinearClsHead', num_classes=3, in_channels=16)
+    model = build_network(
+        dict(type='ImageClassifier', backbone=backbone, neck=None, head=head), 'student'
+    )
+    found = choose_places(trace_of(model, 64), BOTH)
+    assert found['inter'] == Place('backbone.xca_layers.2', None, (16, 4, 4), extra_tokens=0)
+    assert found['penult'] == place('ca_layers.0', (16, 4, 4))
+    assert 'backbone.ca_layers.1' in found['penult'].note
+
+
+def test_transposed_tokens_are_none() -> None:
+    """MLP-Mixer returns (N, C, L), here of 16 x 16 channels: not 256 positions of 16 channels."""
+    arch = dict(embed_dims=256, num_layers=4, tokens_mlp_dims=8, channels_mlp_dims=8)
+    backbone = dict(type='MlpMixer', arch=arch, img_size=32, patch_size=8)
+    model = build_network(
+        dict(
+            type='ImageClassifier',
+            backbone=backbone,
+            neck=dict(type='GlobalAveragePooling', dim=1),
+            head=dict(type='LinearClsHead', num_classes=3, in_channels=256),
+        ),
+        'student',
+    )
+    assert find_penult(trace_of(model, 32)) == place('ln1', (256, 4, 4))
+
+
+def test_what_is_not_found_lists_modules() -> None:
+    text = message('vit-base-p16_sam-pre_3rdparty_sa1b-1024px', BOTH, 32)
+    for word in ('sam', '--teacher-inter', 'backbone.layers.11', '(no map)', '(1, 2, 2, 768)'):
         assert word in text
+    assert 'cannot find "penult"' not in text
+    assert '--letkd1' in text
 
 
 @pytest.mark.parametrize('name', ['resnet18_8xb32_in1k', 'convnext-tiny_32xb128_in1k'])
@@ -243,10 +309,25 @@ class Block(nn.Module):
 
 
 def test_map_that_is_overwritten_in_place() -> None:
-    trace = trace_of(Overwriting(), 8)
+    trace = trace_of(Overwriting(), 8, 'teacher')
     with pytest.raises(ConfigError, match='backbone.1 is overwritten in place'):
         find_inter(trace)
+    with pytest.raises(ConfigError, match='--inter backbone.1: its output is overwritten in place'):
+        named_place(trace, 'backbone.1', '--inter')
     assert find_penult(trace).shape == (4, 4, 4)
+
+
+def test_overwriting_what_a_kd_layer_returns_is_harmless() -> None:
+    """The layer reads what the module returned, which nothing writes to any more."""
+    model = Overwriting()
+    check(model, 8, Place('backbone.1', None, (4, 4, 4)), Place('backbone', None, (4, 4, 4)))
+    layer, x = model.kd_layers['inter'], torch.randn(1, 3, 8, 8)
+    before = model.backbone[0](x)
+    with torch.no_grad():
+        model.eval()
+        expected = model.backbone[2](layer(model.backbone[1].forward(before))).detach()
+        expected = model.kd_layers['penult'](expected).mean((2, 3))
+        torch.testing.assert_close(model(x), expected)
 
 
 def test_probing_leaves_the_network_as_it_was() -> None:
