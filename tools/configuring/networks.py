@@ -78,7 +78,7 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
         )
     if role == 'student' and not model.get('head'):
         raise ConfigError(
-            f'The student {spec} has no head, so it gives no logits. Give a config of the network with one, '
+            f'The student {spec} has no head, so it gives no logits. Give a config of it with one, '
             "such as head=dict(type='LinearClsHead', num_classes=..., in_channels=...)."
         )
     preprocessor = model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}

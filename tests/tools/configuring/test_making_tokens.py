@@ -16,7 +16,7 @@ def make(folder: Path, tmp_path: Path, teacher: str, student: str, **changes: ob
     files = []
     for role, name in (('teacher', teacher), ('student', student)):
         file = tmp_path / f'{role}.py'
-        model = {**FAMILIES[name][1], **changes.pop(role, {})}
+        model = {**FAMILIES[name][1], **changes.pop(f'of_{role}', {})}
         file.write_text(f'model = {model!r}\n')
         files.append(str(file))
     options = dict(data=str(folder), image_size=FAMILIES[student][0], num_subclasses=2)
@@ -62,17 +62,17 @@ def test_a_network_that_calculates_its_own_gradients(folder: Path, tmp_path: Pat
     name = 'RevVisionTransformer'
     backbone = dict(FAMILIES[name][1]['backbone'], no_custom_backward=False)
     with pytest.raises(ConfigError, match='no_custom_backward=True'):
-        make(folder, tmp_path, name, name, student=dict(backbone=backbone))
+        make(folder, tmp_path, name, name, of_student=dict(backbone=backbone))
     assert not (tmp_path / 'pair.py').exists()
 
 
 def test_a_teacher_needs_no_head_and_a_student_does(folder: Path, tmp_path: Path) -> None:
     name = 'VisionTransformer'
-    pair = make(folder, tmp_path, name, name, teacher=dict(head=None))
+    pair = make(folder, tmp_path, name, name, of_teacher=dict(head=None))
     assert [layer['teacher'] for layer in pair.kd_layers.values()] == [
         'backbone.layers.1',
         'backbone.layers.2',
     ]
     (tmp_path / 'pair.py').unlink()
     with pytest.raises(ConfigError, match='has no head, so it gives no logits'):
-        make(folder, tmp_path, name, name, student=dict(head=None))
+        make(folder, tmp_path, name, name, of_student=dict(head=None))
