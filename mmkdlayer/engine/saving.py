@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,18 @@ class KeepingCheckpointHook(CheckpointHook):
     def before_train(self, runner: Any) -> None:
         """As in CheckpointHook; remove what a killed process left half written in the folder."""
         super().before_train(runner)
+        # A checkpoint of another folder names the best one there, which is not this training's to remove.
+        self.best_ckpt_path = self._here(getattr(self, 'best_ckpt_path', None))
+        several: dict[str, str | None] = getattr(self, 'best_ckpt_path_dict', {})
+        several.update({name: self._here(path) for name, path in several.items()})
         if is_main_process() and isinstance(self.file_backend, LocalBackend):
             remove_leftovers(self.out_dir)
+
+    def _here(self, path: Any) -> str | None:
+        """A file of the same name among these checkpoints."""
+        if not isinstance(path, str):
+            return None
+        return self.file_backend.join_path(self.out_dir, os.path.basename(path))
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ class Rising(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict:
         self.value += 1
-        return dict(acc=self.value)
+        return dict(acc=self.value, top=self.value)
 
 
 class OwnCheckpointHook(CheckpointHook):
@@ -224,6 +225,24 @@ def test_another_folder_for_checkpoints(tmp_path: Path) -> None:
     notice = load_tool('train').choose_checkpoint(cfg)
     assert cfg.load_from == str(folder / 'work' / 'epoch_3.pth')
     assert 'last_checkpoint is empty' in notice
+
+
+@pytest.mark.parametrize('best', ['acc', ['acc', 'top']])
+def test_the_best_one_of_another_training_stays(best: Any, tmp_path: Path) -> None:
+    first, second, moved = (tmp_path / name for name in ('first', 'second', 'moved'))
+    options: dict = dict(save_best=best, rule='greater')
+    make_runner(first, epochs=2, **options).train()
+    start, before = str(first / 'epoch_2.pth'), names(first)
+    shutil.copytree(first, moved)
+    # Its metric begins anew, so the third and later are better.
+    make_runner(second, resume_from=start, epochs=5, **options).train()
+    assert names(first) == before and 'best_acc_epoch_2.pth' in before
+    assert 'best_acc_epoch_5.pth' in names(second)
+    make_runner(moved, resume_from=str(moved / 'epoch_2.pth'), epochs=5, **options).train()
+    found = [name for name in names(moved) if 'best' in name]
+    assert found == ['best_acc_epoch_5.pth', 'best_top_epoch_5.pth'][: len(found)]
+    assert len(found) == (1 if best == 'acc' else 2)
+    assert names(first) == before
 
 
 def test_a_new_training_where_there_was_one(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cli import check_out_file
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import read_state_dict
 from mmkdlayer.errors import CheckpointError, ConfigError, DataError
@@ -89,6 +90,7 @@ def make_config(options: PairOptions) -> Pair:
             raise ConfigError(f'{out} already exists. Choose another name, or add --force.')
         if Path(out).suffix != '.py':
             raise ConfigError(f'{out}: a config needs a name that ends in .py.')
+        check_out_file(out)
     pair = plan(options)
     with replacing(options.out) as trial:  # a config that does not run never appears
         trial.write_text(config_text(pair), encoding='utf-8')
