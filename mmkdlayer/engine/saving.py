@@ -61,7 +61,7 @@ class KeepingCheckpointHook(CheckpointHook):
     def before_train(self, runner: Any) -> None:
         """As in CheckpointHook; remove what a killed process left half written in the folder."""
         super().before_train(runner)
-        # A checkpoint of another folder names the best one there, which is not this training's to remove.
+        # A checkpoint of another folder names the best one there, which is not ours to remove.
         self.best_ckpt_path = self._here(getattr(self, 'best_ckpt_path', None))
         several: dict[str, str | None] = getattr(self, 'best_ckpt_path_dict', {})
         several.update({name: self._here(path) for name, path in several.items()})
