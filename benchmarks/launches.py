@@ -16,6 +16,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -134,6 +135,21 @@ def says_cuda() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def counts_triton(ops: Counter[str]) -> Iterator[None]:
+    """Inside, Triton's kernels are counted instead of started, where there is a Triton."""
+    if not find_spec('triton'):
+        yield
+        return
+    from triton import JITFunction
+
+    def run(kernel: Any, *args: Any, **options: Any) -> None:
+        ops[kernel.fn.__name__] += 1
+
+    with mock.patch.object(JITFunction, 'run', run):
+        yield
+
+
 def make_decision(shape: Shape) -> TeacherDecision:
     """A fitted decision without values, prepared for the device; a table of sub-classes is dense."""
     _, channels, _, templates, classes = shape
@@ -190,7 +206,7 @@ def count(
     layer.templates.register_forward_hook(lambda module, args, out: recorded.append(out))
     inputs = [x, feature, upstream, *layer.parameters(), *layer.buffers()]
     inputs += [] if label is None else [label]
-    with says_cuda(), Counting(inputs) as counting:
+    with says_cuda(), Counting(inputs) as counting, counts_triton(counting.ops):
         output = layer(x)
         value = loss(recorded.pop(), feature, label)
         held = counting.live
@@ -206,10 +222,15 @@ def main() -> None:
     )
     parser.add_argument('--ops', action='store_true', help='list the operations of each shape too')
     options = parser.parse_args()
+    implementations = [
+        'reference',
+        'memory_efficient',
+        *(['triton'] if find_spec('triton') else []),
+    ]
     rows = []
     details = []
     for name in options.shapes:
-        for implementation in ('reference', 'memory_efficient'):
+        for implementation in implementations:
             for dtype in (torch.float32, torch.float16):
                 cost = count(ALL_SHAPES[name], implementation, dtype)
                 kind = str(dtype).removeprefix('torch.')

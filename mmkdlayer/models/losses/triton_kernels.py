@@ -126,53 +126,71 @@ def divergence_gradients(
 class FusedDivergence(torch.autograd.Function):
     """``mean_i KL(p(i) || softmax(score(i)))`` for targets that :meth:`RowTargets.matrix` gives.
 
-    Kept are the scores, one or two numbers for each position, and what the targets are made of.
+    Kept are the scores, two to four numbers for each position, and what the targets are made of. As in
+    the plain way the gradient is made in the forward pass already where making p is costly.
     """
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, targets: RowTargets, parts: list[slice]) -> Tensor:
         """The loss of scores (N, K, H, W), in float32 or better, logits in runs of positions."""
         rows = rows_of(scores)
-        if targets.matrix_kind == 'table':
-            parts = [slice(0, len(rows))]
         dtype = torch.promote_types(rows.dtype, torch.float32)
         found = rows.new_empty(len(rows), dtype=dtype)
-        score_sums, target_sums = rows.new_empty(2, 2, len(rows), dtype=dtype)
+        sums = rows.new_empty(2, 2, len(rows), dtype=dtype)
         height, width = _block(rows.size(1))
-        with full_precision(rows), torch.cuda.device_of(rows):
+        early = targets.is_costly and ctx.needs_input_grad[0] and rows.dtype == dtype
+        d_rows = torch.empty_like(rows, memory_format=torch.contiguous_format) if early else None
+        share = found.new_full((), 1 / len(rows)) if early else None
+        if targets.matrix_kind == 'table':
+            parts = [slice(0, len(rows))]
+        with full_precision(rows, targets.precision), torch.cuda.device_of(rows):
             for part in parts:
                 matrix, index = targets.matrix(part)
                 divergences[(triton.cdiv(part.stop - part.start, height),)](
                     rows[part], matrix, matrix if index is None else index,
-                    found[part], score_sums[:, part], target_sums[:, part],
-                    part.stop - part.start, *_sizes(rows, matrix),
+                    found[part], *sums[:, :, part], part.stop - part.start, *_sizes(rows, matrix),
                     index is None, height, width, num_warps=WARPS,
                 )  # fmt: skip
-        ctx.targets, ctx.parts = targets, parts
-        ctx.save_for_backward(scores, score_sums, target_sums)
+                if d_rows is not None and share is not None:
+                    _write_gradient(rows, part, (matrix, index), sums, share, d_rows)
+        ctx.targets, ctx.parts, ctx.d_rows = targets, parts, d_rows
+        ctx.save_for_backward(scores, sums)
         return found.mean()
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of the scores."""
         refuse_second_derivative("TeacherDecisionLoss (implementation='triton')")
-        scores, score_sums, target_sums = ctx.saved_tensors
+        scores, sums = ctx.saved_tensors
         rows = rows_of(scores)
-        d_rows = torch.empty_like(rows)
-        height, width = _block(rows.size(1))
-        factor = grad_outputs[0].to(score_sums.dtype) / len(rows)
-        with full_precision(rows), torch.cuda.device_of(rows):
+        d_rows, ctx.d_rows = ctx.d_rows, None  # it becomes autograd's: a second pass makes another
+        if d_rows is not None:
+            return maps_of(d_rows.mul_(grad_outputs[0]), scores), None, None
+        d_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
+        factor = grad_outputs[0].to(sums.dtype) / len(rows)
+        with full_precision(rows, ctx.targets.precision), torch.cuda.device_of(rows):
             for part in ctx.parts:
-                matrix, index = ctx.targets.matrix(part)
-                count = part.stop - part.start
-                grid = (triton.cdiv(count, height) * triton.cdiv(rows.size(1), width),)
-                divergence_gradients[grid](
-                    rows[part], matrix, matrix if index is None else index,
-                    score_sums[:, part], target_sums[:, part], factor, d_rows[part],
-                    count, *_sizes(rows, matrix),
-                    index is None, height, width, num_warps=WARPS,
-                )  # fmt: skip
+                _write_gradient(rows, part, ctx.targets.matrix(part), sums, factor, d_rows)
         return maps_of(d_rows, scores), None, None
+
+
+def _write_gradient(
+    rows: Tensor,
+    part: slice,
+    target: tuple[Tensor, Tensor | None],
+    sums: Tensor,
+    factor: Tensor,
+    d_rows: Tensor,
+) -> None:
+    """The gradient of some rows, times a factor that is on the device."""
+    matrix, index = target
+    count = part.stop - part.start
+    height, width = _block(rows.size(1))
+    divergence_gradients[(triton.cdiv(count, height) * triton.cdiv(rows.size(1), width),)](
+        rows[part], matrix, matrix if index is None else index,
+        *sums[:, :, part], factor, d_rows[part], count, *_sizes(rows, matrix),
+        index is None, height, width, num_warps=WARPS,
+    )  # fmt: skip
 
 
 def _sizes(rows: Tensor, matrix: Tensor) -> tuple[int, int, int, int]:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from marks import needs_cuda
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import CentroidDecision, KDLayerConnector, TeacherDecisionLoss
@@ -177,21 +176,3 @@ def test_said_before_a_training_begins(nets: Any) -> None:
     network = nets.attached(implementation='triton')
     with pytest.raises(ConfigError, match="KDLayerConnector: implementation='triton'"):
         network.init_weights()
-
-
-@needs_cuda
-@needs_triton
-def test_on_a_gpu() -> None:
-    x = torch.randn(8, 64, 7, 7, device='cuda')
-    outputs = []
-    for implementation in ('triton', 'reference'):
-        torch.manual_seed(0)
-        layer = KDLayerConnector(64, 800, implementation=implementation).cuda()
-        given = x.clone().requires_grad_()
-        output = layer(given)
-        output.square().mean().backward()
-        outputs.append((output, given.grad, *(p.grad for p in layer.parameters())))
-    for found, expected in zip(*outputs):
-        assert found is not None and expected is not None
-        scale = float(expected.abs().max())
-        torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * scale)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -51,6 +52,17 @@ def test_budgets(
         assert cost.launches <= most_launches + extra, cost.ops
         assert cost.held <= most_held
         assert cost.peak <= most_peak
+
+
+@pytest.mark.skipif(not find_spec('triton'), reason='needs triton')
+@pytest.mark.parametrize(('name', 'most_launches'), [('a', 96), ('c256', 150), ('d256', 126)])
+def test_budgets_with_triton(launches: ModuleType, name: str, most_launches: int) -> None:
+    """Each kernel is called as on a GPU, but for its start; memory is that of the plain way."""
+    shape = launches.ALL_SHAPES[name]
+    cost, plain = launches.count(shape, 'triton'), launches.count(shape)
+    assert cost.launches <= most_launches, cost.ops
+    assert {'assignments', 'divergence_gradients'} <= set(cost.ops)
+    assert cost.held <= 1.01 * plain.held and cost.peak <= 1.01 * plain.peak
 
 
 def test_launches_do_not_grow_with_the_batch(launches: ModuleType) -> None:
