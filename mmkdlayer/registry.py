@@ -35,6 +35,7 @@ def _child_of(parent: Registry, location: str = 'mmkdlayer.engine') -> PluginReg
 
 MODELS = _child_of(mmengine.registry.MODELS, 'mmkdlayer.models')
 HOOKS = _child_of(mmengine.registry.HOOKS)
+FUNCTIONS = _child_of(mmengine.registry.FUNCTIONS)
 LOOPS = _child_of(mmengine.registry.LOOPS)
 MODEL_WRAPPERS = _child_of(mmengine.registry.MODEL_WRAPPERS)
 OPTIM_WRAPPERS = _child_of(mmengine.registry.OPTIM_WRAPPERS)

@@ -39,6 +39,7 @@ def student_config(cfg: Config) -> Config:
         ConfigError: As :func:`student_model_config`.
     """
     settings = {key: value for key, value in test_settings(cfg).items() if value is not None}
+    settings.get('test_dataloader', {}).pop('pin_memory', None)  # where it is tested may be no GPU
     student = ConfigDict(
         custom_imports=dict(imports=['mmkdlayer'], allow_failed_imports=False),
         model=_plain(student_model_config(cfg)),

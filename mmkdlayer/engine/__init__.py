@@ -1,5 +1,6 @@
 """Fitting before training, hooks, launching."""
 
+from .batching import stack_images
 from .cpu_training import CpuDistributedDataParallel
 from .hooks import *  # noqa: F403
 from .hooks import __all__ as hook_names
@@ -16,5 +17,6 @@ __all__ = [
     'ResumableEpochLoop',
     'connect_views',
     'prepare_decisions',
+    'stack_images',
 ]
 __all__ += hook_names

@@ -87,6 +87,7 @@ def nccl_rules(cuda: SimulatedCuda, path: Path) -> Iterator[Ledger]:
     """Let process groups be NCCL's where nobody asks for gloo; within the simulation of devices."""
     ledger = Ledger(cuda, path)
     init, new = torch_dist.init_process_group, torch_dist.new_group
+    barrier = torch_dist.barrier
     set_device = torch.cuda.set_device
 
     def choose(device: Any) -> None:
@@ -114,15 +115,28 @@ def nccl_rules(cuda: SimulatedCuda, path: Path) -> Iterator[Ledger]:
         group = torch_dist.group.WORLD if group is None else group
         return 'gloo' if group.group_name in ledger.on_host else 'nccl'
 
+    in_barrier = []
+
     def object_device(group: Any = None) -> torch.device:
-        return torch.device('cpu' if get_backend(group) == 'gloo' else 'cuda')
+        host = in_barrier or get_backend(group) == 'gloo'
+        return torch.device('cpu' if host else 'cuda')
+
+    def wait(*args: Any, **kwargs: Any) -> Any:
+        in_barrier.append(True)  # torch's own C++ makes the tensor that travels
+        try:
+            return barrier(*args, **kwargs)
+        finally:
+            in_barrier.pop()
 
     with ExitStack() as stack:
         for name in ('_get_object_coll_device', '_get_pg_default_device'):  # of new and old torch
             if hasattr(distributed_c10d, name):
                 stack.enter_context(mock.patch.object(distributed_c10d, name, object_device))
         for name, function in dict(
-            init_process_group=init_group, new_group=new_group, get_backend=get_backend
+            init_process_group=init_group,
+            new_group=new_group,
+            get_backend=get_backend,
+            barrier=wait,
         ).items():
             stack.enter_context(mock.patch.object(torch_dist, name, function))
         stack.enter_context(mock.patch.object(torch.cuda, 'set_device', choose))

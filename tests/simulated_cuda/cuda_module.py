@@ -62,6 +62,7 @@ def pretending_to_have(cuda: Any) -> Iterator[None]:
     functions = dict(
         is_available=lambda: True,
         is_initialized=lambda: True,
+        is_current_stream_capturing=lambda: False,
         is_bf16_supported=lambda *args, **kwargs: True,
         device_count=lambda: cuda.devices,
         current_device=lambda: cuda.current,

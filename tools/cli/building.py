@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmkdlayer.engine.allocator import keep_memory
+from mmkdlayer.engine.batching import complete_loaders
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.type_names import type_name
@@ -34,7 +35,8 @@ _KD_LAYERS_HINT = (
 def build_runner(cfg: Config) -> Runner:
     """The runner of a config: mmengine's Runner, or a subclass that ``runner_type`` names.
 
-    On a CPU, memory is kept from here on (see :mod:`mmkdlayer.engine.allocator`).
+    Its data loaders stack images (see :mod:`mmkdlayer.engine.batching`). On a CPU, memory is kept from
+    here on (see :mod:`mmkdlayer.engine.allocator`).
 
     Raises:
         ConfigError: ``runner_type`` or ``strategy`` ask for a runner of another kind; or
@@ -49,6 +51,7 @@ def build_runner(cfg: Config) -> Runner:
             'epoch are made for it and do not work with FlexibleRunner. Take both keys out; for large '
             'students there are --amp, model_wrapper_cfg and activation_checkpointing.'
         )
+    complete_loaders(cfg)
     runner: Any = found
     kept = keep_memory(cfg)
     with nullcontext() if cfg.get('log_level') == 'DEBUG' else _without_list_of_hooks(runner):

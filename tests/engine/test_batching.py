@@ -1,0 +1,83 @@
+"""Batches that take one copy to the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import FUNCTIONS
+from mmpretrain.models.utils import ClsDataPreprocessor
+from mmpretrain.structures import DataSample
+from simulated_cuda.device import SimulatedCuda
+
+from mmkdlayer.engine import batching
+from mmkdlayer.engine.batching import complete_loaders, stack_images
+
+SETTINGS = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 55.0], to_rgb=True)
+
+
+def samples(*sizes: tuple[int, int]) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        dict(
+            inputs=torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=generator),
+            data_samples=DataSample().set_gt_label(number),
+        )
+        for number, size in enumerate(sizes)
+    ]
+
+
+def test_images_are_those_of_a_list() -> None:
+    given = samples(*[(6, 5)] * 4)
+    batch = stack_images(given)
+    assert batch['inputs'].shape == (4, 3, 6, 5)
+    assert batch['inputs'].dtype == torch.uint8
+    preprocessor = ClsDataPreprocessor(**SETTINGS, pad_size_divisor=4)
+    expected = preprocessor(pseudo_collate(given), True)
+    found = preprocessor(batch, True)
+    assert torch.equal(found['inputs'], expected['inputs'])
+    labels = [int(sample.gt_label) for sample in found['data_samples']]
+    assert labels == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    'given',
+    [
+        samples((6, 5), (5, 6)),  # which a preprocessor pads
+        [dict(inputs=[torch.ones(2), torch.ones(2)], data_samples=None)] * 2,  # several views
+        [dict(inputs='text')] * 2,
+        [torch.ones(2), torch.ones(3)],
+    ],
+)
+def test_anything_else_is_as_it_was(given: list) -> None:
+    found, expected = stack_images(given), pseudo_collate(given)
+    assert type(found) is type(expected)
+    assert str(found) == str(expected)
+
+
+def test_a_batch_is_one_copy() -> None:
+    copies = []
+    for collate in (pseudo_collate, stack_images):
+        with SimulatedCuda() as cuda:
+            preprocessor = ClsDataPreprocessor(**SETTINGS).cuda()
+            batch = collate(samples(*[(6, 5)] * 16))
+            cuda.events.clear()
+            preprocessor(batch, True)
+            copies.append(len(cuda.found('copy')))
+    assert copies == [17, 2]  # the images and their labels
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_loaders_are_completed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, 'get_device', lambda: device)
+    stated = dict(dataset=dict(), collate_fn=dict(type='default_collate'), pin_memory=False)
+    cfg = Config(
+        dict(train_dataloader=dict(dataset=dict()), val_dataloader=stated, test_dataloader=None)
+    )
+    complete_loaders(cfg)
+    assert cfg.val_dataloader == stated
+    assert cfg.train_dataloader.pop('pin_memory', False) == (device == 'cuda')
+    assert FUNCTIONS.get(cfg.train_dataloader.collate_fn.type) is stack_images
