@@ -148,7 +148,8 @@ def work(cases: Iterable[Case], settings: Settings, records: Records) -> None:
         seconds = time.monotonic() - start
         print(f'{case.name}: {str(shown).splitlines()[0]} ({seconds:.0f} s)', flush=True)
         gc.collect()
-        torch._dynamo.reset()
+        if 'torch._dynamo' in sys.modules:
+            torch._dynamo.reset()
         if settings.device == 'cuda':
             try:
                 torch.cuda.synchronize()

@@ -175,3 +175,36 @@ def test_tests_that_run_out_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found['passed'], found['failed']) == (1, 1)
     assert found['failures'] == ['tests/cuda/test_x.py::test_b[cuda] FAILED']
     assert found['report'].endswith('test_c') and found['unfinished'] == 1
+
+
+def test_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(sys, 'argv', ['gpu.py', '--only', 'fitting', '--list'])
+    gpu.main()
+    assert capsys.readouterr().out == 'fitting cifar\nfitting imagenet\n'
+    monkeypatch.setattr(sys, 'argv', ['gpu.py', '--out', str(tmp_path / 'gpu.json')])
+    with pytest.raises(SystemExit, match='2'):
+        gpu.main()
+    assert 'there is no GPU that torch can use' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_cases_are_repeated_on_request(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    records = Records(tmp_path / 'gpu.json')
+    records.end('fitting cifar', error='out of memory')
+    records.end('fitting imagenet', seconds=2.0)
+    left: list[str] = []
+
+    def supervise(cases: list[Case], records: Records, line: list[str], end: float) -> None:
+        left.extend(case.name for case in cases if case.name not in records.cases)
+
+    monkeypatch.setattr(gpu, 'supervise', supervise)
+    line = ['gpu.py', '--device', 'cpu', '--only', 'fitting', '--out', str(records.path)]
+    for more in ([], ['--again']):
+        monkeypatch.setattr(sys, 'argv', [*line, *more])
+        gpu.main()
+    assert left == ['fitting cifar']
