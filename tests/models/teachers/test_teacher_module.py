@@ -158,7 +158,9 @@ def test_an_output_by_name_of_a_whole_network(tmp_path: Path) -> None:
     if not library.is_torch_available():
         pytest.skip(reason)
     sizes = dict(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, mlp_ratio=2)
-    library.Dinov2Model(library.Dinov2Config(image_size=56, **sizes)).save_pretrained(tmp_path)
+    library.Dinov2Model(
+        library.Dinov2Config(image_size=56, patch_size=14, **sizes)
+    ).save_pretrained(tmp_path)
     teacher = make(source=f'hf:{tmp_path}', weights=True, input_size=(42, 28))
     read = TeacherFeature('one', 'model', index='last_hidden_state')
     read.attach(teacher)
