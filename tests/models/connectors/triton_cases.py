@@ -7,10 +7,14 @@ it is imported.
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
+from simulated_cuda.device import SimulatedCuda
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _disable_current_modes
+from triton.runtime.interpreter import GridExecutor
 
 from mmkdlayer.models import (
     CentroidDecision,
@@ -18,11 +22,12 @@ from mmkdlayer.models import (
     SubclassDecision,
     TeacherDecisionLoss,
 )
-from mmkdlayer.models.connectors import elementwise
+from mmkdlayer.models.connectors import elementwise, memory_efficient
 from mmkdlayer.models.connectors import triton_kernels as kernels
 from mmkdlayer.models.decisions.centroid_decision import SoftmaxTargets
 from mmkdlayer.models.decisions.row_targets import RowTargets
 from mmkdlayer.models.decisions.table_targets import DenseRows, TableTargets
+from mmkdlayer.models.losses import teacher_decision_loss
 from mmkdlayer.models.losses import triton_kernels as loss_kernels
 
 pytestmark = pytest.mark.filterwarnings('ignore::RuntimeWarning')  # NumPy's, of masked places
@@ -252,6 +257,38 @@ def test_a_whole_step(kind: str, dtype: torch.dtype) -> None:
     for name, value in found.items():
         assert value.dtype == dtype or not value.is_floating_point()
         close(value, expected[name].double(), 1e-6 if dtype == torch.float32 else 1e-12)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_whole_step_on_a_simulated_gpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is only done on a GPU, in several tiles and runs; nothing waits for the device."""
+    monkeypatch.setattr(memory_efficient, 'DEVICE_TILE', 1)
+    monkeypatch.setattr(memory_efficient, 'TILE_MULTIPLE', 8)
+    monkeypatch.setattr(teacher_decision_loss, 'DEVICE_CHUNK', 1)
+    start = GridExecutor.__call__
+
+    def start_on_the_host(executor: GridExecutor, *args: object, **options: object) -> None:
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            start(executor, *args, **options)
+
+    monkeypatch.setattr(GridExecutor, '__call__', start_on_the_host)
+    monkeypatch.setattr(torch.cuda, 'device_of', lambda tensor: nullcontext())
+    step, inputs = Step(make_decision(kind), 'triton'), inputs_of(kind)
+    oracle = Step(step.loss.decision, 'reference')
+    oracle.load_state_dict(step.state_dict())
+    expected = oracle.double().results(
+        *(i.double() if i.is_floating_point() else i for i in inputs)
+    )
+    with SimulatedCuda() as cuda:
+        step = step.to('cuda')
+        on_device = [value.to('cuda') for value in inputs]
+        step.loss.decision.prepared_for(on_device[1])  # copies the tables, in the first step
+        cuda.found()
+        found = step.results(*on_device)
+        assert cuda.found('sync', 'copy', 'mix') == []
+        found = {name: value.cpu() for name, value in found.items()}
+    for name, value in found.items():
+        close(value, expected[name].double(), 1e-6)
 
 
 def test_under_autocast() -> None:
