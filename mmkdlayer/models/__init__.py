@@ -7,6 +7,7 @@ from .connectors import KDLayerConnector
 from .decisions import CentroidDecision, SubclassDecision, TeacherDecision
 from .distillers import KDLayerDistiller, TeacherGroup
 from .losses import TeacherDecisionLoss
+from .product_precision import set_precision
 from .teachers import TeacherModule
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     'TeacherModule',
     'attach_kd_layers',
     'backbones',
+    'set_precision',
 ]

@@ -53,11 +53,6 @@ CASES: dict[str, tuple[Callable[[], TeacherDecision], Tensor | None]] = {
     'two classes': (lambda: subclasses('dense', 2), MIXTURE),
     'two classes, sparse table': (lambda: subclasses('sparse', 2), MIXTURE),
 }
-#: The rows of a sparse table are counted anew in each step, which waits for the device.
-PARAMETERS = [
-    pytest.param(name, marks=pytest.mark.xfail) if name == 'soft labels, sparse table' else name
-    for name in CASES
-]
 TEACHER, SCORES = normal(IMAGES, CHANNELS, 2 * SIDE, 2 * SIDE), normal(IMAGES, 12, SIDE, SIDE)
 
 
@@ -72,7 +67,7 @@ def loss_and_gradient(
 
 
 @pytest.mark.parametrize('implementation', ['memory_efficient', 'reference'])
-@pytest.mark.parametrize('name', PARAMETERS)
+@pytest.mark.parametrize('name', CASES)
 def test_loss(name: str, implementation: str, cuda: SimulatedCuda) -> None:
     decision, label = CASES[name][0](), CASES[name][1]
     loss = TeacherDecisionLoss(decision, implementation=implementation)
@@ -101,7 +96,7 @@ def metrics_on(
     return assignment_metrics(loss, *inputs), loss.decision.decide(*inputs[1:])
 
 
-@pytest.mark.parametrize('name', PARAMETERS)
+@pytest.mark.parametrize('name', CASES)
 def test_metrics_and_what_is_decided(name: str, cuda: SimulatedCuda) -> None:
     decision, label = CASES[name][0](), CASES[name][1]
     loss = TeacherDecisionLoss(decision)

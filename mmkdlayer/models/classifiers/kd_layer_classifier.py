@@ -13,6 +13,7 @@ from torch import nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import attach_kd_layers
 from mmkdlayer.models.kd_layer_options import parse_kd_layers
+from mmkdlayer.models.product_precision import set_precision
 from mmkdlayer.registry import MODELS
 from mmkdlayer.type_names import type_name
 
@@ -28,6 +29,7 @@ class KDLayerClassifier(ImageClassifier):
                 kd_layers=dict(
                     inter=dict(module='backbone.layer4.0', in_channels=512, num_templates=8000),
                     penult=dict(module='backbone.layer4', in_channels=512, num_templates=4096))
+        precision: Of the KD layers' products, as for :class:`KDLayerDistiller`.
         base: A class derived from ImageClassifier, or its name: then the model is one of these, with KD
             layers in it. None for ImageClassifier itself.
 
@@ -56,6 +58,7 @@ class KDLayerClassifier(ImageClassifier):
         *args: Any,
         kd_layers: Mapping[str, Mapping[str, Any]] | None = None,
         base: Any = None,
+        precision: str = 'float32',
         **kwargs: Any,
     ) -> None:
         options = parse_kd_layers(kd_layers, type(self).__name__, with_teacher=False)
@@ -69,6 +72,7 @@ class KDLayerClassifier(ImageClassifier):
                 'ClsDataPreprocessor; or take train_cfg out.'
             )
         attach_kd_layers(self, options)
+        set_precision(self, precision)
 
 
 def _preprocessor(given: Any) -> Any:

@@ -40,10 +40,10 @@ def build_decision(given: TeacherDecision | Mapping[str, Any], key: str) -> Teac
 
 
 class TableStore(dict):
-    """Tables by name. They never change, so a deep copy of a model shares them."""
+    """Tables by name. They never change, so deep copies of a model share them on each device."""
 
     def __deepcopy__(self, memo: dict) -> TableStore:
-        return TableStore(self)
+        return self
 
 
 class TeacherDecision(nn.Module):

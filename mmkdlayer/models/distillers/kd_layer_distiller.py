@@ -18,6 +18,7 @@ from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.kd_layer_options import KDLayerOptions, parse_kd_layers
 from mmkdlayer.models.labels import DataSampleRecorder
 from mmkdlayer.models.old_form import refuse_old_form
+from mmkdlayer.models.product_precision import set_precision
 from mmkdlayer.models.teachers import attach_views
 from mmkdlayer.registry import MODELS
 from mmkdlayer.type_names import type_name
@@ -66,6 +67,7 @@ class KDLayerDistiller(ConfigurableDistiller):
             is faster for most convolutions, but losses and networks that ``view`` a map, as some of
             mmrazor's do, fail on what comes out. This and the two before act where the algorithm calls
             the teacher itself; FpnTeacherDistill runs its ``extract_feat`` alone, as it is.
+        precision: Of all products of KD layers and decisions; see :func:`set_precision`.
         **kwargs: As for mmrazor's ConfigurableDistiller. A loss, connector, recorder or mapping that is
             None is left out, which takes it out of a config that is inherited.
 
@@ -81,6 +83,7 @@ class KDLayerDistiller(ConfigurableDistiller):
         stop_teacher_early: bool = True,
         teacher_dtype: str | None = None,
         teacher_channels_last: bool = False,
+        precision: str = 'float32',
         **kwargs: Any,
     ) -> None:
         refuse_old_form(kd_layers or {}, kwargs)
@@ -106,6 +109,8 @@ class KDLayerDistiller(ConfigurableDistiller):
         self.stop_teacher_early = stop_teacher_early
         self.teacher_dtype = parse_dtype(teacher_dtype)
         self.teacher_channels_last = teacher_channels_last
+        self.precision = precision
+        set_precision(self, precision)  # of the decisions
         self.data_samples = DataSampleRecorder()
 
     def prepare_from_student(self, model: BaseModel) -> None:
@@ -115,6 +120,7 @@ class KDLayerDistiller(ConfigurableDistiller):
             ConfigError: A KD layer or a recorder names a module that is not there.
         """
         attach_kd_layers(model, self.kd_layers)
+        set_precision(getattr(model, 'kd_layers', model), self.precision)
         allow_no_head(model)
         # In a list: they are the student's modules, not the distiller's.
         self._layers = [model.kd_layers] if self.kd_layers else []

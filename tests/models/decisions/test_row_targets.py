@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+
 import pytest
 import torch
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.models import CentroidDecision, SubclassDecision, TeacherDecision
+from mmkdlayer.models import (
+    CentroidDecision,
+    SubclassDecision,
+    TeacherDecision,
+    TeacherDecisionLoss,
+)
 from mmkdlayer.models.decisions.centroid_decision import SoftmaxTargets
 from mmkdlayer.models.decisions.row_targets import (
     DenseTargets,
@@ -110,3 +118,22 @@ def test_a_mixture_of_more_classes_than_stated_is_an_error() -> None:
         ConfigError, match='mixed_classes must be an integer and at least 1, but got 0'
     ):
         SubclassDecision(3, mixed_classes=0)
+
+
+def test_one_dense_table_on_a_device_after_all_uses() -> None:
+    decision = make('dense')
+    twin = copy.deepcopy(decision)  # as in averaged copies of a model
+    loss = TeacherDecisionLoss(decision)
+    label = torch.tensor([0, 2])
+    feature = torch.randn(2, CHANNELS, 3, 3, device='meta')
+    scores = torch.randn(2, SIZE, 3, 3, device='meta', requires_grad=True)
+    for dtype in (torch.float32, torch.float16):
+        loss(scores, feature.to(dtype), label.to('meta')).backward()
+        loss.decision.decide(feature.to(dtype), label.to('meta'))
+        twin.decide(feature.to(dtype), label.to('meta'))
+    tables = {
+        thing.untyped_storage()._cdata
+        for thing in gc.get_objects()
+        if type(thing) is torch.Tensor and thing.is_meta and thing.shape == (SIZE, SIZE)
+    }
+    assert len(tables) == 1

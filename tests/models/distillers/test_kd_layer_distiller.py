@@ -71,6 +71,21 @@ def test_names_of_the_parameters_that_are_trained(make_distillation):
     assert type(model.student.kd_layers['inter']) is KDLayerConnector
 
 
+def test_one_setting_for_the_precision_of_all_products(make_distillation, distillation_config):
+    config = distillation_config()
+    config['distiller']['precision'] = 'tf32'
+    model = make_distillation(config)
+    found = [
+        m.precision for m in model.modules() if hasattr(m, 'precision') and m != model.distiller
+    ]
+    assert len(found) == 6 and set(found) == {'tf32'}  # two layers of two, two decisions
+    config['distiller']['precision'] = 'half'
+    with pytest.raises(
+        ConfigError, match="KDLayerDistiller: precision must be 'float32' or 'tf32'"
+    ):
+        make_distillation(config)
+
+
 def test_save_teacher_puts_the_teacher_into_checkpoints(make_distillation, distillation_config):
     config = distillation_config()
     config['distiller']['save_teacher'] = True
