@@ -141,6 +141,7 @@ def layer_case(shape: str, implementation: str, precision: str) -> Case:
         matmul, convolutions, layers, _ = PRECISIONS[precision]
         if layers:
             allow_tf32(step.layer)
+            allow_tf32(step.decision)
         with fast_products(matmul, convolutions):
             return timed(lambda: step(implementation), settings)
 
