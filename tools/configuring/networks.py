@@ -27,6 +27,8 @@ from .recipes import Recipe
 
 #: What of a recipe's optim_wrapper belongs to its optimiser.
 OF_OPTIMIZERS = ('optimizer', 'paramwise_cfg', 'clip_grad', 'constructor')
+#: Heads with a second classifier for hard distillation, which mmpretrain can not train.
+DISTILLED_HEADS = ('LeViTClsHead', 'EfficientFormerClsHead')
 CLASSIFIERS = ('ImageClassifier', 'KDLayerClassifier')
 IMAGENET_NORMALISATION = dict(
     mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True
@@ -102,6 +104,8 @@ def load_network(spec: str, role: str, num_classes: int) -> Network:
     fits = num_classes in counts or not model.get('head')
     for key in ('train_cfg', 'data_preprocessor', 'pretrained'):
         model.pop(key, None)
+    if type_name((model.get('head') or {}).get('type')) in DISTILLED_HEADS:
+        model['head']['distillation'] = False
     return Network(
         name=spec,
         model=adapt(model, num_classes),
