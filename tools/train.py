@@ -18,6 +18,7 @@ from mmengine.device import get_device
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.engine.agreement import compare_configs, compare_data
+from mmkdlayer.engine.data_checks import check_batches
 from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.locks import folder_lock
 from mmkdlayer.engine.resuming import find_checkpoint
@@ -94,6 +95,9 @@ def main() -> None:
             for warning in (*cli.schedule_warnings(cfg), *cli.unread_warnings(cfg, runner.model)):
                 runner.logger.warning(warning)
             compare_data(runner)
+            check_batches(
+                runner.train_dataloader, 'train_dataloader'
+            )  # before schedules divide by them
             runner.train()
             end_launch()
 

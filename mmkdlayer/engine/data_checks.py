@@ -48,6 +48,17 @@ def check_training_data(model: Any, dataloader: Any) -> list[str]:
     return warnings
 
 
+def check_batches(dataloader: Any, name: str) -> None:
+    """Raise a ConfigError where a loader gives no batch: too few images for one, with ``drop_last``."""
+    images = len(dataloader.dataset) if hasattr(dataloader.dataset, '__len__') else None
+    if images is not None and not len(dataloader):
+        raise ConfigError(
+            f'{name} gives no batch: of its {images} images none are left in batches of '
+            f'{dataloader.batch_size} with drop_last={dataloader.drop_last}. Set a smaller '
+            f'{name}.batch_size, or {name}.drop_last=False.'
+        )
+
+
 def check_classes(student: nn.Module, preprocessor: nn.Module, dataset: Any) -> list[str]:
     """Compare the number of classes of the head, the data preprocessor and the data set."""
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')

@@ -15,6 +15,7 @@ from mmkdlayer.fitting.shortages import explain_shortage
 from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.models.evaluating import evaluating
 
+from .data_checks import check_batches
 from .prepare_decisions import unchanged_randomness
 
 #: Images of a trial.
@@ -32,12 +33,14 @@ def check_evaluation(runner: Runner, name: str = 'val') -> None:
         name: The loop, ``val`` or ``test``; without one there is nothing to check.
 
     Raises:
-        ConfigError: It fails; or ``save_best``, or what a hook or scheduler monitors, is no metric.
+        ConfigError: It fails, or has no batch; or ``save_best``, or what a hook or scheduler monitors,
+            is no metric.
     """
     loop: Any = getattr(runner, f'{name}_loop')
     if loop is None or not hasattr(loop.dataloader.dataset, '__getitem__'):
         return
     with errors_on_all_ranks():
+        check_batches(loop.dataloader, f'{name}_dataloader')
         try:
             metrics = _evaluate(runner.model, loop)
         except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, Callable
 
@@ -15,7 +16,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mmkdlayer.engine.data_checks import check_training_data
+from mmkdlayer.engine.data_checks import check_batches, check_training_data
 from mmkdlayer.errors import ConfigError, DataError
 
 
@@ -99,6 +100,19 @@ def test_the_kd_layer_alone_is_given_one_value(student: Any) -> None:
 )
 def test_no_batch_of_one_image(student: Any, options: dict) -> None:
     assert check_training_data(student(last_map=1), loader(**options)) == []
+
+
+@pytest.mark.parametrize(
+    ('options', 'refused'),
+    [(dict(batch_size=10, drop_last=True), True), (dict(batch_size=10), False), (dict(), False)],
+)
+def test_a_loader_without_a_batch(options: dict, refused: bool) -> None:
+    with (
+        pytest.raises(ConfigError, match=r'val_dataloader gives no batch: of its 9 images')
+        if (refused)
+        else nullcontext()
+    ):
+        check_batches(loader(**options), 'val_dataloader')
 
 
 def test_classes_of_the_head(student: Any) -> None:

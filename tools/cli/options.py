@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -44,11 +45,21 @@ def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -
         )
         parser.add_argument(
             '--dist-timeout',
-            type=float,
+            type=_seconds,
             metavar='SECONDS',
             help='how long a process waits for another one before all end (default: the config, or '
             f'{TIMEOUT})',
         )
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f'expected a number of seconds above 0, but got {text!r}')
+    return value
 
 
 def add_config_as_given(parser: argparse.ArgumentParser) -> None:

@@ -39,11 +39,22 @@ def check_schedules(cfg: Config) -> None:
 
 
 def schedule_warnings(cfg: Config) -> Iterator[str]:
-    """A sentence for each schedule of ``param_scheduler`` that ends elsewhere than the training.
+    """A sentence for each schedule that ends elsewhere than the training, and on checkpoints at its end.
 
     Times are compared where both are in epochs, or both in iterations.
     """
     unit, length, entries = _compared(cfg)
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint', {})
+    if (
+        'max_iters' in (cfg.get('train_cfg') or {})
+        and checkpoint is not None
+        and checkpoint.get('by_epoch', True)
+    ):
+        yield (
+            'default_hooks.checkpoint counts epochs, but the training counts iterations '
+            '(train_cfg.max_iters), so nothing is saved before its end. Set '
+            'default_hooks.checkpoint.by_epoch=False, and its interval in iterations.'
+        )
     last = max((_end(one)[1] or length for _, one in entries), default=0)
     for path, one in entries:
         (key, end), kind = _end(one), type_name(one.get('type'))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -144,6 +144,13 @@ class CheckWeightsHook(Hook):
                 f'The checkpoint to start from does not fit this config: {"; ".join(problems)}. It is '
                 'of another training; use its config, or another checkpoint. To begin a new training '
                 'with what fits of it: --init-from FILE, without --resume and load_from.'
+            )
+        averages = any(isinstance(hook, EMAHook) for hook in runner.hooks)
+        if runner._resume and 'ema_state_dict' in checkpoint and not averages:
+            runner.logger.warning(
+                f'The weights of {runner._load_from} are averages, of an EMAHook that this config does '
+                'not have: training goes on from them, not from those of its last step. To continue '
+                "that training, add custom_hooks=[dict(type='EMAHook')] as it was there."
             )
         if runner._resume and 'optimizer' not in checkpoint:
             runner.logger.warning(

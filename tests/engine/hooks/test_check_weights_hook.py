@@ -71,6 +71,19 @@ def test_resuming_without_the_optimisers_state_is_warned_of(
         assert log.read_text().count(f'{path} holds no state of the optimiser') == warnings
 
 
+def test_resuming_averages_without_their_hook_is_warned_of(
+    train: Callable[..., Runner], tmp_path: Path
+) -> None:
+    hooks = [dict(type='mmkdlayer.CheckWeightsHook'), dict(type='mmkdlayer.FitDecisionsHook')]
+    averaging = [*hooks, dict(type='EMAHook')]
+    train('first', custom_hooks=averaging)
+    path = tmp_path / 'first' / 'epoch_1.pth'
+    for name, chosen, warnings in (('with', averaging, 0), ('without', hooks, 1)):
+        train(name, load_from=str(path), resume=True, custom_hooks=chosen)
+        (log,) = (tmp_path / name).glob('*/*.log')
+        assert log.read_text().count(f'The weights of {path} are averages') == warnings
+
+
 def test_untrained_teacher_is_warned_of_before_and_after(
     train: Callable[..., Runner], distillation_config: Callable[..., dict], tmp_path: Path
 ) -> None:

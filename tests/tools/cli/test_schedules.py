@@ -16,7 +16,9 @@ WARM_UP = dict(type='LinearLR', start_factor=0.1, end=5)
 
 
 def warnings(schedule: Any, **train_cfg: Any) -> list[str]:
-    return list(schedule_warnings(Config(dict(param_scheduler=schedule, train_cfg=train_cfg))))
+    hooks = dict(checkpoint=dict(by_epoch='max_iters' not in train_cfg))
+    cfg = dict(param_scheduler=schedule, train_cfg=train_cfg, default_hooks=hooks)
+    return list(schedule_warnings(Config(cfg)))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,21 @@ def test_another_end(schedule: Any, length: int, words: list[str]) -> None:
 )
 def test_nothing_to_say(schedule: Any, train_cfg: dict) -> None:
     assert warnings(schedule, **train_cfg) == []
+
+
+@pytest.mark.parametrize(
+    ('entries', 'warned'),
+    [
+        (dict(train_cfg=dict(max_iters=4)), True),
+        (dict(train_cfg=dict(max_iters=4), default_hooks=dict(checkpoint=dict(interval=2))), True),
+        (dict(train_cfg=dict(max_iters=4), default_hooks=dict(checkpoint=None)), False),
+        (dict(train_cfg=dict(max_epochs=4)), False),
+    ],
+)
+def test_checkpoints_that_are_saved_at_the_end_only(entries: dict, warned: bool) -> None:
+    found = list(schedule_warnings(Config(entries)))
+    assert len(found) == warned
+    assert not warned or 'Set default_hooks.checkpoint.by_epoch=False' in found[0]
 
 
 def test_iterations() -> None:
