@@ -27,6 +27,8 @@ from building import (
 )
 from measuring import interleaved, kernels, peak_allocated
 
+from mmkdlayer.models import set_precision
+
 #: Figures by name.
 Figures = dict[str, Any]
 LET_KD, TRITON, REFERENCE = 'letKD-2', 'letKD-2, triton', 'letKD-2, reference'
@@ -122,7 +124,7 @@ def training_step(pair: Pair, kind: str, precision: str, mode: str, settings: Se
     decisions = pair_decisions(pair, settings.device) if kind.startswith('letKD') else {}
     step = TrainingStep(pair, kind, settings.device, decisions, dtype)
     if layers:
-        allow_tf32(step.model)
+        set_precision(step.model, 'tf32')
     if mode == 'compile':  # as mmengine's Runner does
         options: dict[str, Any] = dict(backend='eager') if settings.tiny else {}
         step.model.forward = torch.compile(step.model.forward, **options)
@@ -140,8 +142,8 @@ def layer_case(shape: str, implementation: str, precision: str) -> Case:
         step = LayerStep(chosen, settings.device)
         matmul, convolutions, layers, _ = PRECISIONS[precision]
         if layers:
-            allow_tf32(step.layer)
-            allow_tf32(step.decision)
+            set_precision(step.layer, 'tf32')
+            set_precision(step.decision, 'tf32')
         with fast_products(matmul, convolutions):
             return timed(lambda: step(implementation), settings)
 
@@ -167,13 +169,6 @@ def fast_products(matmul: bool, convolutions: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
-
-
-def allow_tf32(model: torch.nn.Module) -> None:
-    """Let KD layers and decisions use TF32."""
-    for module in model.modules():
-        if hasattr(module, 'precision'):
-            vars(module)['precision'] = 'tf32'
 
 
 def captured(step: Callable[[], Any], device: str) -> Callable[[], Any]:
