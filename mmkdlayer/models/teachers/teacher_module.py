@@ -60,6 +60,9 @@ class TeacherModule(BaseModel):
             normalisation and none is stated.
     """
 
+    #: In training it must be known how the student's images were made.
+    needs_view = True
+
     def __init__(
         self,
         source: str | dict | nn.Module,

@@ -49,10 +49,12 @@ class TeacherView:
 
     Args:
         own: The data preprocessor that the teacher states.
+        needed: Whether training without :meth:`connect` is an error: the teacher's images are never
+            simply the student's.
     """
 
-    def __init__(self, own: nn.Module) -> None:
-        self.own = own
+    def __init__(self, own: nn.Module, needed: bool = False) -> None:
+        self.own, self.needed = own, needed
         self.wanted = Normalisation.of(own)
         self.given: Normalisation | None = None
         self.used: nn.Module | None = None
@@ -82,9 +84,15 @@ class TeacherView:
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         """The pre-hook: the teacher's arguments with the converted batch."""
+        mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
+        if self.needed and self.given is None and mode == 'loss':
+            raise ConfigError(
+                "The teacher has not been told how the student's images are normalised. A hook does it "
+                'before training: add dict(type="mmkdlayer.FitDecisionsHook") to custom_hooks. In a '
+                'loop of your own, call mmkdlayer.engine.connect_views(algorithm, cfg) once.'
+            )
         if not self.converts:
             return None
-        mode = kwargs.get('mode', args[2] if len(args) > 2 else 'tensor')
         if mode == 'predict' and getattr(module, 'data_preprocessor', None) is not self.used:
             return None  # val_step: made by its own data preprocessor
         if args:
@@ -147,7 +155,8 @@ def attach_views(teacher: nn.Module) -> None:
     for member in members_of(teacher).values():
         own = getattr(member, 'data_preprocessor', None)
         if isinstance(own, nn.Module) and find_view(member) is None:
-            member.register_forward_pre_hook(TeacherView(own), with_kwargs=True, prepend=True)
+            view = TeacherView(own, getattr(member, 'needs_view', False))
+            member.register_forward_pre_hook(view, with_kwargs=True, prepend=True)
 
 
 def find_view(teacher: nn.Module) -> TeacherView | None:
