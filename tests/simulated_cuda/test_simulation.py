@@ -76,7 +76,7 @@ FREE: dict[str, Callable[[Tensor], Any]] = {
     'filled by a mask': lambda x: x.masked_fill_(x > 2, 1.0).__setitem__(x > 0, 2.0),
     'indexed there': lambda x: x[:, torch.arange(2, device='cuda')],
     'repeated': lambda x: x.repeat_interleave(2, 0),
-    'checked': lambda x: require((x >= 0).all(), str),
+    'checked': lambda x: require((x >= 0).all(), 'x', str),
     'backward': lambda x: nn.functional.layer_norm(x.clone().requires_grad_(), (4,)).sum().backward(),
     'gather': lambda x: x.requires_grad_().index_select(0, x.new_zeros(2).long()).sum().backward(),
 }  # fmt: skip

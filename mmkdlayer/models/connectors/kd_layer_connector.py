@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from types import ModuleType
 
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.ops import check_implementation, require_triton
+from mmkdlayer.precision import is_compiling
 from mmkdlayer.registry import MODELS
 
 from . import elementwise, memory_efficient
@@ -27,6 +31,19 @@ def _has_hooks(module: nn.Module) -> bool:
             module._backward_hooks,
             module._backward_pre_hooks,
         )
+    )
+
+
+@functools.cache
+def _say_that_synchronised_norms_cost_memory(implementation: str) -> None:
+    if implementation == 'reference':
+        return
+    print_log(
+        'KDLayerConnector: its norm is a SyncBatchNorm, for which there is only the plain formula. It '
+        'takes three to four times the memory of the memory-efficient one and gives the same numbers. '
+        'Without sync_bn in the config, each process normalises by its own batch.',
+        logger='current',
+        level=logging.WARNING,
     )
 
 
@@ -155,6 +172,8 @@ class KDLayerConnector(BaseModule):
         Nor with hooks on the children that would not be called.
         """
         dtype = self.templates.weight.dtype
+        if self.training and isinstance(self.bn, nn.SyncBatchNorm) and not is_compiling():
+            _say_that_synchronised_norms_cost_memory(self.implementation)
         return (
             self.implementation != 'reference'
             and self.training

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import KDLayerConnector
-from mmkdlayer.models.connectors import memory_efficient
+from mmkdlayer.models.connectors import kd_layer_connector, memory_efficient
 
 SHAPES = [(2, 6, 5, 3, 4), (1, 4, 9, 1, 7), (3, 5, 40, 2, 2), (2, 16, 3, 3, 3)]
 
@@ -94,6 +94,21 @@ def test_other_norms_take_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None
     layer.bn.momentum = None  # type: ignore[assignment]
     layer(x)
     KDLayerConnector(4, 8, implementation='reference')(x)
+
+
+def test_synchronised_norms_take_the_plain_way_and_say_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(kd_layer_connector, 'print_log', lambda text, **kwargs: said.append(text))
+    kd_layer_connector._say_that_synchronised_norms_cost_memory.cache_clear()
+    for implementation in ('reference', 'memory_efficient', 'memory_efficient'):
+        layer = KDLayerConnector(4, 8, implementation=implementation)
+        plain = copy.deepcopy(layer)
+        layer = nn.SyncBatchNorm.convert_sync_batchnorm(layer)
+        x = torch.randn(2, 4, 3, 3)
+        torch.testing.assert_close(layer(x), plain(x))
+    assert len(said) == 1 and 'only the plain formula' in said[0]
 
 
 def test_hooks_on_the_children_are_called() -> None:
