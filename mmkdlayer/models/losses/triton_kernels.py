@@ -1,7 +1,7 @@
 # mypy: allow-untyped-defs
 """The loss as Triton kernels: the one tensor of (M, K) numbers that it writes is the gradient.
 
-Only imported where ``implementation='triton'`` trains. A block has 4096 numbers: 16 for each of the 256
+Only imported where ``implementation='triton'`` trains. A block has 2048 numbers: 8 for each of the 256
 threads of a program. The forward pass takes whole rows, block after block, and reads those of scores and
 targets twice, shortly after each other, so the second time comes from a cache. The backward pass reads
 both once.
@@ -22,7 +22,7 @@ from mmkdlayer.models.decisions.row_targets import RowTargets
 from mmkdlayer.models.ops import full_precision, maps_of, refuse_second_derivative, rows_of
 
 #: Numbers of a block, and its threads / 32.
-BLOCK, WARPS = 4096, 8
+BLOCK, WARPS = 2048, 8
 #: Finite, so that a difference of two of them is a number.
 LOWEST = tl.constexpr(-3e38)
 
