@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
 import runpy
 import shutil
@@ -12,35 +10,23 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-import torch
 from command_line import ROOT
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
+from pairs import RESNET, pair_options
 from PIL import Image
 
-from configuring import PairOptions, make_config
-from configuring.data_folder import read_data_folder
-from configuring.networks import adapt, load_network
-from configuring.recipes import num_centroids, num_components, schedule_config
+from configuring import make_config
 from mmkdlayer.checkpoints import read_checkpoint
-from mmkdlayer.errors import CheckpointError, ConfigError, DataError
+from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.registry import MODELS
 
-RESNET = 'resnet18_8xb16_cifar10'
 FAST = [
     f'{split}_dataloader.{key}={value}'
     for split in ('train', 'val')
     for key, value in (('num_workers', 0), ('persistent_workers', False))
 ]
-
-
-def pair_options(
-    folder: Path, out: Path, teacher: str = RESNET, student: str = RESNET, **more
-) -> PairOptions:
-    options = dict(data=str(folder), out=str(out), batch_size=12, epochs=1)
-    return PairOptions(teacher, student, **{**options, **more})
 
 
 @pytest.fixture
@@ -260,138 +246,6 @@ def test_student_that_builds_but_does_not_train(folder: Path, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_teacher_checkpoint_of_another_network(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / 'weights.pth'
-    torch.save(dict(state_dict={'backbone.conv1.weight': torch.zeros(1)}), file)
-    out = tmp_path / 'pair.py'
-    with pytest.raises(CheckpointError, match='does not fit the teacher'):
-        make_config(pair_options(folder, out, teacher_ckpt=str(file)))
-    assert list(tmp_path.iterdir()) == [file]
-
-
-PURE = """
-from mmengine.model.weight_init import PretrainedInit
-from mmengine.optim import OptimWrapper
-from mmpretrain.datasets import CIFAR10, PackInputs
-from mmpretrain.models import (
-    ClsDataPreprocessor, CrossEntropyLoss, GlobalAveragePooling, ImageClassifier, LinearClsHead,
-    ResNet_CIFAR)
-from torch.optim import AdamW
-
-model = dict(
-    type=ImageClassifier,
-    backbone=dict(
-        type=ResNet_CIFAR, depth=18, out_indices=(3,),
-        init_cfg=dict(type=PretrainedInit, checkpoint='nowhere.pth')),
-    neck=dict(type=GlobalAveragePooling),
-    head=dict(
-        type=LinearClsHead, num_classes=10, in_channels=512, loss=dict(type=CrossEntropyLoss)))
-data_preprocessor = dict(type=ClsDataPreprocessor, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
-test_dataloader = dict(
-    dataset=dict(type=CIFAR10, data_root='x', split='test', pipeline=[dict(type=PackInputs)]))
-optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=AdamW, lr=1e-3, weight_decay=0.05))
-auto_scale_lr = dict(base_batch_size=1024)
-"""
-
-
-def test_pure_python_config_of_a_teacher(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / 'pure.py').write_text(PURE)
-    out, teacher_out = tmp_path / 'pair.py', tmp_path / 't.py'
-    options = dict(teacher=str(tmp_path / 'pure.py'), teacher_out=str(teacher_out), batch_size=64)
-    make_config(pair_options(folder, out, **options))
-    cfg = Config.fromfile(teacher_out)
-    MODELS.build(dict(cfg.model)).init_weights()  # the weights of its config are gone
-    assert cfg.model.head.num_classes == 3
-    assert cfg.optim_wrapper.optimizer.lr == pytest.approx(6.25e-5)
-    assert cfg.data_preprocessor.mean == [1.0, 2.0, 3.0]
-    assert cfg.data_preprocessor.to_rgb  # arrays of CIFAR are RGB, and the images files are BGR
-    model = MODELS.build(dict(cfg.model))
-    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    assert type(wrapper.optimizer) is torch.optim.AdamW
-
-
-def test_teacher_checkpoint_for_other_classes(folder: Path, tmp_path: Path) -> None:
-    model = load_network(RESNET, 'teacher', 10).model
-    file = tmp_path / 'ten.pth'
-    torch.save(dict(state_dict=MODELS.build(model).state_dict()), file)
-    with pytest.raises(CheckpointError) as error:
-        make_config(pair_options(folder, tmp_path / 'pair.py', teacher_ckpt=str(file)))
-    for words in ('is for 10 classes', 'your data, has 3', f'--teacher-init {file}'):
-        assert words in str(error.value)
-
-
-def test_teacher_checkpoint_without_a_head(folder: Path, tmp_path: Path) -> None:
-    weights = MODELS.build(load_network(RESNET, 'teacher', 3).model).state_dict()
-    file = tmp_path / 'backbone.pth'
-    torch.save({key: value for key, value in weights.items() if 'head' not in key}, file)
-    with pytest.raises(CheckpointError, match='does not fit the teacher.*head.fc'):
-        make_config(pair_options(folder, tmp_path / 'pair.py', teacher_ckpt=str(file)))
-
-
-def test_teacher_is_fine_tuned_from_a_file(folder: Path, tmp_path: Path) -> None:
-    weights = MODELS.build(load_network(RESNET, 'teacher', 10).model).state_dict()
-    file = tmp_path / 'ten.pth'
-    torch.save(dict(state_dict=weights), file)
-    options = dict(
-        teacher_out=str(tmp_path / 't.py'), teacher_init=str(file), epochs=None, batch_size=None
-    )
-    make_config(pair_options(folder, tmp_path / 'pair.py', **options))
-    cfg = Config.fromfile(tmp_path / 't.py')
-    assert cfg.train_cfg.max_epochs == 30
-    assert cfg.train_cfg.type == 'mmkdlayer.ResumableEpochLoop'
-    assert cfg.optim_wrapper == dict(
-        optimizer=dict(type='SGD', lr=0.01, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    )
-    warm_up, cosine = cfg.param_scheduler
-    assert (warm_up.type, warm_up.end, cosine.begin) == ('LinearLR', 3, 3)
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    assert torch.equal(
-        model.backbone.layer4[1].conv2.weight, weights['backbone.layer4.1.conv2.weight']
-    )
-    assert model.head.fc.weight.shape == (3, 512)
-    torch.save(dict(state_dict={'layer1.weight': torch.zeros(1)}), file)
-    with pytest.raises(CheckpointError, match='but found layer1.weight.*convert_teacher'):
-        make_config(pair_options(folder, tmp_path / 'new.py', **{**options, 'force': True}))
-
-
-@pytest.mark.parametrize(('init', 'rate', 'epochs'), [(None, 5e-5, 30), ('none', 3.125e-5, 100)])
-def test_teacher_has_its_own_recipe(
-    folder: Path, tmp_path: Path, init: str | None, rate: float, epochs: int
-) -> None:
-    options = dict(
-        teacher='swin-tiny_16xb64_in1k',
-        student='resnet18_8xb32_in1k',
-        teacher_out=str(tmp_path / 't.py'),
-        teacher_init=init,
-        letkd1=True,
-        epochs=None,
-        batch_size=None,
-    )
-    make_config(pair_options(folder, tmp_path / 'pair.py', **options))
-    cfg = Config.fromfile(tmp_path / 't.py')
-    optimizer = cfg.optim_wrapper.optimizer
-    assert (optimizer.type, optimizer.weight_decay) == ('AdamW', 0.05)
-    assert optimizer.lr == pytest.approx(rate)  # 0.001 for 1024 images, and 32 of them here
-    assert 'momentum' not in optimizer
-    assert cfg.optim_wrapper.clip_grad == dict(max_norm=5.0)
-    assert cfg.optim_wrapper.paramwise_cfg.norm_decay_mult == 0
-    assert [one.type for one in cfg.param_scheduler] == ['LinearLR', 'CosineAnnealingLR']
-    assert cfg.param_scheduler[0].end == epochs // 10
-    assert cfg.train_cfg.max_epochs == epochs
-    start = cfg.model.backbone.get('init_cfg', {}).get('checkpoint', '')
-    assert ('swin_tiny_224' in start) == (init is None)
-    assert 'AdamW' not in (tmp_path / 'pair.py').read_text()
-
-
-def test_start_from_weights_for_larger_images(folder: Path, tmp_path: Path) -> None:
-    name, teacher_out = 'resnet18_8xb32_in1k', str(tmp_path / 't.py')
-    options = dict(image_size=64, letkd1=True, teacher_out=teacher_out)
-    pair = make_config(pair_options(folder, tmp_path / 'pair.py', name, name, **options))
-    (hint,) = (hint for hint in pair.hints if 'weights for images' in hint)
-    assert '224x224, and gets 64x64 here' in hint and '--image-size 224' in hint
-
-
 GRAY = """
 _base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 model = dict(backbone=dict(in_channels=1))
@@ -452,197 +306,3 @@ def test_the_pair_of_a_config_is_no_network(folder: Path, tmp_path: Path) -> Non
     pair = str(ROOT / 'configs' / 'kdlayer' / 'resnet34_resnet18_in1k.py')
     with pytest.raises(ConfigError, match='not a distillation of two'):
         make_config(pair_options(folder, tmp_path / 'pair.py', teacher=pair))
-
-
-def test_command_lists_candidates(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    out = str(tmp_path / 'pair.py')
-    line = ['tnt-small-p16_3rdparty_in1k', RESNET, '--data', str(folder), '--image-size', '224']
-    monkeypatch.setattr(sys, 'argv', ['make_config.py', *line, '--out', out])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / 'tools' / 'make_config.py'), run_name='__main__')
-    assert stop.value.code == 2
-    errors = capsys.readouterr().err
-    assert 'error: The teacher tnt-small-p16_3rdparty_in1k' in errors
-    assert re.search(r'backbone\.layers\.11 +TnTLayer +.*:1 \(1, 197, 384\)', errors)
-    assert 'Traceback' not in errors
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_command_offers_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        sys, 'argv', ['make_config.py', 'a', 'b', '--data', 'c', '--out', 'd', '--lr', '0.5']
-    )
-    options = runpy.run_path(str(ROOT / 'tools' / 'make_config.py'))['parse_args']()
-    assert isinstance(options, argparse.Namespace)
-    del options.debug
-    assert PairOptions(**vars(options)) == PairOptions('a', 'b', 'c', 'd', rate=0.5)
-    assert set(vars(options)) == set(PairOptions.__dataclass_fields__)
-
-
-def run_command(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> None:
-    line = [RESNET, RESNET, '--data', str(folder), *options]
-    monkeypatch.setattr(sys, 'argv', ['make_config.py', *line])
-    runpy.run_path(str(ROOT / 'tools' / 'make_config.py'), run_name='__main__')
-
-
-@pytest.mark.parametrize('rate', ['-1', '0', 'nan', 'inf', 'fast'])
-def test_learning_rates_that_are_none(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, rate: str
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        run_command(monkeypatch, folder, '--out', 'pair.py', f'--lr={rate}')
-    assert stop.value.code == 2
-    assert f"argument --lr: expected a finite number above 0, but got '{rate}'" in (
-        capsys.readouterr().err
-    )
-
-
-@pytest.mark.parametrize(
-    ('size', 'init', 'epochs'), [(None, 'none', 240), (128, 'none', 100), (None, '', 30)]
-)
-def test_command_says_what_comes_next(
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
-    size: int | None,
-    init: str,
-    epochs: int,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    more = [] if size is None else ['--image-size', str(size)]
-    start = ['--teacher-init', init] if init else []
-    run_command(monkeypatch, folder, '--out', 'a.py', '--teacher-out', 'my t.py', *start, *more)
-    assert Config.fromfile('my t.py').train_cfg.max_epochs == epochs
-    output = capsys.readouterr().out
-    checkpoint = f"'work_dirs/my t/epoch_{epochs}.pth'"
-    assert "Train the teacher: python -m mmkdlayer train 'my t.py'\n" in output
-    assert (
-        f'python -m mmkdlayer train a.py --cfg-options model.teacher_ckpt={checkpoint}\n' in output
-    )
-    assert f'--teacher-ckpt {checkpoint} --force' in output
-    assert ('fine-tuned from https://' in output) == (not init)
-    assert ('Hint: The teacher starts from scratch' in output) == bool(init)
-    run_command(monkeypatch, folder, '--out', 'b.py', *more)
-    assert '--teacher-out TEACHER_FILE --force' in capsys.readouterr().out
-
-
-def test_command_hints_at_maps_of_few_positions(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    run_command(monkeypatch, folder, '--out', str(tmp_path / 'a.py'), '--image-size', '16')
-    output = capsys.readouterr().out
-    assert 'Hint: penult: the map is only 2x2' in output
-    assert '--image-size than 16' in output
-
-
-class TestDataFolder:
-    def test_counts(self, folder: Path) -> None:
-        data = read_data_folder(os.path.relpath(folder))
-        assert data.root == str(folder)
-        assert data.classes == ['class_0', 'class_1', 'class_2']
-        assert (data.images, data.fewest, data.val, data.test) == (24, 8, 'val', 'val')
-
-    def test_val_and_test(self, folder: Path, tmp_path: Path) -> None:
-        root = tmp_path / 'data'
-        shutil.copytree(folder, root)
-        shutil.copytree(folder / 'val', root / 'test')
-        data = read_data_folder(str(root))
-        assert (data.val, data.test, len(data.classes)) == ('val', 'test', 3)
-
-    def test_classes_that_differ_would_shift_the_labels(self, folder: Path, tmp_path: Path) -> None:
-        root = tmp_path / 'data'
-        shutil.copytree(folder, root)
-        shutil.rmtree(root / 'val' / 'class_1')
-        with pytest.raises(DataError, match='class_1'):
-            read_data_folder(str(root))
-
-    def test_hidden_folder_is_a_class_for_mmpretrain(self, folder: Path, tmp_path: Path) -> None:
-        root = tmp_path / 'data'
-        shutil.copytree(folder, root)
-        (root / 'train' / '.cache').mkdir()
-        with pytest.raises(DataError, match='hidden folder .*/train/.cache'):
-            read_data_folder(str(root))
-        (root / 'val' / '.cache').mkdir()
-        with pytest.raises(DataError, match='hidden folder .*/train/.cache'):
-            read_data_folder(str(root))
-
-    def test_images_that_are_not_split(self, folder: Path, tmp_path: Path) -> None:
-        with pytest.raises(
-            DataError, match=r"the folders \['class_0', .*To split .*docs/datasets.md"
-        ):
-            read_data_folder(str(folder / 'train'))
-        for split in ('train', 'val'):
-            shutil.copytree(folder / split / 'class_0', tmp_path / split / 'class_0')
-        with pytest.raises(DataError, match='expected two classes or more, but train/ has 1'):
-            read_data_folder(str(tmp_path))
-
-    def test_class_without_images(self, folder: Path, tmp_path: Path) -> None:
-        root = tmp_path / 'data'
-        shutil.copytree(folder, root)
-        for split in ('train', 'val'):
-            (root / split / 'class_3').mkdir()
-        with pytest.raises(DataError, match="'class_3'"):
-            read_data_folder(str(root))
-
-
-@pytest.mark.parametrize(
-    ('positions', 'expected'),
-    [(50000 * 64, 4096), (65536, 4096), (65535, 2048), (100, 4), (96, 4), (40, 2), (3, 2)],
-)
-def test_number_of_centroids(positions: int, expected: int) -> None:
-    assert num_centroids(positions) == expected
-
-
-@pytest.mark.parametrize(
-    ('classes', 'channels', 'expected'),
-    [(1000, 512, 60), (100, 64, 60), (10, 64, 8), (3, 64, 2), (2, 64, 1), (1000, 32, 32)],
-)
-def test_number_of_components(classes: int, channels: int, expected: int) -> None:
-    assert num_components(classes, channels) == expected
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'rate', 'epochs', 'milestones'),
-    [
-        ((32, 64, None, None, 'ResNet_CIFAR'), 0.05, 240, [150, 180, 210]),
-        ((32, 64, None, None, 'mmkdlayer.CifarShuffleNetV1'), 0.01, 240, [150, 180, 210]),
-        ((64, 64, None, None, 'MobileNetV2'), 0.01, 240, [150, 180, 210]),
-        ((224, 256, None, None, 'MobileNetV2'), 0.1, 100, [30, 60, 90]),
-        ((224, 32, 10, None, 'ResNet'), 0.0125, 10, [3, 6, 9]),
-        ((224, 32, 1, 0.3, 'ResNet'), 0.3, 1, []),
-    ],
-)
-def test_schedule(arguments: tuple, rate: float, epochs: int, milestones: list) -> None:
-    schedule = schedule_config(*arguments)
-    assert schedule['optim_wrapper']['optimizer']['lr'] == rate
-    assert schedule['train_cfg']['max_epochs'] == epochs
-    assert schedule['param_scheduler']['milestones'] == milestones
-
-
-def test_classes_are_set_wherever_they_are_stated() -> None:
-    model = load_network('vgg11bn_8xb32_in1k', 'teacher', 3).model
-    assert model['backbone']['num_classes'] == 3
-    assert model['head']['topk'] == (1,)
-    model = dict(
-        backbone=dict(num_classes=-1), head=dict(num_classes=9, losses=[dict(num_classes=9)])
-    )
-    assert adapt(model, 7) == dict(
-        backbone=dict(num_classes=-1), head=dict(num_classes=7, losses=[dict(num_classes=7)])
-    )
-
-
-def test_networks() -> None:
-    by_name = load_network('resnet18_8xb32_in1k', 'teacher', 1000)
-    by_path = load_network('mmpretrain::resnet/resnet18_8xb32_in1k.py', 'teacher', 1000)
-    assert by_name.model == by_path.model
-    assert by_name.weights.startswith('https://')
-    assert by_path.weights is None
-    assert by_name.image_size == 224
-    # weights for other classes are of no use
-    assert load_network('resnet18_8xb32_in1k', 'teacher', 3).weights is None
-    # VGG's classifier, and so its classes, are in the backbone
-    assert load_network('vgg11bn_8xb32_in1k', 'teacher', 1000).weights is not None
-    assert load_network(RESNET, 'teacher', 10).image_size == 32
