@@ -10,7 +10,8 @@
 # torch has most of it (numpy, Pillow, PyYAML, matplotlib, opencv, safetensors). What it lacks can be named: it is
 # fetched for Linux on x86-64 and the Python of --python. opencv-python-headless has 60 MB.
 #
-# The second installs with PYTHON (default: python3) what that one lacks, and nothing that it has.
+# The second installs with PYTHON (default: python3) what that one lacks, and nothing that it has; this checkout
+# by a link to it.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -39,7 +40,10 @@ if [ "$install" = yes ]; then
   "$python" -c 'import torch' || fail "$python has no torch: name another with PYTHON=COMMAND"
   # By name: what is there already, in whatever version, is left alone.
   "$python" -m pip install -q --disable-pip-version-check --no-index --no-deps --find-links "$folder" -r "$folder/requirements.txt"
-  cd "$root"
+  cd /
+  if ! "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("mmkdlayer") is None)'; then
+    printf '%s\n' "$root" >"$("$python" -I -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/mmkdlayer-checkout.pth"
+  fi
   "$python" -W ignore -c 'import cv2, matplotlib, mmengine, mmcv, pytest, safetensors, torchvision, yaml; import mmkdlayer, mmpretrain.models, mmrazor.models' ||
     fail "$python still lacks something (above). Where there is a network: bash tools/gpu_wheels.sh --python VERSION NAME"
   printf 'gpu_wheels: ready: %s benchmarks/gpu.py\n' "$python"
