@@ -21,11 +21,13 @@ from mmkdlayer.models import (
     TeacherDecision,
     TeacherDecisionLoss,
 )
+from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGIT_KD = 'logit KD (stock mmrazor)'
+WITH_LAYERS = 'student with KD layers'
 #: What a step trains; KD layers may be followed by an implementation, as in 'letKD-2, reference'.
-KINDS = ('plain student', LOGIT_KD, 'letKD-1', 'letKD-2, reference', 'letKD-2')
+KINDS = ('plain student', WITH_LAYERS, LOGIT_KD, 'letKD-1', 'letKD-2, reference', 'letKD-2')
 
 
 class Shape(NamedTuple):
@@ -39,7 +41,7 @@ class Shape(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A config, images of a batch and their side, classes, channels at both KD layers, centroids."""
+    """A config, images of a batch and their side, classes, the teacher's channels, centroids."""
 
     config: str
     batch: int
@@ -58,6 +60,7 @@ SHAPES = dict(
 PAIRS = dict(
     cifar=Pair('resnet56_resnet20_cifar100', 64, 32, 100, 64),
     imagenet=Pair('resnet34_resnet18_in1k', 16, 224, 1000, 512),
+    vit=Pair('deit-base_deit-tiny_in1k', 16, 224, 1000, 768),
 )
 
 
@@ -163,10 +166,11 @@ def build_model(
     from mmengine.registry import MODELS
 
     name, _, implementation = kind.partition(', ')
-    suffix = '_letkd1' if name == 'letKD-1' else ''
-    file = ROOT / 'configs' / 'kdlayer' / f'{pair.config}{suffix}.py'
+    file = ROOT / 'configs' / 'kdlayer' / f'{pair.config}.py'
     config = copy.deepcopy(Config.fromfile(str(file)).model)
     config.pop('teacher_ckpt', None)
+    if name == 'letKD-1':
+        del config.distiller.kd_layers['inter']
     for network in (config.architecture, config.teacher):
         network.head.num_classes = pair.classes
     for layer in config.distiller.kd_layers.values():
@@ -174,10 +178,17 @@ def build_model(
         layer.decision[key] = pair.classes if key == 'num_classes' else pair.centroids
         if implementation:
             layer['layer'] = dict(implementation=implementation)
-    if name == 'plain student':
+    if kind == 'plain student':
         config = config['architecture']
+    elif kind == WITH_LAYERS:
+        layers = standalone_kd_layers(config.distiller.kd_layers)
+        config = {**config.architecture, 'type': 'mmkdlayer.KDLayerClassifier', 'kd_layers': layers}
     elif name == LOGIT_KD:
-        config['distiller'] = logit_distiller()
+        config['distiller'] = logit_distiller(
+            'head.layers.head'
+            if 'VisionTransformer' in config.architecture.head.type
+            else 'head.fc'
+        )
     torch.manual_seed(0)
     model = MODELS.build(config).to(device)
     model.train()
@@ -189,9 +200,9 @@ def build_model(
     return model, OptimWrapper(torch.optim.SGD(parameters, lr=0.01, momentum=0.9, nesterov=True))
 
 
-def logit_distiller() -> dict[str, Any]:
-    """Config of mmrazor's distiller for the KL divergence of the logits."""
-    fc = dict(type='ModuleOutputs', source='head.fc')
+def logit_distiller(source: str = 'head.fc') -> dict[str, Any]:
+    """Config of mmrazor's distiller for the KL divergence of the logits, which a module outputs."""
+    fc = dict(type='ModuleOutputs', source=source)
     return dict(
         type='ConfigurableDistiller',
         student_recorders=dict(fc=fc),
