@@ -20,6 +20,7 @@ _MEMORY = re.compile(
     r"unable to allocate|std::bad_alloc|can't start new thread",
     re.I,
 )
+_DEVICE_MEMORY = re.compile(r'cuda[\w ]*(error)?: out of memory|cublas_status_alloc_failed', re.I)
 _DISK = re.compile(r'no space left on device|disk quota exceeded', re.I)
 _HANDLES = re.compile(r'too many open files', re.I)
 
@@ -53,8 +54,9 @@ def explain_shortage(
         return ResourceError(_disk(name, text))
     if number in (errno.EMFILE, errno.ENFILE) or _HANDLES.search(text):
         return ResourceError(_handles(name))
-    memory = (MemoryError, torch.cuda.OutOfMemoryError)
-    if isinstance(error, memory) or number == errno.ENOMEM or _MEMORY.search(text):
+    if isinstance(error, torch.cuda.OutOfMemoryError) or _DEVICE_MEMORY.search(text):
+        return ResourceError(_device_memory(text))
+    if isinstance(error, MemoryError) or number == errno.ENOMEM or _MEMORY.search(text):
         return ResourceError(_memory(text))
     return None
 
@@ -86,6 +88,14 @@ def _handles(name: Optional[str]) -> str:
         f'{what} could not be opened, because this process has as many open files as its limit'
         f'{limit and f" of {limit}"} (ulimit -n) allows. Raise the limit, or set num_workers of the '
         'data loaders lower.'
+    )
+
+
+def _device_memory(text: str) -> str:
+    return (
+        f'The memory of the GPU does not suffice: {" ".join(text.split())[:300]}. Lower the batch_size '
+        'of the data loaders, use mixed precision (--amp, and teacher_dtype of the distiller), look for '
+        'other processes on this GPU (nvidia-smi), or take one with more memory.'
     )
 
 

@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmkdlayer.errors import ConfigError, ResourceError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
@@ -48,6 +49,16 @@ def test_handles() -> None:
                 "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
             ),
             'Memory does not suffice.*free',
+        ),
+        (
+            torch.cuda.OutOfMemoryError(
+                'CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has'
+            ),
+            'memory of the GPU does not suffice: CUDA out of memory. Tried to.*batch_size.*--amp',
+        ),
+        (
+            RuntimeError('CUDA error: out of memory\nCUDA kernel errors might be'),
+            'of the GPU does not',
         ),
         (RuntimeError('Caught OSError in worker 0.\n[Errno 24] Too many open files'), 'ulimit -n'),
     ],
