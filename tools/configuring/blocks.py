@@ -114,9 +114,9 @@ def inner_blocks(stage: Call) -> list[Call]:
 
 
 def three_quarters(trace: Trace, blocks: list[Call], penult: str) -> Call:
-    """The block that corresponds to the first one of the last stage in a network without stages.
+    """The last block of the first three quarters, in a network without stages.
 
-    That is the first one of the last quarter, and at most the second to last place.
+    It comes before the block that the last place is after.
 
     Args:
         trace: A forward pass.
@@ -135,4 +135,4 @@ def three_quarters(trace: Trace, blocks: list[Call], penult: str) -> Call:
     last = names.index(penult) if penult in names else len(blocks) - 1
     if last < 1:
         raise UnclearPlaceError('it has no block before the last place')
-    return blocks[min(3 * len(blocks) // 4, last - 1)]
+    return blocks[min(max(3 * len(blocks) // 4 - 1, 0), last - 1)]

@@ -84,8 +84,8 @@ def choose_places(trace: Trace, names: Mapping[str, str | None]) -> dict[str, Pl
 def find_inter(trace: Trace, penult: Place | None = None, named: str | None = None) -> Place:
     """After the first block of the last stage: the first block with maps as small as the last one's.
 
-    In a network without stages, or with one block in the last one, it is the block at three quarters of
-    the depth.
+    In a network without stages, or with one block in the last one, it is after three quarters of the
+    blocks.
 
     Args:
         trace: A forward pass of the network.

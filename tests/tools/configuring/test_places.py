@@ -142,8 +142,8 @@ def message(name: str, names: dict, side: int = 64) -> str:
 # token networks and others at their own size, found in the same way: name, inter, penult
 TOKENS = [
     # the head reads a class token: penult is before the last block
-    ('deit-tiny_4xb256_in1k', 'layers.9', (192, 14, 14), 'layers.10', (192, 14, 14)),
-    ('deit-tiny-distilled_3rdparty_in1k', 'layers.9', (192, 14, 14), 'layers.10', (192, 14, 14)),
+    ('deit-tiny_4xb256_in1k', 'layers.8', (192, 14, 14), 'layers.10', (192, 14, 14)),
+    ('deit-tiny-distilled_3rdparty_in1k', 'layers.8', (192, 14, 14), 'layers.10', (192, 14, 14)),
     # the output of a stage is a tuple, and the backbone's a map
     ('swin-tiny_16xb64_in1k', 'stages.3.blocks.0', (768, 7, 7), ':0', (768, 7, 7)),
 ]
