@@ -79,6 +79,7 @@ class CentroidFitter(Fitter):
             self._step.update(vectors)
             return
         assert self._sample is not None
+        self._sample.make_room(self.num_batches * len(vectors))
         self._sample.add(vectors, self._hashes(positions).flatten())
 
     def _finish(self, pass_index: int) -> Optional[CentroidDecision]:

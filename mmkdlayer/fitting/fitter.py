@@ -32,12 +32,14 @@ class Fitter(ABC):
 
     Attributes:
         num_passes: How often the data is gone through.
+        num_batches: How many there are in a pass, as far as is known: room is made for them at once.
         size: (h, w) to which larger maps are average-pooled (docs/method.md, section 2c); None keeps
             them.
         seed: Chooses the sample.
     """
 
     num_passes: int
+    num_batches: int = 1
     size: Optional[tuple[int, int]]
     seed: int
 

@@ -56,6 +56,8 @@ def run_fitters(
         for fitter in fitters.values():
             stack.callback(fitter.close)
         number = len(batches) if isinstance(batches, Sized) else None
+        for fitter in fitters.values():
+            fitter.num_batches = number or 1
         start = Point() if saved is None else saved.resume(fitters, number)
         for index in range(start.pass_index, num_passes):
             active = {name: fit for name, fit in fitters.items() if index < fit.num_passes}

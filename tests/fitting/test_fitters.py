@@ -108,3 +108,17 @@ def test_disk_and_memory_are_released_on_errors(maps, tmp_path):
 def test_a_missing_layer_is_refused(maps):
     with pytest.raises(DataError, match="'head'.*'inter', 'penult'"):
         run_fitters(Named(maps), {'head': CentroidFitter(9)})
+
+
+def test_room_is_made_once_where_the_number_of_batches_is_known(maps):
+    """So that nothing is copied, and a few images take little of a large memory_budget."""
+    rooms = set()
+
+    class Watched(CentroidFitter):
+        def _add(self, pass_index, positions, labels):
+            super()._add(pass_index, positions, labels)
+            rooms.add(len(self._sample._rows))
+
+    batches = maps.batches(50) * 9  # of 6 positions
+    run_fitters(batches, {'penult': Watched(9, memory_budget=1 << 40)})
+    assert rooms == {len(batches) * 50 * 6}
