@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         'the config), or a folder; logits on them stay the same',
     )
     parser.add_argument(
-        '--prune-images', type=int, metavar='N', help='at most N of them, at random'
+        '--prune-images', type=cli.whole_number(), metavar='N', help='at most N of them, at random'
     )
     parser.add_argument('--onnx', action='store_true', help=f'{FILES["onnx"]}, opset {OPSET}')
     parser.add_argument('--torchscript', action='store_true', help=FILES['torchscript'])
@@ -52,7 +52,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--input-size',
         nargs=2,
-        type=int,
+        type=cli.whole_number(),
         metavar=('HEIGHT', 'WIDTH'),
         help='of the images, where neither test images nor the test pipeline tell it',
     )
@@ -64,8 +64,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--license', default='unknown', help='for the model card: licence of the weights'
     )
-    cli.add_config_as_given(parser)
-    cli.add_common_options(parser, launcher=False)
+    cli.add_common_options(parser, launcher=False, checkpoint=True)
     return parser.parse_args()
 
 
@@ -73,13 +72,8 @@ def main() -> None:
     """Export."""
     args = parse_args()
     with cli.report_errors(args.debug):
-        if args.prune_images is not None and (args.prune_images < 1 or not args.prune_templates):
-            raise ConfigError(
-                '--prune-images expects a positive number, beside --prune-templates DATA, but got '
-                f'{args.prune_images} and {args.prune_templates}.'
-            )
-        if args.input_size and min(args.input_size) < 1:
-            raise ConfigError(f'--input-size expects two positive numbers, got {args.input_size}.')
+        if args.prune_images is not None and not args.prune_templates:
+            raise ConfigError(f'--prune-images {args.prune_images} expects --prune-templates DATA.')
         cfg = cli.load_config(args)
         if args.prune_templates and not os.path.isdir(args.prune_templates):
             cli.check_data(cfg, (f'{args.prune_templates}_dataloader',))

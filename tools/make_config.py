@@ -7,7 +7,6 @@ Finds out where the KD layers go and where the teacher is read; where it can't t
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from shlex import quote
 
@@ -18,24 +17,6 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from configuring import Pair, PairOptions, make_config
 from configuring.recipes import num_epochs
 from configuring.template import teacher_schedule_of
-
-
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'expected a whole number above 0, but got {text!r}')
-    return int(text)
-
-
-def learning_rate(text: str) -> float:
-    """A finite number above 0."""
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = math.nan
-    if not (math.isfinite(rate) and rate > 0):
-        raise argparse.ArgumentTypeError(f'expected a finite number above 0, but got {text!r}')
-    return rate
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,16 +56,27 @@ def parse_args() -> argparse.Namespace:
         places.add_argument(f'--{name}', metavar='MODULE', help=text)
     sizes = parser.add_argument_group('sizes and schedule')
     sizes.add_argument(
-        '--image-size', type=positive, help="side in pixels (default: that of the student's config)"
+        '--image-size',
+        type=cli.whole_number(),
+        help="side in pixels (default: that of the student's config)",
     )
     sizes.add_argument(
-        '--num-subclasses', type=positive, default=8, help='sub-classes a class (default: 8)'
+        '--num-subclasses',
+        type=cli.whole_number(),
+        default=8,
+        help='sub-classes a class (default: 8)',
     )
-    sizes.add_argument('--num-centroids', type=positive, help='default: 4096, fewer for few images')
-    sizes.add_argument('--epochs', type=positive, help='default: 240 for small images, else 100')
-    sizes.add_argument('--batch-size', type=positive, help='default: 64 for small images, else 32')
     sizes.add_argument(
-        '--lr', dest='rate', type=learning_rate, help='default: published, for this batch'
+        '--num-centroids', type=cli.whole_number(), help='default: 4096, fewer for few images'
+    )
+    sizes.add_argument(
+        '--epochs', type=cli.whole_number(), help='default: 240 for small images, else 100'
+    )
+    sizes.add_argument(
+        '--batch-size', type=cli.whole_number(), help='default: 64 for small images, else 32'
+    )
+    sizes.add_argument(
+        '--lr', dest='rate', type=cli.positive_number, help='default: published, for this batch'
     )
     parser.add_argument('--force', action='store_true', help='replace files that are there')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')

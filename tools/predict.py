@@ -46,15 +46,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', default='predictions.csv', help='default: predictions.csv')
     parser.add_argument(
         '--top',
-        type=int,
+        type=cli.whole_number(),
         metavar='K',
         help='the K best classes of each image (default: what the student decides for)',
     )
-    parser.add_argument('--batch-size', type=int, default=32)
-    parser.add_argument('--workers', type=int, default=0, help='processes that read images')
+    parser.add_argument('--batch-size', type=cli.whole_number(), default=32)
+    parser.add_argument(
+        '--workers', type=cli.whole_number(0), default=0, help='processes that read images'
+    )
     parser.add_argument('--device', help='default: a GPU if there is one')
-    cli.add_config_as_given(parser)
-    cli.add_common_options(parser, launcher=False)
+    cli.add_common_options(parser, launcher=False, checkpoint=True)
     return parser.parse_args()
 
 
@@ -62,11 +63,6 @@ def main() -> None:
     """Predict."""
     args = parse_args()
     with cli.report_errors(args.debug):
-        for name, least in (('top', 1), ('batch_size', 1), ('workers', 0)):
-            value = getattr(args, name)
-            if value is not None and value < least:
-                option = f'--{name.replace("_", "-")}'
-                raise ConfigError(f'{option} expects a number of at least {least}, got {value}.')
         cli.check_out_file(args.out)
         student = open_student(args)
         files, others = find_images(args.images)

@@ -130,11 +130,15 @@ def test_bad_images_are_named_and_skipped(
         (['nowhere.jpg'], [], 'nowhere.jpg: there is no such file'),
         (['empty'], [], 'ending in .bmp, .gif, .jfif, .jp2, .jpeg, .jpg, .pgm'),
         ([], [], 'Expected images after CONFIG and CHECKPOINT'),
-        (['photos'], ['--top', '0'], '--top expects a number of at least 1, got 0'),
+        (['photos'], ['--top', '0'], "--top: expected a whole number of at least 1, but got '0'"),
         (['photos'], ['--out', 'empty'], '--out empty is a folder, but must be a file'),
         (['photos'], ['--device', 'nothing'], '--device nothing: there is no such device'),
         (['photos'], ['--device', 'cuda:99'], '--device cuda:99: there is no such device'),
-        (['photos'], ['--batch-size', '0'], '--batch-size expects a number of at least 1'),
+        (
+            ['photos'],
+            ['--batch-size', '0'],
+            "--batch-size: expected a whole number of at least 1, but got '0'",
+        ),
         (
             ['photos'],
             ['--cfg-options', 'model.backbone.depth=34'],

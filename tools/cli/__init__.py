@@ -16,9 +16,9 @@ from .mixed_precision import (
     use_amp_in_test,
     use_amp_in_training,
 )
+from .numbers import positive_number, whole_number
 from .options import (
     add_common_options,
-    add_config_as_given,
     choose_work_dir,
     find_hook,
     load_config,
@@ -30,7 +30,6 @@ from .unread import check_unread, unread_warnings
 __all__ = [
     'add_amp_option',
     'add_common_options',
-    'add_config_as_given',
     'add_image_options',
     'build_runner',
     'check_checkpoints',
@@ -42,6 +41,7 @@ __all__ = [
     'choose_work_dir',
     'find_hook',
     'load_config',
+    'positive_number',
     'report_errors',
     'schedule_warnings',
     'separate_amp',
@@ -49,4 +49,5 @@ __all__ = [
     'use_amp_in_training',
     'unread_warnings',
     'watch_signals',
+    'whole_number',
 ]

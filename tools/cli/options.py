@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -22,14 +21,30 @@ from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
 from .kinds import check_kinds
+from .numbers import positive_number
 from .overrides import ConfigChanges, check_overrides, place_data
 
 #: How the names of configs end that mmengine reads.
 SUFFIXES = ('.py', '.json', '.yaml', '.yml')
 
 
-def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -> None:
-    """Add the options that all commands on a config take."""
+def add_common_options(
+    parser: argparse.ArgumentParser, launcher: bool = True, checkpoint: bool = False
+) -> None:
+    """Add the options that all commands on a config take.
+
+    Args:
+        parser: Where to.
+        launcher: With those of several processes.
+        checkpoint: With that of commands on a checkpoint that was trained with the config.
+    """
+    if checkpoint:
+        parser.add_argument(
+            '--config-as-given',
+            action='store_true',
+            help='go by this config even if the checkpoint was trained with another one, which is '
+            'refused otherwise (the network, its KD layers, the preprocessing)',
+        )
     parser.add_argument('--data-root', help='folder of the data, for all data loaders')
     parser.add_argument(
         '--cfg-options',
@@ -45,31 +60,11 @@ def add_common_options(parser: argparse.ArgumentParser, launcher: bool = True) -
         )
         parser.add_argument(
             '--dist-timeout',
-            type=_seconds,
+            type=positive_number,
             metavar='SECONDS',
             help='how long a process waits for another one before all end (default: the config, or '
             f'{TIMEOUT})',
         )
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f'expected a number of seconds above 0, but got {text!r}')
-    return value
-
-
-def add_config_as_given(parser: argparse.ArgumentParser) -> None:
-    """Add the option of commands that take a config and a checkpoint that was trained with it."""
-    parser.add_argument(
-        '--config-as-given',
-        action='store_true',
-        help='go by this config even if the checkpoint was trained with another one, which is refused '
-        'otherwise (the network, its KD layers, the preprocessing)',
-    )
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from cli.options import add_common_options, find_hook, load_config
+from cli.options import find_hook, load_config
 from mmkdlayer.engine import PreemptionHook
 from mmkdlayer.errors import ConfigError
 
@@ -66,13 +65,3 @@ def test_a_hook_is_found(hook: Any) -> None:
     cfg = Config(dict(custom_hooks=[dict(type='EMAHook'), hook]))
     assert find_hook(cfg, 'mmkdlayer.PreemptionHook') == hook
     assert find_hook(cfg, 'mmkdlayer.FitDecisionsHook') is None
-
-
-@pytest.mark.parametrize('text', ['-5', '0', 'nan', 'inf', 'soon'])
-def test_a_time_to_wait_is_above_zero(text: str, capsys: pytest.CaptureFixture) -> None:
-    parser = argparse.ArgumentParser()
-    add_common_options(parser)
-    assert parser.parse_args(['--dist-timeout', '2.5']).dist_timeout == 2.5
-    with pytest.raises(SystemExit):
-        parser.parse_args([f'--dist-timeout={text}'])
-    assert f"expected a number of seconds above 0, but got '{text}'" in capsys.readouterr().err
