@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
 done
 
 if [ "$install" = yes ]; then
-  python=${PYTHON:-python3}
+  python=$("${PYTHON:-python3}" -c 'import sys; print(sys.executable)')
   [ -e "$folder/requirements.txt" ] || fail "$folder has no requirements.txt: make it with bash tools/gpu_wheels.sh where there is a network"
   "$python" -c 'import torch' || fail "$python has no torch: name another with PYTHON=COMMAND"
   # By name: what is there already, in whatever version, is left alone.
