@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 import torch
@@ -58,12 +57,20 @@ def layers(module: str, teacher: str) -> dict[str, Any]:
     return dict(inter=dict(inter, decision=subclasses), penult=dict(place, decision=centroids))
 
 
-PAIRS: dict[str, tuple[nn.Module, nn.Module, dict]] = {
-    'maps': (Convolutions(8), Convolutions(10), layers('stage', 'stage')),
-    "a teacher's smaller map": (Convolutions(8), Convolutions(10, 4), layers('stage', 'stage')),
-    'tokens': (Tokens(8), Tokens(10), layers('block', 'block')),
-    'tokens taught by maps': (Tokens(8), Convolutions(10, 1), layers('block', 'stage')),
-}  # fmt: skip
+PAIRS: dict[str, Callable[[], tuple[nn.Module, nn.Module, dict]]] = {
+    'maps': lambda: (Convolutions(8), Convolutions(10), layers('stage', 'stage')),
+    "a teacher's smaller map": lambda: (
+        Convolutions(8),
+        Convolutions(10, 4),
+        layers('stage', 'stage'),
+    ),
+    'tokens': lambda: (Tokens(8), Tokens(10), layers('block', 'block')),
+    'tokens taught by maps': lambda: (
+        Tokens(8),
+        Convolutions(10, 1),
+        layers('block', 'stage'),
+    ),
+}
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -78,7 +85,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 def run(name: str, device: str, cuda: SimulatedCuda) -> tuple[list, dict[str, Tensor], list]:
     """Fit on the device from a loader of the host, then train three steps."""
     torch.manual_seed(0)
-    student, teacher, declared = copy.deepcopy(PAIRS[name])
+    student, teacher, declared = PAIRS[name]()
     distiller = PlainDistiller(student, teacher, declared)
     student.to(device)
     teacher.to(device)
