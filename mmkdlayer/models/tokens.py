@@ -109,8 +109,8 @@ class TokenLayoutFinder:
         first, second, third = map(int, x.shape[1:])
         return (
             self.image is not None
-            and _grid_like(self.image, first * second) == (first, second)
-            and _grid_like(self.image, second * third) != (second, third)
+            and not _has_proportions(self.image, (second, third))
+            and _has_proportions(self.image, (first, second))
         )
 
     def layout(self, tokens: Tensor, output: Any = None) -> TokenLayout:
@@ -168,6 +168,13 @@ def _grids(values: Any) -> Iterator[tuple[int, int]]:
             and all(isinstance(part, int) and part > 0 for part in value)
         ):
             yield (value[0], value[1])
+
+
+def _has_proportions(image: tuple[int, int], grid: tuple[int, int]) -> bool:
+    """Whether a grid is the image by one stride, rounded down or up."""
+    (height, width), rows = image, grid[0]
+    down, up = max(height // rows, 1), -(-height // rows)
+    return (height // down, width // down) == grid or (-(-height // up), -(-width // up)) == grid
 
 
 @lru_cache
