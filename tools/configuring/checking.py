@@ -54,9 +54,12 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
                 model.teacher(images, mode='tensor')
             logits = model.student(images, mode='tensor')
         classes = cfg.data_preprocessor.num_classes
-        if tuple(logits.shape) != (2, classes):
+        several = (
+            logits if isinstance(logits, (tuple, list)) else [logits]
+        )  # Conformer has two heads
+        if any(tuple(one.shape) != (2, classes) for one in several):
             raise ConfigError(
-                f'The student gives logits {tuple(logits.shape)}, but the data have {classes} '
+                f'The student gives logits {tuple(several[0].shape)}, but the data have {classes} '
                 f'classes, so (2, {classes}) was expected. Its classes could not be set; give a config '
                 'of the student with this number of classes.'
             )
