@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import torch
@@ -54,12 +55,29 @@ def check_evaluation(runner: Runner, name: str = 'val') -> None:
             ) from error
         if metrics is None or name != 'val':
             return
+        _check_best(runner, metrics)
         for place, wanted in _monitored(runner):
             if wanted not in metrics:
                 raise ConfigError(
                     f'{place} is {wanted!r}, but the metrics of val_evaluator are '
                     f'{", ".join(metrics) or "none"}. {suggest_names(wanted, metrics)}'
                 )
+
+
+def _check_best(runner: Runner, metrics: dict[str, Any]) -> None:
+    """Raise a ConfigError where ``save_best='auto'``, the first metric, can not tell what is better."""
+    for hook in runner.hooks:
+        if not (isinstance(hook, CheckpointHook) and hook.save_best == ['auto'] and metrics):
+            continue
+        first = next(iter(metrics))
+        try:
+            copy(hook)._init_rule(hook.rules, [first])
+        except ValueError as error:
+            raise ConfigError(
+                f"CheckpointHook.save_best is 'auto', which takes the first metric, {first}, and "
+                'mmengine can not tell which of its values are better. Name one of '
+                f"{', '.join(metrics)}, or set default_hooks.checkpoint.rule='greater'."
+            ) from error
 
 
 @unchanged_randomness()

@@ -98,6 +98,14 @@ def test_metrics_that_nothing_gives(build: Callable[..., Runner], hooks: dict, w
         check_evaluation(build(**hooks))
 
 
+def test_the_first_metric_may_have_no_best_value(build: Callable[..., Runner]) -> None:
+    matrix = [dict(type='mmpretrain.ConfusionMatrix'), TOP1]
+    hooks = dict(checkpoint=dict(type='CheckpointHook', save_best='auto'))
+    with pytest.raises(ConfigError, match="'auto', which takes the first metric, confusion_matrix"):
+        check_evaluation(build(matrix, default_hooks=hooks))
+    check_evaluation(build(matrix[::-1], default_hooks=hooks))
+
+
 @pytest.mark.parametrize('best', ['auto', 'accuracy/top1', None])
 def test_metrics_that_are_there(build: Callable[..., Runner], best: str | None) -> None:
     check_evaluation(build(default_hooks=saving(best)))
