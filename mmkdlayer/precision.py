@@ -11,6 +11,7 @@ full float32 there is written as matrix products.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any
@@ -27,7 +28,12 @@ _SWITCHES = dict(
 #: The old form sets both.
 _BOTH_PRODUCTS = (('cuda', 'matmul'), ('mkldnn', 'matmul'))
 # Not by the attributes ``fp32_precision``: setting that of torch.backends.mkldnn sets another switch.
-is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch 2.1 has none
+# torch 2.1 has none of its own, and nothing is compiled where torch._dynamo was never imported.
+is_compiling = getattr(
+    torch.compiler,
+    'is_compiling',
+    lambda: 'torch._dynamo' in sys.modules and torch._dynamo.is_compiling(),
+)
 _shown: Any = getattr(torch._C, '_get_fp32_precision_getter', None)
 _set: Any = getattr(torch._C, '_set_fp32_precision_setter', None)
 

@@ -45,29 +45,23 @@ class PlainDistiller:
         self, student: nn.Module, teacher: nn.Module, kd_layers: Mapping[str, Mapping[str, Any]]
     ) -> None:
         options = parse_kd_layers(kd_layers, type(self).__name__)
+        taught = {name: layer for name, layer in options.items() if layer.decision is not None}
+        self._modules = {
+            name: find_module(teacher, str(layer.teacher), f'kd_layers.{name}: the teacher')
+            for name, layer in taught.items()
+        }
         attach_kd_layers(student, options)
         self.student, self.teacher = student, teacher.requires_grad_(False).eval()
         self._losses: dict[str, TeacherDecisionLoss] = {}
         self._features: dict[str, TeacherFeature] = {}
-        self._scores: dict[str, Tensor] = {}
-        self._outputs: dict[str, Any] = {}
-        for name, layer in options.items():
-            if layer.decision is None or layer.teacher is None:
-                continue
-            self._losses[name] = TeacherDecisionLoss(layer.decision, layer.loss_weight)
-            module = find_module(teacher, layer.teacher, f'kd_layers.{name}: the teacher')
-            module.register_forward_hook(partial(_keep, self._outputs, name))
-            self._features[name] = TeacherFeature(
-                name,
-                layer.teacher,
-                layer.teacher_index,
-                layer.teacher_extra_tokens,
-                layer.teacher_grid,
-            )
+        self._scores: dict[str, _Scores] = {}
+        for name, layer in taught.items():
+            self._losses[name] = TeacherDecisionLoss(**layer.loss_options())
+            self._features[name] = TeacherFeature(name, **layer.feature_options())
             self._features[name].attach(teacher)
-            student.get_submodule(f'kd_layers.{name}.templates').register_forward_hook(
-                partial(_keep, self._scores, name)
-            )
+            self._scores[name] = _Scores()
+            templates = student.get_submodule(f'kd_layers.{name}.templates')
+            templates.register_forward_hook(self._scores[name])
 
     @property
     def decisions(self) -> dict[str, TeacherDecision]:
@@ -134,52 +128,57 @@ class PlainDistiller:
                 fit.
             UnfittedDecisionError: A decision has no tables.
         """
-        scores = dict(self._scores)
-        self._scores.clear()
         features = self.teach(images if teacher_images is None else teacher_images)
         losses = {}
         for name, loss in self._losses.items():
-            if name not in scores or not scores[name].requires_grad:
+            scores = self._scores[name].take()
+            if scores is None or not scores.requires_grad:
                 raise ConfigError(
                     f'kd_layers.{name}: there are no scores with gradients. Run the student on the '
                     'images first, in training mode, then call losses once.'
                 )
             own = labels if loss.decision.needs_labels else None
-            losses[f'loss_{name}'] = loss(scores[name], features[name], own)
+            losses[f'loss_{name}'] = loss(scores, features[name], own)
         return losses
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> dict[str, Tensor]:
         """The teacher's feature maps (N, D, H, W) of images, by layer."""
+        outputs: dict[str, Any] = {}
+        handles = [
+            module.register_forward_hook(partial(_keep, outputs, name))
+            for name, module in self._modules.items()
+        ]
         try:
             with evaluating(self.teacher):
                 self.teacher(images)
-            missing = [name for name in self._features if name not in self._outputs]
-            if missing:
-                raise ConfigError(
-                    f'kd_layers.{missing[0]}.teacher: module "{self._features[missing[0]].module}" did '
-                    "not run in the teacher's forward pass. Name one that runs."
-                )
-            return {name: feature(self._outputs[name]) for name, feature in self._features.items()}
         finally:
-            self._outputs.clear()
+            for handle in handles:
+                handle.remove()
+        missing = [name for name in self._features if name not in outputs]
+        if missing:
+            raise ConfigError(
+                f'kd_layers.{missing[0]}.teacher: module "{self._features[missing[0]].module}" did '
+                "not run in the teacher's forward pass. Name one that runs."
+            )
+        return {name: feature(outputs[name]) for name, feature in self._features.items()}
 
     @torch.no_grad()
     def _supervised_layers(
         self, missing: Mapping[str, TeacherDecision], images: Tensor
     ) -> dict[str, SupervisedLayer]:
         """The layers that are to be fitted, with shapes that were checked on one image."""
+        for recorder in self._scores.values():
+            recorder.always = True
         with evaluating(self.student):
             self.student(images)
-        scores = dict(self._scores)
-        self._scores.clear()
+        scores = {name: recorder.take() for name, recorder in self._scores.items()}
         features = self.teach(images)
         layers = {}
         for name, decision in missing.items():
             layers[name] = SupervisedLayer(name, f'kd_layers.{name}', decision, {}, {})
-            check_shapes(
-                layers[name], tuple(features[name].shape[1:]), tuple(scores[name].shape[1:])
-            )
+            found: Any = scores[name]
+            check_shapes(layers[name], tuple(features[name].shape[1:]), tuple(found.shape[1:]))
         return layers
 
 
@@ -203,6 +202,34 @@ class _TeacherStream:
         for batch in self.batches:
             images, *rest = [batch] if isinstance(batch, Tensor) else batch
             yield images.to(self.device), rest[0] if rest else None
+
+
+class _Scores:
+    """Forward hook that keeps the scores of a pass in training, until they are taken.
+
+    A copy of the student, as an averaged one, has a hook that keeps nothing.
+    """
+
+    def __init__(self, keeps: bool = True) -> None:
+        self.keeps = keeps
+        #: Whether to keep those of the next pass whatever its mode.
+        self.always = False
+        self._scores: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
+        if self.always or self.keeps and module.training and torch.is_grad_enabled():
+            self._scores = output
+
+    def take(self) -> Tensor | None:
+        """The scores of the last such pass, once."""
+        scores, self._scores, self.always = self._scores, None, False
+        return scores
+
+    def __deepcopy__(self, memo: dict) -> _Scores:
+        return _Scores(keeps=False)
+
+    def __reduce__(self) -> tuple:
+        return _Scores, (False,)
 
 
 def _keep(kept: dict[str, Any], name: str, module: nn.Module, args: Any, output: Any) -> None:

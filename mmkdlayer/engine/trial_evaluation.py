@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any
 
 import torch
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.runner import Runner
 
 from mmkdlayer.errors import ConfigError, KDLayerError
@@ -111,8 +111,8 @@ def _monitored(runner: Runner) -> Iterator[tuple[str, str]]:
         if isinstance(hook, CheckpointHook) and hook.save_best:
             names = hook.key_indicators
             yield from (('CheckpointHook.save_best', name) for name in names if name != 'auto')
-        elif isinstance(getattr(hook, 'monitor', None), str):
-            yield f'{type(hook).__name__}.monitor', hook.monitor
+        elif isinstance(hook, EarlyStoppingHook):
+            yield 'EarlyStoppingHook.monitor', hook.monitor
     schedulers: Any = runner.param_schedulers or []
     groups = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     for scheduler in (one for group in groups for one in group):

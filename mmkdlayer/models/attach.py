@@ -127,6 +127,8 @@ class _KDLayerHook:
                 )
             elif x.dim() in (3, 4):
                 there = x.size(1 if x.dim() == 4 else 2)
+                if x.dim() == 4 and there != channels and x.size(3) == channels:
+                    return layer(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (N, H, W, C)
                 if channels is None or there == channels:
                     if x.dim() == 4:
                         return layer(x)

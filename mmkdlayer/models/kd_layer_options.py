@@ -65,6 +65,22 @@ class KDLayerOptions:
     decision: TeacherDecision | None = None
     loss_weight: float = 1.0
 
+    def loss_options(self) -> dict[str, Any]:
+        """Arguments of the :class:`TeacherDecisionLoss` that supervises the layer."""
+        options: dict[str, Any] = dict(decision=self.decision, loss_weight=self.loss_weight)
+        if self.layer.get('implementation') == 'triton':
+            options['implementation'] = 'triton'
+        return options
+
+    def feature_options(self) -> dict[str, Any]:
+        """Arguments of the :class:`TeacherFeature` that the loss reads."""
+        return dict(
+            module=self.teacher,
+            index=self.teacher_index,
+            extra_tokens=self.teacher_extra_tokens,
+            grid=self.teacher_grid,
+        )
+
     def build_layer(self) -> nn.Module:
         """The layer itself, with weights of its own.
 

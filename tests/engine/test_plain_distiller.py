@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torchvision
@@ -125,6 +127,32 @@ def test_a_layer_without_supervision_has_no_loss(batches):
     distiller.fit(batches)
     student(batches[0][0])
     assert distiller.losses(batches[0][0]) == {}
+
+
+def test_nothing_is_kept_after_use(batches, tmp_path):
+    student = torchvision.models.shufflenet_v2_x0_5()
+    teacher = torchvision.models.shufflenet_v2_x0_5()
+    hooks = [len(m._forward_hooks) for m in teacher.modules()]
+    distiller = PlainDistiller(student, teacher, dict(penult=layers()['penult']))
+    distiller.fit(batches, progress=False)
+    assert [len(m._forward_hooks) for m in teacher.modules()] == hooks
+    images = batches[0][0]
+    student(images)
+    averaged = copy.deepcopy(student)  # as an averaged model is made, with scores still there
+    torch.save(student, tmp_path / 'student.pth')
+    averaged(images)
+    assert torch.isfinite(distiller.losses(images)['loss_penult'])
+    student.eval()(images)
+    with pytest.raises(ConfigError, match='no scores with gradients'):
+        distiller.losses(images)
+
+
+def test_a_wrong_teacher_leaves_the_student_as_it_was():
+    student, teacher = torchvision.models.shufflenet_v2_x0_5(), nn.Sequential(nn.Conv2d(3, 8, 1))
+    with pytest.raises(ConfigError, match='has no module'):
+        PlainDistiller(student, teacher, layers())
+    assert not hasattr(student, 'kd_layers')
+    assert all(parameter.requires_grad for parameter in teacher.parameters())
 
 
 def test_wrong_use_is_a_clear_error(batches):

@@ -241,3 +241,18 @@ def test_the_layer_is_fast_on_tokens_too(monkeypatch):
     monkeypatch.setattr(KDLayerConnector, '_memory_efficient', counting)
     attach(Vit())(torch.randn(2, 3, 16, 16))
     assert [run.contiguous for run in runs] == [True]
+
+
+def test_a_channels_last_map_is_a_map_too():
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = nn.Linear(CHANNELS, CHANNELS)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.block(x)
+
+    network = attach(Last()).eval()
+    x = torch.randn(2, 3, 5, CHANNELS)
+    expected = network.kd_layers.penult(network.block.forward(x).permute(0, 3, 1, 2))
+    assert torch.allclose(network(x), expected.permute(0, 2, 3, 1), atol=1e-6)

@@ -58,7 +58,7 @@ class KDLayerClassifier(ImageClassifier):
         *args: Any,
         kd_layers: Mapping[str, Mapping[str, Any]] | None = None,
         base: Any = None,
-        precision: str = 'float32',
+        precision: str | None = None,
         **kwargs: Any,
     ) -> None:
         options = parse_kd_layers(kd_layers, type(self).__name__, with_teacher=False)

@@ -187,7 +187,7 @@ class _MatchAndExplain(torch.autograd.Function):
             return (None,) * 12
         with float32_products(scores.device, ctx.precision):  # it may be called under autocast too
             s_MK = rows_of(scores)
-            loss_d_s_MK = None if d_scores is None else rows_of(d_scores)
+            loss_d_s_MK = None if d_scores is None else rows_of(d_scores).contiguous()
             explained = None
             if d_v_MC is not None:
                 explained = _ExplainBackward(rest, d_v_MC, ctx)

@@ -75,7 +75,7 @@ def prepare_rows(table: Tensor) -> dict[str, Any]:
     most = table.size(1) * SPARSE_SHARE
     if not table.is_sparse and int((table != 0).sum(1).max()) > most:
         parts = [torch.special.xlogy(part, part).sum(1) for part in table.split(1024)]
-        return dict(rows=DenseRows(table), entropies=torch.cat(parts))
+        return dict(rows=DenseRows(table.contiguous()), entropies=torch.cat(parts))
     rows = SparseRows.of(table)
     powers = torch.special.xlogy(rows.values, rows.values)
     entropies = powers.new_zeros(table.size(0)).index_add_(0, rows.owners(), powers)

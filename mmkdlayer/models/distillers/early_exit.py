@@ -11,6 +11,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.precision import is_compiling
 
 #: Recorders of mmrazor that read a module as it runs, or need no forward pass at all.
 MODULE_RECORDERS = ('ModuleOutputsRecorder', 'ModuleInputsRecorder')
@@ -19,11 +20,6 @@ PASSIVE_RECORDERS = ('ParameterRecorder',)
 
 class _EnoughReadError(Exception):
     """Leaves the teacher's forward pass; never seen outside of it."""
-
-
-def _is_compiling() -> bool:
-    found = getattr(torch.compiler, 'is_compiling', None)
-    return bool(found()) if found is not None else False
 
 
 def _channels_last(value: Any) -> Any:
@@ -90,7 +86,7 @@ class EarlyExitForward:
         if not labelled:
             args, kwargs['mode'] = args[:2], 'tensor'  # a head's loss would ask for labels
         with self._precision(inputs):
-            if not self.stops or _is_compiling():
+            if not self.stops or is_compiling():
                 losses = forward(self.teacher, *args, **kwargs)
                 return losses if labelled else {}
             shape = getattr(inputs, 'shape', None)

@@ -67,7 +67,8 @@ class KDLayerDistiller(ConfigurableDistiller):
             is faster for most convolutions, but losses and networks that ``view`` a map, as some of
             mmrazor's do, fail on what comes out. This and the two before act where the algorithm calls
             the teacher itself; FpnTeacherDistill runs its ``extract_feat`` alone, as it is.
-        precision: Of all products of KD layers and decisions; see :func:`set_precision`.
+        precision: Of all products of KD layers and decisions; see :func:`set_precision`. None leaves
+            each its own, which is 'float32'.
         **kwargs: As for mmrazor's ConfigurableDistiller. A loss, connector, recorder or mapping that is
             None is left out, which takes it out of a config that is inherited.
 
@@ -83,7 +84,7 @@ class KDLayerDistiller(ConfigurableDistiller):
         stop_teacher_early: bool = True,
         teacher_dtype: str | None = None,
         teacher_channels_last: bool = False,
-        precision: str = 'float32',
+        precision: str | None = None,
         **kwargs: Any,
     ) -> None:
         refuse_old_form(kd_layers or {}, kwargs)
@@ -239,21 +240,8 @@ def _with_supervision(
                 recorder=feature, from_student=False, connector=f'{name}_teacher_feature'
             ),
         )
-        connector = dict(
-            type=TeacherFeature,
-            name=name,
-            module=layer.teacher,
-            index=layer.teacher_index,
-            extra_tokens=layer.teacher_extra_tokens,
-            grid=layer.teacher_grid,
-        )
-        loss = dict(
-            type='mmkdlayer.TeacherDecisionLoss',
-            decision=layer.decision,
-            loss_weight=layer.loss_weight,
-        )
-        if layer.layer.get('implementation') == 'triton':
-            loss['implementation'] = 'triton'
+        connector = dict(type=TeacherFeature, name=name, **layer.feature_options())
+        loss = dict(type='mmkdlayer.TeacherDecisionLoss', **layer.loss_options())
         for key, entry, value in (
             ('student_recorders', scores, dict(type='mmrazor.ModuleOutputs', source=scores)),
             (

@@ -133,7 +133,7 @@ class FusedDivergence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, scores: Tensor, targets: RowTargets, parts: list[slice]) -> Tensor:
         """The loss of scores (N, K, H, W), in float32 or better, logits in runs of positions."""
-        rows = rows_of(scores)
+        rows = rows_of(scores).contiguous()  # a view of one image may have other strides
         dtype = torch.promote_types(rows.dtype, torch.float32)
         found = rows.new_empty(len(rows), dtype=dtype)
         sums = rows.new_empty(2, 2, len(rows), dtype=dtype)
@@ -162,7 +162,7 @@ class FusedDivergence(torch.autograd.Function):
         """The gradient of the scores."""
         refuse_second_derivative("TeacherDecisionLoss (implementation='triton')")
         scores, sums = ctx.saved_tensors
-        rows = rows_of(scores)
+        rows = rows_of(scores).contiguous()  # a view of one image may have other strides
         d_rows, ctx.d_rows = ctx.d_rows, None  # it becomes autograd's: a second pass makes another
         if d_rows is not None:
             return maps_of(d_rows.mul_(grad_outputs[0]), scores), None, None

@@ -159,7 +159,7 @@ def _of_transformers(
             )
         if weights:
             model, loaded = library.AutoModel.from_pretrained(
-                name, config=config, output_loading_info=True
+                name, config=config, output_loading_info=True, **_of_the_hub(arguments)
             )
             missing = [key for key in loaded['missing_keys'] if 'pooler' not in key]
             if missing:
@@ -169,7 +169,7 @@ def _of_transformers(
                 )
         else:
             model = library.AutoModel.from_config(config)
-        images = _read_json(library, name)
+        images = _read_json(library, name, **_of_the_hub(arguments))
     model = getattr(model, 'vision_model', model)  # of a pair with a text tower, as CLIP
     resizes = 'interpolate_pos_encoding' in inspect.signature(model.forward).parameters
     height = images.get('crop_size' if images.get('do_center_crop', True) else 'size')
@@ -264,10 +264,16 @@ def _building(source: str, weights: Weights) -> Iterator[None]:
         ) from error
 
 
-def _read_json(library: Any, name: str) -> dict[str, Any]:
+def _of_the_hub(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that say which files are meant; the others are the network's."""
+    names = ('revision', 'subfolder', 'token', 'cache_dir')
+    return {name: arguments[name] for name in names if name in arguments}
+
+
+def _read_json(library: Any, name: str, **of_the_hub: Any) -> dict[str, Any]:
     """What ``preprocessor_config.json`` of a folder or of the hub says; nothing where there is none."""
     try:
-        path = library.utils.cached_file(name, 'preprocessor_config.json')
+        path = library.utils.cached_file(name, 'preprocessor_config.json', **of_the_hub)
         with open(path, encoding='utf-8') as file:
             return json.load(file)
     except Exception:  # not there: the normalisation has to be stated

@@ -112,6 +112,8 @@ class TeacherModule(BaseModel):
         except (KDLayerError, torch.cuda.OutOfMemoryError):
             raise
         except _UNFIT as error:
+            if 'CUDA' in str(error) or 'cuDNN' in str(error):  # it is not about the size
+                raise
             raise ConfigError(
                 f'TeacherModule: {self.source} does not take images {shape} '
                 f'({type(error).__name__}: {" ".join(str(error).split())[:300]}). Set input_size to the '
