@@ -136,8 +136,8 @@ class _KDLayerHook:
                     return layout.to_tokens(layer(layout.to_map(x)), x)
                 advice = f'Set {self.key}.in_channels={there}.'
         raise ConfigError(
-            f'{self.key}: expected a feature map (N, C={channels}, H, W), or tokens '
-            f'(N, L, C={channels}), from module "{self.module_name}", but it returns {found}. {advice}'
+            f'{self.key}: expected a feature map (N, C={channels}, H, W), or tokens (N, L, C), from '
+            f'module "{self.module_name}", but it returns {found}. {advice}'
         )
 
 
@@ -160,6 +160,7 @@ class _CallCheck:
         """Forward hook: every place must have run."""
         for hook in self.hooks:
             hook.counting = False
+            hook.finder.forget()
         for hook in self.hooks:
             if hook.calls == 0 and output is not None:
                 raise ConfigError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -77,28 +77,42 @@ class TokenLayoutFinder:
     ) -> None:
         self.key, self.names = key, names
         self.extra_tokens, self.grid = extra_tokens, grid
-        self.image: tuple[int, int] | None = None
+        #: (C, H, W) of what each holder was given, images or maps, from the outside in. Not as numbers
+        #: yet: a graph of torch.export that reads them would fix the size of its images.
+        self.shapes: dict[int, torch.Size] = {}
         self.given_grid: tuple[int, int] | None = None
         parts = module.split('.')
         self.holders = [network.get_submodule('.'.join(parts[:n])) for n in range(len(parts))]
-        for holder in self.holders:
-            holder.register_forward_pre_hook(self.note_image, with_kwargs=True)
+        for number, holder in enumerate(self.holders):
+            holder.register_forward_pre_hook(partial(self.note_image, number), with_kwargs=True)
         self.module = network.get_submodule(module)
         self.module.register_forward_pre_hook(self.note_grid, with_kwargs=True)
 
-    def note_image(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Pre-hook of what holds the module: the proportions of the images or maps."""
+    def note_image(self, number: int, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Pre-hook of what holds the module: the shape of the images or maps."""
         for value in (*args[:1], *kwargs.values()):
             if isinstance(value, Tensor) and value.dim() == 4:
-                height = 1 if self.is_channels_last(value) else 2
-                self.image = (int(value.size(height)), int(value.size(height + 1)))
+                self.shapes[number] = value.shape[1:]
                 return
+
+    def forget(self) -> None:
+        """Drop what was noted in a forward pass that is over."""
+        self.shapes, self.given_grid = {}, None
+
+    @property
+    def image(self) -> tuple[int, int] | None:
+        """Height and width of the innermost image or map that holds the tokens; None if not known."""
+        image = None
+        for _, shape in sorted(self.shapes.items()):
+            sizes = tuple(map(int, shape))
+            image = sizes[:2] if _are_channels_last(image, sizes) else sizes[1:]
+        return image  # type: ignore[return-value]
 
     def note_grid(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         """Pre-hook of the module: the grid, where it is given one; the image of a whole network."""
         first = args[0] if args else None
         if isinstance(first, Tensor) and first.dim() == 4 and first.size(1) <= _MOST_COLOURS:
-            self.note_image(module, args, {})
+            self.note_image(len(self.holders), module, args, {})
         self.given_grid = next(_grids((*args, *kwargs.values())), None)
 
     def is_channels_last(self, x: Tensor) -> bool:
@@ -106,12 +120,7 @@ class TokenLayoutFinder:
 
         Only one of the two has the proportions of the images; where both or none has, it is the latter.
         """
-        first, second, third = map(int, x.shape[1:])
-        return (
-            self.image is not None
-            and not _has_proportions(self.image, (second, third))
-            and _has_proportions(self.image, (first, second))
-        )
+        return _are_channels_last(self.image, tuple(map(int, x.shape[1:])))
 
     def layout(self, tokens: Tensor, output: Any = None) -> TokenLayout:
         """The layout of tokens (N, L, C), which stood in a module's output.
@@ -170,7 +179,16 @@ def _grids(values: Any) -> Iterator[tuple[int, int]]:
             yield (value[0], value[1])
 
 
-def _has_proportions(image: tuple[int, int], grid: tuple[int, int]) -> bool:
+def _are_channels_last(image: tuple[int, ...] | None, sizes: tuple[int, ...]) -> bool:
+    """Whether three sizes are (H, W, C) of an image, instead of (C, H, W)."""
+    return (
+        image is not None
+        and not _has_proportions(image, sizes[1:])
+        and _has_proportions(image, sizes[:2])
+    )
+
+
+def _has_proportions(image: tuple[int, ...], grid: tuple[int, ...]) -> bool:
     """Whether a grid is the image by one stride, rounded down or up."""
     (height, width), rows = image, grid[0]
     down, up = max(height // rows, 1), -(-height // rows)

@@ -66,7 +66,7 @@ def test_connectors(
     connectors = model.distiller.build_connectors(
         {name: dict(type=f'mmrazor.{name}', **args) for name, args in CONNECTORS.items()}
     )
-    model.distiller.connectors = connectors
+    model.distiller.connectors.update(connectors)
     connectors['OFDTeacherConnector'].init_margin(torch.full((1, 16, 1, 1), 0.1))
     seen = {}
     layer = model.student.kd_layers['penult']

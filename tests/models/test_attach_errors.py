@@ -15,14 +15,18 @@ from mmkdlayer.models import attach_kd_layers
         (
             lambda x, y: (x, y),
             'wrapper',
-            'returns a tuple of 2, not a tensor.*output_index, 0 to 1',
+            'returns a tuple of 2, .*output_index to one of 0, 1',
         ),
-        (lambda x, y: [x, y], 'wrapper', 'returns a list of 2, not a tensor'),
-        (lambda x, y: dict(x=y), 'wrapper', 'returns a dict, .* returns a feature map'),
-        (lambda x, y: (x, y), ('wrapper', 2), 'output_index is 2, but .* returns a tuple of 2'),
-        (lambda x, y: (x, y), ('wrapper', -3), 'output_index is -3, but .* returns a tuple of 2'),
-        (lambda x, y: y, ('wrapper', 0), 'output_index is 0, but .* returns one tensor'),
-        (lambda x, y: dict(x=y), ('wrapper', 0), 'output_index is 0, but .* returns a dict'),
+        (lambda x, y: [x, y], 'wrapper', 'returns a list of 2, .*output_index to one of 0, 1'),
+        (lambda x, y: dict(x=y), 'wrapper', "returns a dict of 1, .*output_index to one of 'x'"),
+        (lambda x, y: (x, y), ('wrapper', 2), 'returns a tuple of 2, but .*output_index is 2'),
+        (lambda x, y: (x, y), ('wrapper', -3), 'returns a tuple of 2, but .*output_index is -3'),
+        (lambda x, y: y, ('wrapper', 0), 'returns one tensor, but .*output_index is 0'),
+        (
+            lambda x, y: dict(x=y),
+            ('wrapper', 0),
+            "returns a dict of 1, but .*output_index is 0. .* 'x'",
+        ),
     ],
 )
 def test_an_output_that_is_not_what_the_place_says(nets, returns, place, message):
@@ -116,8 +120,8 @@ def test_other_channels_than_those_of_the_map(nets, channels, advice):
         network, dict(one=dict(module='stage1', in_channels=channels, num_templates=6))
     )
     message = (
-        rf'kd_layers\.one: expected a feature map \(N, C={channels}, H, W\) from module "stage1", '
-        rf'but it returns \(3, 4, 5, 4\)\. Set kd_layers\.one\.{advice}\.'
+        rf'kd_layers\.one: expected a feature map \(N, C={channels}, H, W\), or tokens .* module '
+        rf'"stage1", but it returns \(3, 4, 5, 4\)\. Set kd_layers\.one\.{advice}\.'
     )
     with pytest.raises(ConfigError, match=message):
         network(nets.x)
@@ -127,6 +131,6 @@ def test_an_output_that_is_no_map(nets):
     network = nets.plain()
     attach_kd_layers(network, dict(one=dict(module='head', in_channels=2, num_templates=6)))
     with pytest.raises(
-        ConfigError, match=r'returns \(3, 2\)\. Name a module that returns a feature'
+        ConfigError, match=r'returns \(3, 2\)\. One vector for each image, .* has no positions'
     ):
         network(nets.x)

@@ -135,7 +135,7 @@ def test_where_the_grid_comes_from(size, length, options, returns, given, expect
     if 'grid' in options:
         options = dict(options, grid=tuple(options['grid']))
     finder = TokenLayoutFinder('place', network, 'block', **options)
-    finder.note_image(network, (torch.zeros(1, 3, *size),), {})
+    finder.note_image(0, network, (torch.zeros(1, 3, *size),), {})
     tokens = torch.randn(2, length, CHANNELS)
     output = network.block(tokens, given) if given else network.block(tokens)
     layout = finder.layout(choose_output(output, None, 'place', 'output_index'), output)
@@ -225,7 +225,7 @@ def test_a_teachers_tokens_are_a_map():
 def test_what_a_teacher_returns_is_checked(output, index, message):
     feature = TeacherFeature('inter', 'block', index)
     feature.attach(Vit())
-    feature.finder.note_image(None, (torch.zeros(1, 3, 16, 16),), {})
+    feature.finder.note_image(0, None, (torch.zeros(1, 3, 16, 16),), {})
     with pytest.raises(ConfigError, match=message):
         feature(output)
 

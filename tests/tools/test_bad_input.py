@@ -40,8 +40,8 @@ def work(tmp_path: Path) -> Path:
         ),
         (dict(runner_type='FlexibleRunner'), ('runner_type=FlexibleRunner', 'Take both keys out')),
         (
-            dict(model__teacher__data_preprocessor__to_rgb=True),
-            ('The teacher has a data_preprocessor of its own (to_rgb=True', '(mean=[123.675'),
+            dict(model__teacher__data_preprocessor__pad_size_divisor=32),
+            ('pad_size_divisor=32',),
         ),
         (
             dict(model__distiller__kd_layers__inter__num_templates=7),
@@ -169,7 +169,9 @@ def test_timeout_that_is_not_positive(main: Main, images: Path, work: Path) -> N
     line = arguments(
         CONFIG, '--work-dir', work, '--launcher', 'pytorch', '--dist-timeout', 0, data=images
     )
-    refused(main, work, line, '--dist-timeout', '0')
+    code, errors = main('train.py', line)
+    assert code == 2 and not work.exists()
+    assert "argument --dist-timeout: expected a finite number above 0, but got '0'" in errors
 
 
 def test_classes_from_a_folder_that_is_not_given(main: Main, work: Path) -> None:

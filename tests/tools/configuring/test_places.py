@@ -67,8 +67,8 @@ PUBLISHED = [
 BOTH = dict(inter=None, penult=None)
 
 
-def network(name: str) -> nn.Module:
-    return build_network(load_network(name, 'student', 10).model, 'student')
+def network(name: str, role: str = 'student') -> nn.Module:
+    return build_network(load_network(name, role, 10).model, role)
 
 
 def trace_of(model: nn.Module, side: int, role: str = 'student', name: str = 'net') -> Trace:
@@ -135,7 +135,7 @@ def test_penult_is_the_map_that_is_pooled_after_its_activation() -> None:
 
 def message(name: str, names: dict, side: int = 64) -> str:
     with pytest.raises(ConfigError) as error:
-        choose_places(trace_of(network(name), side, 'teacher', name), names)
+        choose_places(trace_of(network(name, 'teacher'), side, 'teacher', name), names)
     return str(error.value)
 
 
