@@ -132,7 +132,7 @@ def test_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
         (dict(input_size=[8]), 'input_size must be'),
         (dict(input_size=(8, 0)), 'input_size must be'),
         (dict(input_size='8'), 'input_size must be'),
-        (dict(arguments=dict(classses=3)), "unexpected keyword argument 'classses'"),
+        (dict(arguments=dict(klasses=3)), "unexpected keyword argument 'klasses'"),
     ],
 )
 def test_wrong_settings(changes: dict, words: str) -> None:
