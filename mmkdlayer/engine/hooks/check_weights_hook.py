@@ -149,12 +149,12 @@ class CheckWeightsHook(Hook):
         if runner._resume and 'ema_state_dict' in checkpoint and not averages:
             runner.logger.warning(
                 f'The weights of {runner._load_from} are averages, of an EMAHook that this config does '
-                'not have: training goes on from them, not from those of its last step. To continue '
+                'not have: training continues from them, not from those of its last step. To continue '
                 "that training, add custom_hooks=[dict(type='EMAHook')] as it was there."
             )
         if runner._resume and 'optimizer' not in checkpoint:
             runner.logger.warning(
-                f'{runner._load_from} holds no state of the optimiser: training goes on from its '
+                f'{runner._load_from} holds no state of the optimiser: training continues with its '
                 'weights with a new one, and the result is another than without the interruption. '
                 'Resume from a checkpoint that has it, such as epoch_N.pth, where there is one.'
             )
