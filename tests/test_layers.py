@@ -18,6 +18,7 @@ LAYERS = [
     {'models'},
     {'fitting'},
     {'engine'},
+    {'stored'},
     {'deploy'},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
