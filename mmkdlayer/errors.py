@@ -36,6 +36,10 @@ class DecisionFileError(KDLayerError, ValueError):
     """A decision file is damaged, foreign, or was fitted for something else."""
 
 
+class StoreError(KDLayerError, ValueError):
+    """Stored decisions are missing, damaged, or were stored for something else."""
+
+
 class UnfittedDecisionError(KDLayerError, RuntimeError):
     """A decision is used before it was fitted or loaded."""
 
