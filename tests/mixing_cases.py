@@ -1,4 +1,4 @@
-"""How each of mmrazor's distillation losses is mixed with KD layers, on the tiny networks.
+"""How each distillation loss, of mmrazor and of this package, is mixed with KD layers, on tiny networks.
 
 Student maps have 16 channels before and after the KD layer ``penult``, the teacher's 24.
 """
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from mmengine.registry import MODELS
 from torch import nn
+
+from mmkdlayer.models import losses
 
 STUDENT, TEACHER, CLASSES = 16, 24, 3
 IMAGES = 30
@@ -109,6 +111,12 @@ ON_VECTORS = {
     'KDSoftCELoss': case('logits', PREDICTIONS, tau=2.0),
     'KLDivergence': case('logits', PREDICTIONS, tau=2.0),
     'WSLD': case('logits', ('student', 'teacher'), labels='gt_labels', num_classes=CLASSES),
+    'LogitStandardization': case(
+        'logits',
+        PREDICTIONS,
+        labels='gt_labels',
+        loss=dict(type='mmrazor.DKDLoss', tau=2),
+    ),
 }
 #: Losses that train an image generator: they read the teacher alone, so no student learns from them.
 #: They are mixed in the data-free trainings of test_algorithms.py.
@@ -120,6 +128,11 @@ OF_GENERATORS = {
 MIXED = {**ON_MAPS, **ON_VECTORS}
 PARAMETERS = [(name, place) for name in ON_MAPS for place in ('before', 'after')]
 PARAMETERS += [(name, entry['reads']) for name, entry in ON_VECTORS.items()]
+
+
+def scope_of(name: str) -> str:
+    """The package that registers a loss."""
+    return 'mmkdlayer' if hasattr(losses, name) else 'mmrazor'
 
 
 def add_loss(distiller: dict, name: str, place: str) -> None:
@@ -135,7 +148,7 @@ def add_loss(distiller: dict, name: str, place: str) -> None:
     distiller.setdefault('student_recorders', {})['mixed'] = dict(student)
     distiller.setdefault('teacher_recorders', {})['mixed'] = dict(teacher)
     distiller.setdefault('distill_losses', {})['loss_mixed'] = dict(
-        type=f'mmrazor.{name}', **entry['loss']
+        type=f'{scope_of(name)}.{name}', **entry['loss']
     )
     ours: dict = dict(recorder='mixed', from_student=True)
     theirs: dict = dict(recorder='mixed', from_student=False)

@@ -6,7 +6,7 @@ from .classifiers import KDLayerClassifier
 from .connectors import KDLayerConnector
 from .decisions import CentroidDecision, SubclassDecision, TeacherDecision
 from .distillers import KDLayerDistiller, TeacherGroup
-from .losses import TeacherDecisionLoss
+from .losses import LogitStandardization, TeacherDecisionLoss
 from .product_precision import set_precision
 from .teachers import TeacherModule
 
@@ -15,6 +15,7 @@ __all__ = [
     'KDLayerClassifier',
     'KDLayerConnector',
     'KDLayerDistiller',
+    'LogitStandardization',
     'SubclassDecision',
     'TeacherDecision',
     'TeacherDecisionLoss',

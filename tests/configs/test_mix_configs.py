@@ -29,6 +29,7 @@ MIXED = [name for name in NAMES if name.endswith('_kdlayer')]
 NOT_MIXED = ['ft_pretrain_resnet50_resnet18_cifar10']
 SAMPLE = [
     'dkd_resnet34_resnet18_in1k',
+    'ls_resnet32x4_resnet8x4_cifar100_kdlayer',
     'crd_resnet50_resnet18_cifar10_kdlayer',
     'ofd_wrn28-4_wrn16-2_cifar10_kdlayer',
     'dafl_resnet34_resnet18_cifar10_kdlayer',

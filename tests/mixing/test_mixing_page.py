@@ -1,4 +1,4 @@
-"""docs/mixing.md: its examples run, its tables name everything that mmrazor registers."""
+"""docs/mixing.md: its examples run, its tables name everything that mmrazor and this package register."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import mixing_cases as cases
 import pytest
 from mix_training import changed_layers, load_offline, train_two_steps
+
+from mmkdlayer.models import losses
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -55,8 +57,10 @@ def registered(package: str) -> set[str]:
 
 
 def test_every_loss_has_a_row_with_its_inputs() -> None:
-    rows = table_rows('Losses')
+    rows, ours = table_rows('Losses'), table_rows('Losses of this package')
     assert set(rows) == registered('mmrazor.models.losses')
+    assert set(ours) == {*losses.__all__} - {'TeacherDecisionLoss'}
+    rows.update(ours)
     for name, entry in cases.MIXED.items():
         inputs = [*entry['keys'], *filter(None, (entry['labels'], entry['samples']))]
         assert [key for key in inputs if f'`{key}`' not in rows[name]] == []
