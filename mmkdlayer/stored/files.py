@@ -113,8 +113,8 @@ class Store:
     - ``images``, ``views``, ``seed`` (base seed of the views), ``fields``, ``shard_images``;
     - ``kd_layers``: by name ``kind`` (class of the decision), ``settings`` (its arguments),
       ``templates`` (K), ``grid`` [H, W], ``top_k`` (None for rows of a table), ``rest`` (mean
-      probability that is not among the k), ``tables`` (hash of the decision) and the decision's ``file``, ``bytes``
-      and ``sha256``;
+      probability that is not among the k), ``tables`` (hash of the decision), and of the decision's
+      file ``file``, ``bytes`` and ``sha256``;
     - ``logits``: None, or ``classes`` and ``top_k``;
     - ``data``, ``classes``, ``pipeline``, ``versions`` (see :mod:`mmkdlayer.stored.facts`), ``teacher``;
     - ``shards``: ``file``, ``images``, ``bytes``, ``sha256`` of each.
