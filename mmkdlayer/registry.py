@@ -39,6 +39,8 @@ FUNCTIONS = _child_of(mmengine.registry.FUNCTIONS)
 LOOPS = _child_of(mmengine.registry.LOOPS)
 MODEL_WRAPPERS = _child_of(mmengine.registry.MODEL_WRAPPERS)
 OPTIM_WRAPPERS = _child_of(mmengine.registry.OPTIM_WRAPPERS)
+DATASETS = _child_of(mmengine.registry.DATASETS, 'mmkdlayer.stored')
+DATA_SAMPLERS = _child_of(mmengine.registry.DATA_SAMPLERS, 'mmkdlayer.stored')
 # Nothing of this plugin is in the others: mmpretrain's are found in them.
 for _parent in list(vars(mmengine.registry).values()):
     if isinstance(_parent, Registry) and SCOPE not in _parent.children:

@@ -24,6 +24,7 @@ from mmkdlayer.engine.locks import folder_lock
 from mmkdlayer.engine.resuming import find_checkpoint
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
+from mmkdlayer.stored import use_store
 
 #: Hooks that every training needs, and those that one with a teacher needs besides.
 TRAINING_HOOKS = (
@@ -59,6 +60,11 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='begin with what fits of these weights, and say what does not (key init_from)',
     )
+    parser.add_argument(
+        '--stored',
+        metavar='DIR',
+        help='train on the decisions that store_decisions has stored there, without the teacher',
+    )
     cli.add_amp_option(parser)
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
@@ -73,6 +79,7 @@ def main() -> None:
     args = parse_args()
     with cli.report_errors(args.debug):
         cfg = cli.load_config(args)
+        without_teacher = use_store(cfg, args.stored)
         given = cfg.to_dict()
         complete_config(cfg, args)
         cli.watch_signals(cfg)
@@ -90,6 +97,8 @@ def main() -> None:
             runner = cli.build_runner(cfg)
             if notice:
                 runner.logger.warning(notice)
+            if without_teacher:
+                runner.logger.info(without_teacher)
             for change in describe_changes(given, cfg.to_dict()):
                 runner.logger.info(f'Config completed for training: {change}')
             for warning in (*cli.schedule_warnings(cfg), *cli.unread_warnings(cfg, runner.model)):

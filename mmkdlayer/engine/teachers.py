@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.teachers import is_function
+from mmkdlayer.models.teachers import NoTeacher, is_function
 from mmkdlayer.type_names import type_name
 
 
@@ -44,6 +44,8 @@ def find_teachers(algorithm: Any, model_cfg: Mapping[str, Any]) -> list[Teacher]
             Teacher(name, model, configs.get(name) or {}, checkpoints.get(name))
             for name, model in group.items()
         ]
+    if isinstance(getattr(algorithm, 'teacher', None), NoTeacher):
+        return []
     if hasattr(algorithm, 'teacher'):
         return [Teacher('', algorithm.teacher, own, model_cfg.get('teacher_ckpt'))]
     configs = model_cfg.get('teachers') or {}

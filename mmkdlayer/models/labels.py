@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmkdlayer.errors import DataError
+
+#: The field of a data sample with what a store has of its image in this view, arrays by field.
+STORED = 'stored_decisions'
 
 
 def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
@@ -75,6 +79,37 @@ class DataSampleRecorder:
     def labels(self) -> Tensor:
         """Labels (N,) or (N, C) of the last such pass; see :func:`read_labels`."""
         return read_labels(self.data_samples)
+
+    def stored(self, name: str, like: Tensor) -> dict[str, Tensor]:
+        """Stored decisions of a KD layer for the images of the last such pass.
+
+        Args:
+            name: Of the layer.
+            like: For the device.
+
+        Returns:
+            By the names of the fields what is stored, one for each of N images, (N, ...), integers as
+            int64.
+
+        Raises:
+            DataError: The images came without.
+        """
+        samples = self.data_samples or ()
+        records = [sample.get(STORED) or {} for sample in samples]
+        prefix = f'{name}.'
+        fields = [field for field in (records or [{}])[0] if field.startswith(prefix)]
+        if not fields:
+            raise DataError(
+                f'kd_layers.{name} reads stored decisions, but the images came without. Train with '
+                '"python -m mmkdlayer train CONFIG", which reads them along with the images, or take '
+                '"stored" out of the decision to train with the teacher.'
+            )
+        found = {}
+        for field in fields:
+            values = np.stack([record[field] for record in records])
+            values = values if values.dtype.kind == 'f' else values.astype(np.int64)
+            found[field.removeprefix(prefix)] = torch.from_numpy(values).to(like.device)
+        return found
 
     def release(self) -> None:
         """Drop what is kept."""

@@ -21,9 +21,9 @@ class Drawn:
         pixels = [
             index,
             random.randrange(256),
-            int(np.random.rand() * 256),
+            int(np.random.rand() * 256),  # noqa: NPY002
             int(torch.randint(256, ())),
-        ]  # noqa: NPY002
+        ]
         return dict(inputs=torch.tensor(pixels, dtype=torch.uint8).view(1, 2, 2), data_samples=None)
 
 

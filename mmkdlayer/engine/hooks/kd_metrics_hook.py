@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from mmkdlayer.engine.loops import ends_epoch
 from mmkdlayer.models.connectors import KDLayerConnector
-from mmkdlayer.models.losses import TeacherDecisionLoss
+from mmkdlayer.models.losses import StoredDecisionLoss, TeacherDecisionLoss
 from mmkdlayer.models.ops import rows_of
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
@@ -25,10 +26,11 @@ CHUNK = 1 << 22
 
 @torch.no_grad()
 def assignment_metrics(
-    loss: TeacherDecisionLoss,
+    loss: TeacherDecisionLoss | StoredDecisionLoss,
     scores: Tensor,
-    teacher_feature: Tensor,
+    teacher_feature: Tensor | None = None,
     gt_label: Tensor | None = None,
+    stored: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """How student and teacher assign the positions of one batch to the templates.
 
@@ -37,6 +39,7 @@ def assignment_metrics(
         scores: Raw scores (N, K, H, W).
         teacher_feature: As for the loss.
         gt_label: As for the loss.
+        stored: As for a loss of stored decisions.
 
     Returns:
         Scalars: ``agreement``, the share of positions whose most probable template is the same for
@@ -44,13 +47,17 @@ def assignment_metrics(
         mean over the positions (1 to K: how many templates are in use).
     """
     count, num_templates, height, width = scores.shape
+    both = dict(teacher_feature=teacher_feature, gt_label=gt_label)
+    reads = {name: tensor for name, tensor in both.items() if tensor is not None}
     step = max(1, CHUNK // max(1, scores[0].numel()))
     agreeing = scores.new_zeros((), dtype=torch.float32)
     totals = scores.new_zeros(2, num_templates, dtype=torch.float32)
     for start in range(0, count, step):
         part = slice(start, start + step)
-        label = None if gt_label is None else gt_label[part]
-        target = loss.decision.decide(teacher_feature[part], label, (height, width))
+        given: dict[str, Any] = {name: tensor[part] for name, tensor in reads.items()}
+        if stored is not None:
+            given['stored'] = {name: tensor[part] for name, tensor in stored.items()}
+        target = loss.decide(scores[part], **given)
         student = scores[part].float()
         agreeing += (student.argmax(1) == target.argmax(1)).sum()
         totals[0] += student.softmax(1).sum((0, 2, 3))
@@ -81,7 +88,7 @@ def layer_metrics(layer: KDLayerConnector, scores: Tensor) -> dict[str, Tensor]:
 
 @HOOKS.register_module()
 class KDMetricsHook(Hook):
-    """Logs metrics of each TeacherDecisionLoss, computed in some iterations alone.
+    """Logs metrics of each loss of a KD layer, computed in some iterations alone.
 
     These are every ``interval``-th one and the last one of each epoch. They appear in the log as
     ``kd/<loss's name without "loss_">/<metric>``: ``agreement``, ``student_perplexity`` and
@@ -111,7 +118,7 @@ class KDMetricsHook(Hook):
         model = unwrap_model(runner.model)
         distiller: Any = getattr(model, 'distiller', None)
         for name, loss in getattr(distiller, 'distill_losses', {}).items():
-            if isinstance(loss, TeacherDecisionLoss):
+            if isinstance(loss, (TeacherDecisionLoss, StoredDecisionLoss)):
                 recorder = distiller.loss_forward_mappings[name]['scores']['recorder']
                 source = distiller.student_recorders.get_recorder(recorder).source
                 # Data-free trainings have a wrapper around the student too.

@@ -25,7 +25,12 @@ def build_decision(given: TeacherDecision | Mapping[str, Any], key: str) -> Teac
         ConfigError: It is none; the message begins with ``key``.
     """
     try:
-        decision = MODELS.build(dict(given)) if isinstance(given, Mapping) else given
+        decision = given
+        if isinstance(given, Mapping):
+            options = dict(given)
+            stored = options.pop('stored', None)
+            decision = MODELS.build(options)
+            decision.stored = stored
     except (KeyError, TypeError) as error:
         raise ConfigError(f'{key}: {dict(given)} builds no decision ({error}).') from error
     except ConfigError as error:
@@ -67,6 +72,8 @@ class TeacherDecision(nn.Module):
     needs_labels: ClassVar[bool] = False
     #: Of its products: 'float32', or 'tf32' for TensorFloat-32 on CUDA.
     precision: str = 'float32'
+    #: Folder of stored decisions that a distiller reads in place of a teacher's features; None for none.
+    stored: str | None = None
 
     def __init__(self, file: str | os.PathLike | None = None) -> None:
         super().__init__()

@@ -9,25 +9,25 @@ import torch
 from mmengine.model import BaseModel
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.models.task_modules import RecorderManager
-from mmrazor.registry import TASK_UTILS
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import attach_kd_layers, find_module
 from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
-from mmkdlayer.models.kd_layer_options import KDLayerOptions, parse_kd_layers
+from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.models.labels import DataSampleRecorder
+from mmkdlayer.models.losses import StoredDecisionLoss
 from mmkdlayer.models.old_form import refuse_old_form
 from mmkdlayer.models.product_precision import set_precision
 from mmkdlayer.models.teachers import attach_views
 from mmkdlayer.registry import MODELS
-from mmkdlayer.type_names import type_name
 
 from .checks import check_arguments, check_flags, check_inputs, check_mappings, without_none
 from .early_exit import EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
 from .no_head import allow_no_head
 from .records import release_records
+from .supervision import mmrazor_recorders, with_supervision
 
 
 @MODELS.register_module()
@@ -97,8 +97,8 @@ class KDLayerDistiller(ConfigurableDistiller):
         check_arguments(type(self), kwargs)
         kwargs = without_none(kwargs)
         for key in ('student_recorders', 'teacher_recorders'):
-            kwargs[key] = _mmrazor_recorders(kwargs.get(key) or {})
-        kwargs = _with_supervision(kwargs, options)
+            kwargs[key] = mmrazor_recorders(kwargs.get(key) or {})
+        kwargs = with_supervision(kwargs, options)
         check_mappings(kwargs)
         try:
             super().__init__(**kwargs)
@@ -125,7 +125,7 @@ class KDLayerDistiller(ConfigurableDistiller):
         allow_no_head(model)
         # In a list: they are the student's modules, not the distiller's.
         self._layers = [model.kd_layers] if self.kd_layers else []
-        if any(self._needs_labels(loss_name) for loss_name in self.loss_forward_mappings):
+        if any(self._needs_labels(n) or self._is_stored(n) for n in self.loss_forward_mappings):
             model.register_forward_pre_hook(self.data_samples, with_kwargs=True)
         _check_sources(self.student_recorders, model, 'student')
         super().prepare_from_student(model)
@@ -181,6 +181,10 @@ class KDLayerDistiller(ConfigurableDistiller):
                 inputs = {key: self.get_record(**record) for key, record in mapping.items()}
                 if self._needs_labels(loss_name):
                     inputs['gt_label'] = self.data_samples.labels()
+                if self._is_stored(loss_name):
+                    inputs['stored'] = self.data_samples.stored(
+                        loss_name.removeprefix('loss_'), inputs['scores']
+                    )
                 losses[loss_name] = self.distill_losses[loss_name](**inputs)
             return losses
         finally:
@@ -189,8 +193,12 @@ class KDLayerDistiller(ConfigurableDistiller):
     def _needs_labels(self, loss_name: str) -> bool:
         """Whether a loss's decision reads labels that no recorder of the config gives."""
         decision = getattr(self.distill_losses[loss_name], 'decision', None)
-        mapped = 'gt_label' in self.loss_forward_mappings[loss_name]
+        mapped = self._is_stored(loss_name) or 'gt_label' in self.loss_forward_mappings[loss_name]
         return not mapped and getattr(decision, 'needs_labels', False)
+
+    def _is_stored(self, loss_name: str) -> bool:
+        """Whether a loss reads what came with the images."""
+        return isinstance(self.distill_losses[loss_name], StoredDecisionLoss)
 
     def _check_gradients(self) -> None:
         """Scores without a graph would be supervised in vain."""
@@ -213,68 +221,6 @@ class KDLayerDistiller(ConfigurableDistiller):
     def release_records(self) -> None:
         """Drop everything that the recorders hold."""
         release_records(self)
-
-
-def _with_supervision(
-    kwargs: dict[str, Any], kd_layers: Mapping[str, KDLayerOptions]
-) -> dict[str, Any]:
-    """Arguments of mmrazor's distiller: those of the config, and what each supervised layer needs.
-
-    Raises:
-        ConfigError: The config has something under a name that a layer needs.
-    """
-    parts: dict[str, dict] = {
-        key: dict(kwargs.get(key) or {})
-        for key in (
-            *('student_recorders', 'teacher_recorders'),
-            *('connectors', 'distill_losses', 'loss_forward_mappings'),
-        )
-    }
-    for name, layer in kd_layers.items():
-        if layer.decision is None:
-            continue
-        scores, feature = f'kd_layers.{name}.templates', f'kd_layers.{name}.teacher'
-        mapping = dict(
-            scores=dict(recorder=scores, from_student=True),
-            teacher_feature=dict(
-                recorder=feature, from_student=False, connector=f'{name}_teacher_feature'
-            ),
-        )
-        connector = dict(type=TeacherFeature, name=name, **layer.feature_options())
-        loss = dict(type='mmkdlayer.TeacherDecisionLoss', **layer.loss_options())
-        for key, entry, value in (
-            ('student_recorders', scores, dict(type='mmrazor.ModuleOutputs', source=scores)),
-            (
-                'teacher_recorders',
-                feature,
-                dict(type='mmrazor.ModuleOutputs', source=layer.teacher),
-            ),
-            ('connectors', f'{name}_teacher_feature', connector),
-            ('distill_losses', f'loss_{name}', loss),
-            ('loss_forward_mappings', f'loss_{name}', mapping),
-        ):
-            if entry in parts[key]:
-                raise ConfigError(
-                    f'KDLayerDistiller: {key} has "{entry}", which kd_layers.{name} makes by '
-                    f'itself. Rename it, or set kd_layers.{name}.decision and .loss_weight instead.'
-                )
-            parts[key][entry] = value
-    return {**kwargs, **parts}
-
-
-def _mmrazor_recorders(recorders: Mapping[str, Mapping[str, Any]]) -> dict[str, dict]:
-    """Make recorders' types that are mmrazor's be found whatever the scope is, given as classes too."""
-    found = {}
-    for name, cfg in recorders.items():
-        if 'type' not in cfg:
-            raise ConfigError(
-                f'KDLayerDistiller: recorder "{name}" lacks "type", such as "ModuleOutputs", but has '
-                f'{sorted(cfg)}.'
-            )
-        kind = type_name(cfg['type']).removesuffix('Recorder')
-        known = f'{kind}Recorder' in TASK_UTILS.module_dict
-        found[name] = dict(cfg, type=f'mmrazor.{kind}' if known else cfg['type'])
-    return found
 
 
 def _check_sources(recorders: RecorderManager, model: nn.Module, role: str) -> None:

@@ -167,7 +167,7 @@ class TeacherDecisionLoss(nn.Module):
             ConfigError: Shapes do not fit.
             DataError: A label is out of range.
         """
-        self.check_scores(scores)
+        check_scores(scores, self.decision)
         with torch.no_grad():
             feature = resize_to(teacher_feature, (scores.size(2), scores.size(3)))
         if feature.size(0) != scores.size(0):
@@ -183,40 +183,57 @@ class TeacherDecisionLoss(nn.Module):
             if self.implementation != 'reference':
                 loss = self._memory_efficient(scores, feature, gt_label)
             else:
-                loss = self._by_formula(scores, self.decision.target(feature, gt_label))
+                loss = by_formula(scores, self.decision.target(feature, gt_label))
         return loss if self.loss_weight == 1 else self.loss_weight * loss
 
     @torch.compiler.disable  # it is in chunks already; not every torch can trace it
     def _memory_efficient(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
-        """The divergence by the memory-efficient implementation."""
         with torch.no_grad():
             targets = self.decision.row_targets(feature, gt_label)
         targets.precision = self.decision.precision
         # In the wider of the two precisions, as the plain formula.
         scores = scores.double() if feature.dtype == torch.float64 else scores
-        if self.implementation == 'triton':
-            require_triton(type(self).__name__, scores.device.type)
-            if targets.matrix_kind is not None:
-                from .triton_kernels import FusedDivergence
+        return memory_efficient(scores, targets, self.implementation, type(self).__name__)
 
-                return FusedDivergence.apply(scores, targets, _chunks(rows_of(scores)))
-        return _DecisionDivergence.apply(scores, targets)
+    def decide(
+        self, scores: Tensor, teacher_feature: Tensor, gt_label: Tensor | None = None
+    ) -> Tensor:
+        """What the teacher decides, as probabilities (N, K, H, W); arguments as of :meth:`forward`."""
+        return self.decision.decide(teacher_feature, gt_label, (scores.size(2), scores.size(3)))
 
-    @staticmethod
-    def _by_formula(scores: Tensor, target: Tensor) -> Tensor:
-        """The divergence with dense targets (N, K, H, W)."""
-        log_probability = scores.to(target.dtype).log_softmax(1)
-        divergence = torch.special.xlogy(target, target) - target * log_probability
-        return divergence.sum(1).mean()
 
-    def check_scores(self, scores: Tensor) -> None:
-        """Check the shape (N, K, H, W) against the decision, before anything is computed."""
-        self.decision.require_fitted()
-        templates = self.decision.num_templates
-        if scores.dim() != 4 or scores.size(1) != templates:
-            raise ConfigError(
-                f'TeacherDecisionLoss: {type(self.decision).__name__} decides over K={templates} '
-                f'templates, so it expects scores (N, K={templates}, H, W), but got '
-                f'{tuple(scores.shape)}. Set num_templates of the KD layer to {templates}, or the '
-                "decision's sizes to the layer's, and record the output of its `templates`."
-            )
+@torch.compiler.disable  # it is in chunks already; not every torch can trace it
+def memory_efficient(
+    scores: Tensor, targets: RowTargets, implementation: str, owner: str
+) -> Tensor:
+    """The divergence of scores (N, K, H, W), by one of the two implementations with little memory.
+
+    ``owner`` is named in messages.
+    """
+    if implementation == 'triton':
+        require_triton(owner, scores.device.type)
+        if targets.matrix_kind is not None:
+            from .triton_kernels import FusedDivergence
+
+            return FusedDivergence.apply(scores, targets, _chunks(rows_of(scores)))
+    return _DecisionDivergence.apply(scores, targets)
+
+
+def by_formula(scores: Tensor, target: Tensor) -> Tensor:
+    """The divergence from dense targets (N, K, H, W)."""
+    log_probability = scores.to(target.dtype).log_softmax(1)
+    divergence = torch.special.xlogy(target, target) - target * log_probability
+    return divergence.sum(1).mean()
+
+
+def check_scores(scores: Tensor, decision: TeacherDecision) -> None:
+    """Check the shape (N, K, H, W) against the decision, before anything is computed."""
+    decision.require_fitted()
+    templates = decision.num_templates
+    if scores.dim() != 4 or scores.size(1) != templates:
+        raise ConfigError(
+            f'TeacherDecisionLoss: {type(decision).__name__} decides over K={templates} templates, so '
+            f'it expects scores (N, K={templates}, H, W), but got {tuple(scores.shape)}. Set '
+            f"num_templates of the KD layer to {templates}, or the decision's sizes to the layer's, and "
+            'record the output of its `templates`.'
+        )

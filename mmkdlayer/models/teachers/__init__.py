@@ -1,11 +1,13 @@
 """Teachers of any origin, and the view of an image that each is given."""
 
+from .no_teacher import NoTeacher
 from .places import TeacherPlaces, without_teacher_modules
 from .sources import is_function
 from .teacher_module import TeacherModule
 from .view import Normalisation, TeacherView, attach_views, describe_view, find_view, members_of
 
 __all__ = [
+    'NoTeacher',
     'Normalisation',
     'TeacherModule',
     'TeacherPlaces',

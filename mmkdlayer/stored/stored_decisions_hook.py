@@ -1,0 +1,36 @@
+"""Compares a training with the stored decisions that it reads, and takes their tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from mmkdlayer.models.wrappers import unwrap_model
+from mmkdlayer.registry import HOOKS
+
+from .checks import check_stored
+
+
+@HOOKS.register_module()
+class StoredDecisionsHook(Hook):
+    """Stops a training on stored decisions that are not of its images, views or layers.
+
+    Before the first step the files' checksums are compared, and what they are of; some views are
+    rendered. Then the decisions get the tables that were stored.
+    """
+
+    # Before CheckDataHook, which reads an image.
+    priority = 'HIGHEST'
+
+    def before_train(self, runner: Runner) -> None:
+        """Check, and load the tables; see :func:`check_stored` for the errors."""
+        loop: Any = runner.train_loop
+        check_stored(unwrap_model(runner.model), loop.dataloader)
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Choose the views of the epoch, also where the sampler is not told of it."""
+        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+            dataset: Any = runner.train_loop.dataloader.dataset
+            dataset.epoch.fill_(runner.epoch)
