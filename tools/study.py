@@ -1,0 +1,114 @@
+#!/usr/bin/env python
+"""Train several configs with several seeds, and write their results and a page that compares them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import cli
+import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.engine.locks import folder_lock
+from mmkdlayer.errors import ConfigError
+from studying.bar import StudyBar
+from studying.one_task import ATTEMPTS
+from studying.page import write_page
+from studying.planning import TASK, Task, plan
+from studying.results import read_results, write_results
+from studying.running import Board, Stopped, run_here
+from studying.study_file import Study, read_study
+
+#: Seconds to wait for another study in the same folder: one that was killed may still hold it.
+LOCK_PATIENCE = 20.0
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('study', help='study file, such as studies/cifar100.py')
+    parser.add_argument('--out', required=True, help='folder for all that is trained and written')
+    parser.add_argument(
+        '--jobs',
+        type=cli.whole_number(),
+        default=1,
+        metavar='N',
+        help='trainings at once (default: 1)',
+    )
+    parser.add_argument('--data-root', help='folder of the data, for all configs')
+    parser.add_argument(
+        '--delete-checkpoints',
+        action='store_true',
+        help='remove what a training has saved as soon as its student is exported',
+    )
+    parser.add_argument(
+        '--page-only', action='store_true', help='write the page from OUT/results.json alone'
+    )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run a study; 1 if a task has failed."""
+    args = parse_args()
+    with cli.report_errors(args.debug):
+        out = Path(args.out).resolve()
+        if args.page_only:
+            print(*write_page(read_results(out), out), sep='\n')
+            return 0
+        study = read_study(args.study, args.data_root)
+        tasks, _ = plan(study, not args.delete_checkpoints)
+        cli.check_writable(str(out))
+        with folder_lock(out, 'study', LOCK_PATIENCE, 'Or choose another --out.'):
+            check_begun(tasks, out)
+            return run(study, tasks, out, args)
+
+
+def check_begun(tasks: list[Task], out: Path) -> None:
+    """Raise a ConfigError where a task was begun with other settings than it has now."""
+    changed = []
+    for task in tasks:
+        folder = task.folder(out)
+        begun = (folder / TASK).exists() and (folder / ATTEMPTS).exists()
+        if begun and Task.read(folder).identity != task.identity:
+            changed.append(task.name)
+    if changed:
+        raise ConfigError(
+            f'{out} has runs that were begun with another config, seed or option than the study has '
+            f'now: {", ".join(changed)}. Choose another --out, or remove their folders.'
+        )
+
+
+def run(study: Study, tasks: list[Task], out: Path, args: argparse.Namespace) -> int:
+    """Run what is still to be done, and write results and page."""
+    board = Board(out, tasks)
+    bar = StudyBar(board, args.jobs)
+    written: set[str] = set()
+
+    def report() -> None:
+        bar()
+        if (ended := board.done | board.failed.keys()) != written:
+            written.update(ended)
+            write_results(study, board.tasks, board.failed, out)
+
+    with ExitStack() as stack:
+        stack.callback(bar.close)
+        try:
+            run_here(board, args.jobs, report)
+        except Stopped as stop:
+            print(
+                f'\n{stop}: what was running is saved; the same command goes on.', file=sys.stderr
+            )
+            return 128 + stop.number
+        finally:
+            results = write_results(study, board.tasks, board.failed, out)
+            write_page(results, out)
+    for name, reason in board.failed.items():
+        print(f'failed: {name}: {reason}', file=sys.stderr)
+    print(f'results: {out / "results.json"}\npage:    {out / "page.html"}')
+    return 1 if board.failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

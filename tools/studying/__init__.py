@@ -1,0 +1,1 @@
+"""A study: several configs trained with several seeds, compared on one page."""

@@ -1,0 +1,153 @@
+"""The end of a training: the student is exported, tested on its own and measured."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+import mmkdlayer
+from mmkdlayer.engine.resuming import find_checkpoint
+from mmkdlayer.errors import CheckpointError
+
+from .costs import measure_cost
+from .curves import peak_memory, read_curves, step_seconds, steps_done
+from .one_task import attempts, write
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'numpy')
+METRICS, COST = 'metrics.json', 'cost.json'
+
+
+def export_and_test(
+    task: dict[str, Any], folder: Path, out: Path, run: Callable[[str, list[str]], None]
+) -> None:
+    """Export what was trained, with folded KD layers, and test the exported student.
+
+    Args:
+        task: As :class:`~studying.planning.Task` has written it.
+        folder: Its folder.
+        out: That of the study.
+        run: Runs a command of this project in this process.
+
+    Raises:
+        CheckpointError: Training has left no checkpoint.
+    """
+    if (folder / METRICS).exists():
+        return
+    checkpoint, _ = find_checkpoint(folder)
+    if checkpoint is None:
+        raise CheckpointError(
+            f'{folder}: training ended well but has left no checkpoint. Expected one of the last epoch '
+            '(default_hooks.checkpoint).'
+        )
+    options = [word.replace('{out}', str(out)) for word in task['options']]
+    exported = folder / 'exported'
+    form = ['--no-reparameterise'] if task['plain'] else ['--fold']
+    run('export_student.py', [task['config'], checkpoint, '--out', str(exported), *form, *options])
+    data = ['--data-root', task['test_root']] if task['test_root'] else []
+    words = [str(exported / 'student.py'), str(exported / 'student.pth'), *data]
+    words += ['--work-dir', str(folder / 'test'), '--out', str(folder / METRICS)]
+    run('test.py', words)
+
+
+def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
+    """The result of a task, for ``result.json``. Checkpoints go here, if they are not to be kept."""
+    lines = attempts(folder)
+    tries = [end['ended'] - start['started'] for start, end in zip(lines[::2], lines[1::2])]
+    result = dict(
+        name=task['name'],
+        kind=task['kind'],
+        row=task['row'],
+        identity=task['identity'],
+        command=[task['command'][0], *(shown(word, out) for word in task['command'][1:])],
+        wall_seconds=round(sum(tries), 1),
+        attempts=len(tries),
+        environment=environment(),
+    )
+    if task['kind'] != 'train':
+        return result
+    cost = folder.parent / COST
+    if not cost.exists():
+        write(cost, measure_cost(Config.fromfile(task_config(folder)), folder / 'exported'))
+    curves = read_curves(folder)
+    result.update(
+        seed=task['seed'],
+        accuracy=json.loads((folder / METRICS).read_text()),
+        validated={name: curve[-1][1] for name, curve in curves.items() if 'accuracy' in name},
+        step_seconds=step_seconds(folder),
+        steps=steps_done(folder),
+        gpu_memory_mib=peak_memory(folder),
+        cost=json.loads(cost.read_text()),
+        curves=curves,
+    )
+    if not task['keep_checkpoints']:
+        for path in folder.glob('*.pth'):
+            path.unlink()
+    return result
+
+
+def task_config(folder: Path) -> Path:
+    """The config that training has written into its work dir, with all its changes."""
+    return max(folder.glob('*/vis_data/config.py'), key=lambda path: path.stat().st_mtime)
+
+
+def shown(word: str, out: Path | None = None) -> str:
+    """A word of a command as results name it: whole paths from this project's root, else their end."""
+    start, equals, path = word.rpartition('=')
+    for place in filter(None, (ROOT, out)):
+        if Path(path).is_absolute() and Path(path).is_relative_to(place):
+            path = str(Path('{out}' if place == out else '', Path(path).relative_to(place)))
+    return f'{start}{equals}{Path(path).name if Path(path).is_absolute() else path}'
+
+
+def environment() -> dict[str, Any]:
+    """Commit, versions and hardware of this process."""
+    versions = {'mmkdlayer': mmkdlayer.__version__, 'Python': platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return dict(
+        commit=commit(),
+        versions=versions,
+        processor=processor(),
+        threads=torch.get_num_threads(),
+        gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    )
+
+
+def commit() -> str | None:
+    """The commit of this project, with ``+`` if files have changed since; None outside a checkout."""
+    call = ['git', '-C', str(ROOT)]
+    try:
+        head = subprocess.run(
+            [*call, 'rev-parse', 'HEAD'], capture_output=True, text=True, check=True
+        )
+        changed = subprocess.run(
+            [*call, 'status', '--porcelain', '--untracked-files=no'],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ('+' if changed.stdout.strip() else '')
+
+
+def processor() -> str:
+    """Name of the processor."""
+    if sys.platform == 'linux':
+        for line in Path('/proc/cpuinfo').read_text().splitlines():
+            if line.startswith('model name'):
+                return line.split(':', 1)[1].strip()
+    return platform.processor() or platform.machine()
