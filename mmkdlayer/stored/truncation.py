@@ -1,0 +1,93 @@
+"""The most probable templates of a position, in place of all: what is kept, and what that changes.
+
+Of p (K,) the k largest are kept as float16, rounded down, so that they sum to 1 at most. What is read
+spreads the rest r evenly over the others::
+
+    p'_j = kept_j                         for the k rows that are kept
+    p'_j = r / (K - k),  r = 1 - sum kept    for the others
+
+The total variation between p and p' is r at most. So, for scores whose largest and smallest differ by s,
+the KL divergence of a position changes by at most ``r s + r log(K - 1) + h(r)``, where h is the binary
+entropy. The first term is for the cross-entropy, a difference of expectations of the scores; the others
+are for the entropy (Audenaert, "A sharp continuity estimate for the von Neumann entropy", 2007), which
+no gradient depends on. The gradient to the scores of a position, softmax - p, changes by 2 r in sum. The
+scores of a KD layer are cosines times its template scale s1, so s is 2 s1 at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+#: What the probabilities that are not kept may sum to, on average over a sample.
+REST = 0.01
+
+
+def keep_top(probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row, in falling order.
+
+    Args:
+        probabilities: Shape (M, K), float32 or float64.
+        k: At least 1.
+
+    Returns:
+        Columns (M, k), int64; their values (M, k), float16, rounded down.
+    """
+    values, columns = probabilities.topk(k, dim=1)
+    return columns, round_down(values)
+
+
+def round_down(values: Tensor) -> Tensor:
+    """The largest float16 that is not above, of values that are not negative."""
+    rounded = values.half()
+    above = rounded.to(values.dtype) > values
+    return (rounded.view(torch.int16) - above.to(torch.int16)).view(torch.float16)
+
+
+def choose_k(samples: Iterable[Tensor], rest: float = REST) -> tuple[int, float]:
+    """The smallest k so that what is not kept is at most ``rest`` on average.
+
+    Args:
+        samples: Probabilities (M, K), of which each gives positions.
+        rest: The bound.
+
+    Returns:
+        k, at least 1 and below K (where K is above 1); and what is not kept on average.
+    """
+    total, count = torch.zeros(0, dtype=torch.float64), 0
+    for sample in samples:
+        kept = round_down(sample.sort(dim=1, descending=True).values).double().sum(0).cpu()
+        total, count = (kept if count == 0 else total + kept), count + len(sample)
+    left = 1 - total.cumsum(0) / max(1, count)
+    enough = (left <= rest).nonzero()[:, 0].tolist()
+    k = max(1, min(enough[0] + 1 if enough else len(left), len(left) - 1))
+    return k, max(0.0, float(left[k - 1]))
+
+
+def spread(rows: Tensor, kept: Tensor, templates: int) -> Tensor:
+    """Distributions p' (M, K), float32, from rows and probabilities (M, k) as they are stored."""
+    values = kept.float()
+    rest = (1 - values.sum(1, keepdim=True)).clamp(min=0)
+    dense = (rest / max(1, templates - rows.size(1))).repeat(1, templates)
+    return dense.scatter_(1, rows.long(), values)
+
+
+def loss_error(rest: float, score_range: float, templates: int) -> float:
+    """How much the KL divergence of a position changes at most, in nats.
+
+    Args:
+        rest: r of the position, or the mean over positions for the mean of the loss.
+        score_range: Largest score minus smallest, at most.
+        templates: K.
+    """
+    if rest <= 0:
+        return 0.0
+    mixed = min(rest, 1 - 1 / templates)  # where the bound of the entropy is largest
+    entropy = 0.0
+    if mixed > 0:
+        entropy = mixed * math.log(max(1, templates - 1)) - mixed * math.log(mixed)
+        entropy -= (1 - mixed) * math.log1p(-mixed)
+    return rest * score_range + entropy
