@@ -42,9 +42,6 @@ def write_store(folder: Path) -> Path:
     writer = Writer(folder, plan_of(folder))
     writer.start()
     for shard in writer.pending():
-        records, done = writer.begin(shard)
-        assert done == 0
-        records[:] = records_of(writer.record, shard.view)[shard.first :][: shard.images]
-        writer.save(shard, records)
+        writer.save(shard, records_of(writer.record, shard.view)[shard.first :][: shard.images])
     writer.finish()
     return folder

@@ -65,7 +65,7 @@ def _describe_layers(stream: FeatureStream, options: Mapping[str, Any]) -> list[
     return [
         dict(
             teacher=teachers[layer.teacher.name],
-            layer=_describe_layer(stream, layer),
+            layer=describe_layer(stream, layer),
             size=list(layer.size),
             data=dict(data, **_describe_view(layer)),
             fitting=dict(options),
@@ -101,7 +101,7 @@ def _describe_view(layer: SupervisedLayer) -> dict[str, Any]:
     return dict(view=view) if view else {}
 
 
-def _describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, Any]:
+def describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, Any]:
     """Which output of its teacher the features are."""
     record = layer.feature
     recorder = stream.algorithm.distiller.teacher_recorders.get_recorder(record['recorder'])

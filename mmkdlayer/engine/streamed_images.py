@@ -47,8 +47,12 @@ class StreamedImages:
 
     def __getitem__(self, index: int) -> Any:
         index = self._indices[index]
+        return self.readable(index, self.dataset.__getitem__)
+
+    def readable(self, index: int, load: Callable[[int], Any]) -> Any:
+        """What a function gives for the image with this number, or an :class:`Unreadable`."""
         try:
-            return self.dataset[index]
+            return load(index)
         except MemoryError:
             raise
         except Exception as error:  # of any decoder or transform

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mmengine.dataset import ClassBalancedDataset, RepeatDataset
-
 from mmkdlayer.engine.fingerprints import describe_dataset, without_places
 from mmkdlayer.pipelines import backend_args_of, find_pipelines
 from mmkdlayer.type_names import type_name
@@ -18,14 +16,13 @@ DRAWING = (
     *('torch', 'torchvision', 'numpy', 'Pillow', 'opencv-python', 'opencv-python-headless'),
     *('mmcv', 'mmcv-lite', 'onedl-mmcv', 'mmpretrain', 'onedl-mmpretrain', 'albumentations'),
 )
-REPEATING = (RepeatDataset, ClassBalancedDataset)
 
 
 def describe_drawing(dataset: Any, dataset_cfg: Any) -> dict[str, Any]:
     """What decides the views of a training set.
 
     Args:
-        dataset: What the index of an image is of: see :func:`base_of`.
+        dataset: The training set, without wrappers that repeat images.
         dataset_cfg: ``train_dataloader.dataset`` of the config.
 
     Returns:
@@ -110,20 +107,3 @@ def version_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> li
         for name in {**theirs, **ours}
         if theirs.get(name) != ours.get(name)
     ]
-
-
-def base_of(dataset: Any) -> Any:
-    """The data set whose images are counted: without wrappers that give an image several times.
-
-    Those of mmengine: RepeatDataset and ClassBalancedDataset.
-    """
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
-    return base_of(dataset.dataset) if isinstance(dataset, REPEATING) else dataset
-
-
-def base_index(dataset: Any, index: int) -> int:
-    """The number in :func:`base_of` of an image with a number in the data set."""
-    while isinstance(dataset, REPEATING):
-        index, dataset = dataset._get_ori_dataset_idx(index), dataset.dataset
-    return int(index)

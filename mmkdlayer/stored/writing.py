@@ -70,14 +70,12 @@ class Writer:
                     progress(1)
         return found
 
-    def begin(self, shard: Shard) -> tuple[np.ndarray, int]:
-        """Empty records for a shard, and how many of them are filled with what was saved before."""
-        records, done = np.zeros(shard.images, self.record), 0
-        for path in self._begun(shard):
-            saved = self._read(path)
-            if saved is not None and done < len(saved) < shard.images:
-                records[: len(saved)], done = saved, len(saved)
-        return records, done
+    def begun(self, shard: Shard) -> np.ndarray:
+        """The first records of a shard that is not there yet, as far as they were saved."""
+        saved = [
+            records for path in self._begun(shard) if (records := self._read(path)) is not None
+        ]
+        return max(saved, key=len, default=np.zeros(0, self.record))
 
     def save(self, shard: Shard, records: np.ndarray) -> None:
         """Store a shard, or its first records alone, to be there after an interruption.

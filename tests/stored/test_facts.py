@@ -8,11 +8,9 @@ import re
 from typing import Any
 
 import pytest
-from mmengine.dataset import BaseDataset, ClassBalancedDataset, RepeatDataset
+from mmengine.dataset import BaseDataset
 
 from mmkdlayer.stored.facts import (
-    base_index,
-    base_of,
     describe_drawing,
     drawing_differences,
     version_differences,
@@ -77,21 +75,3 @@ def test_other_versions_are_named(facts: dict) -> None:
     found = version_differences(facts, now)
     assert [phrase.split(' was ')[0] for phrase in sorted(found)] == ['numpy', 'torch']
     assert 'is 0.1' in sorted(found)[0] and 'is not there' in sorted(found)[1]
-
-
-@pytest.mark.parametrize(
-    'wrap',
-    [
-        lambda base: RepeatDataset(base, times=3),
-        lambda base: ClassBalancedDataset(base, oversample_thr=0.9),
-    ],
-)
-def test_repeated_images_are_counted_once(wrap: Any) -> None:
-    base = Numbers(pipeline=[])
-    wrapped = wrap(base)
-    assert base_of(wrapped) is base and base_of(base) is base
-    assert len(wrapped) > len(base)
-    for index in range(len(wrapped)):
-        expected = wrapped.get_data_info(index)['img_path']
-        assert base.get_data_info(base_index(wrapped, index))['img_path'] == expected
-    assert base_index(base, 3) == 3

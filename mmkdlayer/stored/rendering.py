@@ -1,0 +1,103 @@
+"""Batches of views, rendered by data workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from mmkdlayer.engine.feature_stream import FeatureStream
+from mmkdlayer.engine.streamed_images import StreamedImages, Unreadable, refuse_unreadable
+from mmkdlayer.errors import DataError
+
+from .views import hash_view, render_view
+
+
+class ViewBatch(NamedTuple):
+    """Views of some images.
+
+    Attributes:
+        batch: As the training's data loader collates it.
+        hashes: Of each view, (N,), uint64.
+    """
+
+    batch: Any
+    hashes: np.ndarray
+
+
+class Views(StreamedImages):
+    """Views of a data set's images by (view, index), each with its hash; Unreadable where one fails.
+
+    Args:
+        dataset: The data set.
+        seed: Base seed.
+        shape: (C, H, W) that every view must have; None for any.
+    """
+
+    def __init__(self, dataset: Any, seed: int, shape: Sequence[int] | None = None) -> None:
+        super().__init__(dataset)
+        self.seed = seed
+        self.shape = None if shape is None else tuple(shape)
+
+    def __getitem__(self, place: Any) -> Any:
+        view, index = place
+        return self.readable(index, lambda index: self.render(index, view))
+
+    def render(self, index: int, view: int) -> tuple[dict, int]:
+        """A view and its hash.
+
+        Raises:
+            DataError: It has another shape than expected.
+        """
+        rendered = render_view(self.dataset, index, view, self.seed)
+        found = tuple(rendered['inputs'].shape)
+        if self.shape is not None and found != self.shape:
+            raise DataError(
+                f'view {view} has the shape {found}, and the first view {self.shape}; decisions are '
+                'stored for views of one size, so let the pipeline crop or resize to one'
+            )
+        return rendered, hash_view(rendered['inputs'])
+
+
+class _Collate:
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, items: Sequence) -> Any:
+        broken = [entry for item in items if isinstance(item, Unreadable) for entry in item]
+        if broken:
+            return Unreadable(broken)
+        hashes = np.array([found for _, found in items], np.uint64)
+        return ViewBatch(self.collate([rendered for rendered, _ in items]), hashes)
+
+
+def render_batches(
+    stream: FeatureStream, views: Views, places: Iterable[Sequence[tuple[int, int]]]
+) -> Iterator[ViewBatch]:
+    """Batches of views, in order.
+
+    Args:
+        stream: Whose data loader's workers and collate function are used.
+        views: The views.
+        places: For each batch (view, index) of its images; iterated once.
+
+    Raises:
+        DataError: There are images that can't be read, or views of another size.
+    """
+    own = stream.loader
+    given: Any = dict(dataset=views, batch_sampler=places)
+    loader: Iterable = DataLoader(
+        **given,
+        num_workers=own.num_workers,
+        prefetch_factor=own.prefetch_factor,
+        collate_fn=_Collate(own.collate_fn.collate),
+        pin_memory=own.pin_memory,
+        worker_init_fn=own.worker_init_fn,
+        multiprocessing_context=own.multiprocessing_context,
+    )
+    batches = iter(loader)
+    for found in batches:
+        refuse_unreadable(found, batches)
+        yield found
