@@ -101,6 +101,7 @@ setup(
     license='Apache-2.0',
     keywords='knowledge distillation, image classification, mmrazor, mmpretrain, letKD',
     packages=find_packages(include=['mmkdlayer', 'mmkdlayer.*']),
+    package_data={'mmkdlayer.report': ['template/*']},
     cmdclass=dict(build_py=BuildWithMim, editable_wheel=EditableByPath),
     python_requires='>=3.9',
     install_requires=read_requirements('runtime'),

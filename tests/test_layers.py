@@ -20,6 +20,7 @@ LAYERS = [
     {'engine'},
     {'stored'},
     {'deploy'},
+    {'report'},
 ]
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 FILES = sorted(path for path in PACKAGE.rglob('*.py') if '.mim' not in path.parts)

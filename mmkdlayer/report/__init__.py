@@ -1,0 +1,13 @@
+"""A page that shows what a student has learned: its templates, and the teacher's decisions."""
+
+from .networks import Networks, networks_of_training, open_networks
+from .writing import ReportOptions, examine, write_page
+
+__all__ = [
+    'Networks',
+    'ReportOptions',
+    'examine',
+    'networks_of_training',
+    'open_networks',
+    'write_page',
+]

@@ -1,0 +1,96 @@
+"""The places in the images that are nearest to each entry of a vocabulary, found in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmkdlayer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position of a feature map, as a part of its image.
+
+    Attributes:
+        image: Index of the image in the data set that was read.
+        center: (y, x) of its middle, as shares of the image's height and width.
+        cell: (height, width) of a cell of the map, as such shares.
+        value: How near it is; larger is nearer.
+    """
+
+    image: int
+    center: tuple[float, float]
+    cell: tuple[float, float]
+    value: float
+
+
+class Vocabulary:
+    """Counts where each of K entries is the strongest, and keeps its nearest places.
+
+    The memory is that of K * (C + kept) numbers, whatever the number of images.
+
+    Args:
+        entries: K.
+        classes: C; 0 where images have no single labels.
+        kept: Places that are kept of each entry, from as many images.
+    """
+
+    def __init__(self, entries: int, classes: int, kept: int = 5) -> None:
+        if kept < 1:
+            raise ConfigError(f'Vocabulary: kept must be 1 or more, but got {kept}.')
+        self.kept = kept
+        #: Positions at which each entry is the strongest (K,).
+        self.counts = np.zeros(entries, np.int64)
+        #: The same by the image's class (K, C).
+        self.by_class = np.zeros((entries, classes), np.int64)
+        self._entries = np.zeros(0, np.int64)
+        self._images = np.zeros(0, np.int64)
+        self._values = np.zeros(0, np.float32)
+        self._places = np.zeros((0, 4), np.float32)
+
+    def count(self, strongest: np.ndarray, labels: np.ndarray | None) -> None:
+        """Count the strongest entry of each position (N, H, W), for images of classes (N,)."""
+        flat = strongest.reshape(len(strongest), -1)
+        self.counts += np.bincount(flat.ravel(), minlength=len(self.counts))
+        if labels is not None and self.by_class.size:
+            np.add.at(self.by_class, (flat, labels[:, None]), 1)
+
+    def add(self, entries: np.ndarray, values: np.ndarray, images: np.ndarray) -> None:
+        """Offer places: of images (N,) the entries (N, H, W) at each position, and how near they are."""
+        count, height, width = entries.shape
+        rows, columns = np.divmod(np.arange(height * width), width)
+        own = np.stack([(rows + 0.5) / height, (columns + 0.5) / width], 1)
+        cell = np.broadcast_to(np.array([1 / height, 1 / width]), own.shape)
+        places = np.tile(np.concatenate([own, cell], 1).astype(np.float32), (count, 1))
+        of_images = np.repeat(images, height * width)
+        order = np.lexsort((-values.ravel(), of_images, entries.ravel()))
+        entry, image = entries.ravel()[order], of_images[order]
+        # One place of an image: the nearest.
+        first = np.ones(len(order), bool)
+        first[1:] = (entry[1:] != entry[:-1]) | (image[1:] != image[:-1])
+        chosen = order[first]
+        entry = np.concatenate([self._entries, entries.ravel()[chosen]])
+        value = np.concatenate([self._values, values.ravel()[chosen].astype(np.float32)])
+        image = np.concatenate([self._images, of_images[chosen]])
+        place = np.concatenate([self._places, places[chosen]])
+        order = np.lexsort((-value, entry))
+        entry = entry[order]
+        starts = np.searchsorted(entry, entry, side='left')
+        best = order[np.arange(len(entry)) - starts < self.kept]
+        self._entries, self._values = entry[np.arange(len(entry)) - starts < self.kept], value[best]
+        self._images, self._places = image[best], place[best]
+
+    def places(self, entry: int) -> list[Place]:
+        """The nearest places of an entry, the nearest first."""
+        start, end = np.searchsorted(self._entries, [entry, entry + 1])
+        return [
+            Place(
+                int(self._images[i]),
+                (float(self._places[i, 0]), float(self._places[i, 1])),
+                (float(self._places[i, 2]), float(self._places[i, 3])),
+                float(self._values[i]),
+            )
+            for i in range(start, end)
+        ]

@@ -1,0 +1,53 @@
+"""The page: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+FOLDER = Path(__file__).parent / 'template'
+
+
+def render(template: str, view: Mapping[str, Any]) -> str:
+    """A page of this package's templates; all that a view holds is escaped, but for charts.
+
+    Args:
+        template: Name of the file, such as 'report.html'.
+        view: What it shows.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, number=number)
+    script = (FOLDER / 'script.js').read_text(encoding='utf-8')
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template(template).render(
+        view,
+        style=Markup((FOLDER / 'style.css').read_text(encoding='utf-8')),
+        script=Markup(script),
+        script_hash=f'sha256-{digest}',
+    )
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as a percentage."""
+    return '–' if value is None else f'{100 * value:.{digits}f} %'
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """A number with so many significant digits; whole ones in full."""
+    if value is None:
+        return '–'
+    if isinstance(value, float) and not value.is_integer():
+        return f'{value:.{digits}g}'
+    return f'{int(value):,}'

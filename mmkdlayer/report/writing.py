@@ -1,0 +1,186 @@
+"""Writes a report: runs the networks, and puts what was found on one page."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmkdlayer.atomic import replacing
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.version import __version__, installed_versions
+
+from .collecting import collect
+from .findings import Findings
+from .images import Images, cut_patches
+from .networks import Networks
+from .page import percent, render
+from .pictures import data_uri, jpeg, strip
+from .student_section import student_view, wanted_templates
+from .teacher_section import teacher_view, wanted_entries
+
+#: Classes that are shown with pictures, if none are named.
+MOST_CLASSES = 100
+PAGE, PREDICTIONS = 'index.html', 'predictions.npz'
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report shows.
+
+    Attributes:
+        classes: Names of the classes that are shown with pictures; None for up to 100 of them.
+        examples: Images of each class that are shown as a whole.
+        patches: Regions that are shown of each sub-class and template.
+    """
+
+    classes: Sequence[str] | None = None
+    examples: int = 2
+    patches: int = 5
+
+
+def choose_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
+    """The classes that are shown: those that are named, else evenly spaced ones.
+
+    Raises:
+        ConfigError: There is no class of this name.
+    """
+    if wanted is None:
+        count = min(len(names), MOST_CLASSES)
+        return [i * len(names) // count for i in range(count)]
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ConfigError(
+            f'--classes: expected names of classes, such as {", ".join(names[:3])}, but there is no '
+            f'{unknown[0]!r} among the {len(names)}.'
+        )
+    return [names.index(name) for name in wanted]
+
+
+def examine(
+    networks: Networks,
+    images: Images,
+    options: ReportOptions,
+    before: Mapping[str, Any] | None = None,
+) -> tuple[Findings, dict[str, Any]]:
+    """Run the networks over images, and make of it what the template shows in sections 1 and 2.
+
+    Args:
+        networks: With the weights that are meant.
+        images: The images.
+        options: What is shown.
+        before: The agreement with the teacher before training, by layer.
+    """
+    shown = choose_classes(images.class_names(networks.student), options.classes)
+    findings = collect(networks, images, options.examples, shown, options.patches)
+    for name, agreement in (before or {}).items():
+        findings.layers[name].before = agreement
+    shown = shown if findings.classes else []
+    strips = _strips(images, findings, shown)
+    teacher = [teacher_view(name, findings, shown, strips('teacher')) for name in findings.layers]
+    return findings, dict(
+        classes=findings.classes,
+        teacher=[view for view in teacher if view],
+        student=[student_view(name, findings, strips('student')) for name in findings.layers],
+    )
+
+
+def _strips(
+    images: Images, findings: Findings, shown: Sequence[int]
+) -> Callable[[str], Callable[[str, int], str]]:
+    """Gives for 'teacher' or 'student' what gives the pictures of an entry of a layer."""
+    vocabularies, entries = {}, {}
+    for name, layer in findings.layers.items():
+        vocabularies[f'student {name}'] = layer.use.vocabulary
+        entries[f'student {name}'] = wanted_templates(name, findings)
+        if layer.teacher is not None:
+            vocabularies[f'teacher {name}'] = layer.teacher.vocabulary
+            entries[f'teacher {name}'] = wanted_entries(layer, shown)
+    patches = cut_patches(images, vocabularies, entries)
+    made: dict[tuple[str, int], str] = {}
+
+    def of(who: str) -> Callable[[str, int], str]:
+        def uri(name: str, entry: int) -> str:
+            key = (f'{who} {name}', int(entry))
+            if key not in made:
+                tiles = patches.get(key)
+                made[key] = data_uri(jpeg(strip(tiles))) if tiles else ''
+            return made[key]
+
+        return uri
+
+    return of
+
+
+def write_page(
+    out: str | os.PathLike,
+    title: str,
+    facts: Mapping[str, Any],
+    notes: Sequence[str],
+    findings: Findings,
+    view: Mapping[str, Any],
+) -> Path:
+    """Write the page, and the predictions that a comparison reads.
+
+    Args:
+        out: The folder.
+        title: Of the page.
+        facts: What the report is of, in words, by name.
+        notes: Sentences on what is not there.
+        findings: What was collected.
+        view: The sections.
+
+    Returns:
+        The path of the page.
+    """
+    sections = [('overview', 'Overview')]
+    if view['teacher']:
+        sections.append(('teacher', '1. Teacher'))
+    sections.append(('student', '2. Student'))
+    page = render(
+        'report.html',
+        dict(
+            view,
+            title=title,
+            facts=list({**facts, **_accuracies(findings), 'versions': _versions()}.items()),
+            notes=notes,
+            sections=sections,
+            version=__version__,
+            date=datetime.date.today().isoformat(),
+        ),
+    )
+    path = Path(out, PAGE)
+    with replacing(Path(out, PREDICTIONS)) as partial, partial.open('wb') as file:
+        np.savez_compressed(
+            file,
+            indices=findings.indices,
+            labels=findings.labels,
+            predicted=findings.predicted,
+            about=json.dumps(dict(title=title, classes=findings.classes)),
+        )
+    with replacing(path) as partial:
+        partial.write_text(page, encoding='utf-8')
+    return path
+
+
+def _accuracies(findings: Findings) -> dict[str, str]:
+    """The accuracy of student and teachers on the images."""
+    known = findings.labels >= 0
+    found = {'images': f'{len(findings.labels):,}'}
+    answers = {'student': findings.predicted}
+    answers.update({f'teacher {name}'.strip(): one for name, one in findings.teachers.items()})
+    for who, predicted in answers.items():
+        if known.any() and (predicted >= 0).any():
+            right = float((predicted == findings.labels)[known].mean())
+            found[f'accuracy of the {who}'] = f'{percent(right, 2)} of these images'
+    return found
+
+
+def _versions() -> str:
+    return ', '.join(f'{name} {version}' for name, version in installed_versions().items())

@@ -1,0 +1,114 @@
+#!/usr/bin/env python
+"""Write one HTML page on what a student with KD layers has learned: templates, decisions, costs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmengine.logging import MMLogger
+
+import cli
+import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from mmkdlayer.checkpoints import read_student_weights
+from mmkdlayer.deploy import check_trained_config
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.report import ReportOptions, examine, open_networks, write_page
+from mmkdlayer.report.collecting import collect
+from mmkdlayer.report.images import Images
+
+#: Images on which the agreement before the training is measured.
+BEFORE = 500
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='training config, or student.py of an exported student')
+    parser.add_argument('checkpoint', help='training checkpoint, or student.pth')
+    parser.add_argument(
+        '--out', required=True, help='folder to write; the page is index.html in it'
+    )
+    parser.add_argument(
+        '--images',
+        type=cli.whole_number(),
+        metavar='N',
+        help='at most N of the validation images, evenly spaced (default: all)',
+    )
+    parser.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='NAME',
+        help='classes that are shown with pictures (default: all, or 100 of them, evenly spaced)',
+    )
+    parser.add_argument(
+        '--patches',
+        type=cli.whole_number(),
+        default=5,
+        metavar='N',
+        help='regions that are shown of each sub-class and template (default: 5)',
+    )
+    parser.add_argument(
+        '--decisions',
+        metavar='DIR',
+        help='folder of the decision files (default: "decisions" beside the checkpoint)',
+    )
+    parser.add_argument(
+        '--no-teacher', action='store_true', help='do not run the teacher, nor show what it sees'
+    )
+    cli.add_common_options(parser, launcher=False, checkpoint=True)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Write the report."""
+    args = parse_args()
+    with cli.report_errors(args.debug):
+        cfg = cli.load_config(args)
+        key = 'val_dataloader' if cfg.get('val_dataloader') else 'test_dataloader'
+        if not cfg.get(key):
+            raise ConfigError(
+                f'Config {args.config}: expected val_dataloader or test_dataloader, whose images a '
+                'report shows, but it has neither.'
+            )
+        cli.check_writable(args.out)
+        # mmengine would list each weight that it initialises.
+        MMLogger.get_instance('mmkdlayer_report').setLevel('WARNING')
+        state, meta = read_student_weights(args.checkpoint, sha256=cfg.get('weights_sha256'))
+        check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)
+        cli.check_data(cfg, (key,), args.checkpoint, meta)
+        decisions = args.decisions or Path(args.checkpoint).parent / 'decisions'
+        torch.manual_seed(0)
+        networks = open_networks(cfg, meta, decisions, teacher=not args.no_teacher)
+        for note in networks.notes:
+            print(f'note: {note}')
+        before = {}
+        if networks.supervised:
+            found = collect(networks, Images(networks, cfg[key], BEFORE), only_agreement=True)
+            before = {name: layer.agreement for name, layer in found.layers.items()}
+        networks.load(state, f'Checkpoint {args.checkpoint}')
+        images = Images(networks, cfg[key], args.images)
+        options = ReportOptions(args.classes, patches=args.patches)
+        findings, view = examine(networks, images, options, before)
+        path = write_page(args.out, title(args), facts(args, key), networks.notes, findings, view)
+        print(f'report: {path} ({path.stat().st_size / 1e6:.1f} MB)')
+
+
+def title(args: argparse.Namespace) -> str:
+    """What the page is called."""
+    return f'What {Path(args.config).stem} learned'
+
+
+def facts(args: argparse.Namespace, key: str) -> dict[str, str]:
+    """What the report is of; folders mean nothing to others."""
+    return {
+        'config': os.path.basename(args.config),
+        'checkpoint': os.path.basename(args.checkpoint),
+        'data': f'{key} of the config',
+    }
+
+
+if __name__ == '__main__':
+    main()
