@@ -20,7 +20,7 @@ from mmkdlayer.errors import CheckpointError
 
 from .costs import measure_cost
 from .curves import peak_memory, read_curves, step_seconds, steps_done
-from .one_task import attempts, write
+from .one_task import seconds_of_attempts, write
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'numpy')
@@ -61,8 +61,7 @@ def export_and_test(
 
 def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     """The result of a task, for ``result.json``. Checkpoints go here, if they are not to be kept."""
-    lines = attempts(folder)
-    tries = [end['ended'] - start['started'] for start, end in zip(lines[::2], lines[1::2])]
+    tries = seconds_of_attempts(folder)
     result = dict(
         name=task['name'],
         kind=task['kind'],

@@ -1,29 +1,31 @@
 """Runs one task of a study in its folder: ``python one_task.py FOLDER``.
 
-A process of its own, so that it is the same on this machine and in a job of Slurm. It starts small: the
-libraries are loaded after training, to export and test what was trained. What it leaves:
+A process of its own, the same on this machine and in a job of Slurm; training, exporting and testing
+share it, so that the libraries are loaded once. What it leaves:
 
 - ``attempts.jsonl``: when it was started and ended;
 - ``log.txt``: what the commands printed;
-- ``result.json`` at the end, or ``failed.json`` with the reason; both appear whole.
+- ``trained.json`` where the training itself, or the fitting, has ended;
+- ``result.json`` at the end, or ``failed.json`` with the reason; they appear whole.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import runpy
 import signal
-import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
-#: Exit code of what was asked to end and can go on.
-INTERRUPTED = 75
+#: Exit codes of what was asked to end and can go on.
+INTERRUPTED = (75, 130, -int(signal.SIGTERM))
 RESULT, FAILED, ATTEMPTS, LOG, TRAINED = (
     'result.json',
     'failed.json',
@@ -35,78 +37,54 @@ RESULT, FAILED, ATTEMPTS, LOG, TRAINED = (
 
 def main(folder: Path) -> int:
     """Run the task of a folder; its exit code."""
+    die_with_parent()
     sys.path[:] = [str(TOOLS), str(TOOLS.parent)] + [
         entry for entry in sys.path if Path(entry or '.').resolve() != TOOLS / 'studying'
     ]
-    die_with_parent(signal.SIGTERM)
-    task = json.loads((folder / 'task.json').read_text())
-    out = folder.parents[task['name'].count('/')]
-    for name in (FAILED, RESULT):
-        (folder / name).unlink(missing_ok=True)
-    close_attempts(folder)
-    note(folder, started=time.time())
-    code, reason = 1, 'an error of this command'
-    try:
-        code, reason = _run(task, folder, out)
-    except Exception as error:
-        reason = f'{type(error).__name__}: {error}'
-        raise
-    finally:
-        note(folder, ended=time.time(), code=code)
-        if code not in (0, INTERRUPTED):
-            write(folder / FAILED, dict(code=code, reason=reason, log=str(folder / LOG)))
-    if code == 0:
-        from studying.finishing import collect
-
-        write(folder / RESULT, collect(task, folder, out))
-    return code
-
-
-def _run(task: dict[str, Any], folder: Path, out: Path) -> tuple[int, str]:
-    tool, *words = [word.replace('{out}', str(out)) for word in task['command']]
-    if not (folder / TRAINED).exists():
-        code = call(folder, tool, words)
-        if code:
-            return code, f'{tool} ended with exit code {code}: {last_words(folder)}'
-        write(folder / TRAINED, dict(ended=time.time()))
-    if task['kind'] != 'train':
-        return 0, ''
     with (folder / LOG).open('a') as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    from studying.finishing import export_and_test
-
+    task = json.loads((folder / 'task.json').read_text())
+    out = folder.parents[task['name'].count('/')]
+    (folder / FAILED).unlink(missing_ok=True)
+    close_attempts(folder)
+    note(folder, started=time.time())
+    code, reason = 1, ''
     try:
-        export_and_test(task, folder, out, in_process)
+        run(task, folder, out)
+        from studying.finishing import collect
+
+        write(folder / RESULT, collect(task, folder, out))
+        code = 0
     except SystemExit as stop:
-        return int(stop.code or 1), f'exporting and testing failed: {last_words(folder)}'
-    return 0, ''
+        code = int(stop.code or 0)
+    except BaseException as error:
+        reason = f'{type(error).__name__}: {error}'
+        traceback.print_exc()
+    note(folder, ended=time.time(), code=code)
+    if code not in (0, *INTERRUPTED):
+        write(folder / FAILED, dict(code=code, reason=reason or last_words(folder)))
+    return code
 
 
-def call(folder: Path, tool: str, words: list[str]) -> int:
-    """Run one of the commands in a process; signals are passed on to it. Its exit code."""
-    line = [sys.executable, str(TOOLS / tool), *words]
-    with (folder / LOG).open('a') as log:
-        log.write(f'\n$ {" ".join(line)}\n')
-        log.flush()
-        process = subprocess.Popen(
-            line,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            preexec_fn=lambda: die_with_parent(signal.SIGKILL),
-        )
-    numbers = signal.SIGTERM, signal.SIGUSR1, signal.SIGINT
-    before = [
-        signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM)) for number in numbers
-    ]
-    code = process.wait()
-    for number, handler in zip(numbers, before):
-        signal.signal(number, handler)
-    return INTERRUPTED if code in (INTERRUPTED, 130, -signal.SIGTERM) else code
+def run(task: dict[str, Any], folder: Path, out: Path) -> None:
+    """Train, fit or store; then export and test what was trained.
+
+    Raises:
+        SystemExit: A command has failed, or was asked to end.
+    """
+    if not (folder / TRAINED).exists():
+        tool, *words = (word.replace('{out}', str(out)) for word in task['command'])
+        call(tool, words)
+        gc.collect()
+        write(folder / TRAINED, dict(ended=time.time()))
+    if task['kind'] == 'train':
+        from studying.finishing import export_and_test
+
+        export_and_test(task, folder, out, call)
 
 
-def in_process(tool: str, words: list[str]) -> None:
+def call(tool: str, words: list[str]) -> None:
     """Run one of the commands in this process.
 
     Raises:
@@ -123,10 +101,10 @@ def in_process(tool: str, words: list[str]) -> None:
         sys.argv = given
 
 
-def die_with_parent(number: int) -> None:
-    """Get a signal when the process that started this one ends, however it does (Linux)."""
+def die_with_parent() -> None:
+    """Get SIGTERM when the process that started this one ends, however it does (Linux)."""
     if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(1, int(number))  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
 
 
 def last_words(folder: Path) -> str:
@@ -153,12 +131,21 @@ def attempts(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
+def seconds_of_attempts(folder: Path) -> list[float]:
+    """How long each attempt took, so far."""
+    found, begin = [], None
+    for line in [*attempts(folder), dict(ended=time.time())]:
+        if 'ended' in line and begin is not None:
+            found.append(line['ended'] - begin)
+        begin = line.get('started')
+    return found
+
+
 def close_attempts(folder: Path) -> None:
     """Give an attempt that was killed an end: when it has last written to its log."""
     lines = attempts(folder)
     if lines and 'started' in lines[-1]:
-        log = folder / LOG
-        last = log.stat().st_mtime if log.exists() else 0.0
+        last = (folder / LOG).stat().st_mtime
         note(folder, ended=max(last, lines[-1]['started']), code=-int(signal.SIGKILL))
 
 

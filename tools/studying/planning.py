@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 
 from cli.options import find_hook, load_config
+from mmkdlayer.atomic import replacing
 from mmkdlayer.engine.fingerprints import hash_json, without_places
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.pipelines import find_dataset, test_loader
@@ -65,9 +66,8 @@ class Task:
 
     def write(self, out: Path) -> None:
         """Write it into its folder."""
-        path = self.folder(out) / TASK
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1))
+        with replacing(self.folder(out) / TASK) as file:
+            file.write_text(json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, folder: Path) -> Task:

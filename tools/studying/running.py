@@ -141,7 +141,7 @@ def run_here(board: Board, jobs: int, report: Callable[[], None]) -> None:
         for _, process in filter(None, slots):
             process.terminate()
         for name, process in filter(None, slots):
-            if process.wait() not in (INTERRUPTED, 0):
+            if process.wait() not in (0, *INTERRUPTED):
                 board.settle(name, f'it ended with exit code {process.returncode}')
     raise Stopped(flag.number)
 
