@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 import cli
@@ -15,7 +16,15 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.checkpoints import read_student_weights
 from mmkdlayer.deploy import check_trained_config
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.report import ReportOptions, examine, open_networks, write_page
+from mmkdlayer.report import (
+    Networks,
+    ReportOptions,
+    examine,
+    measure,
+    open_networks,
+    probe_geometry,
+    write_page,
+)
 from mmkdlayer.report.collecting import collect
 from mmkdlayer.report.images import Images
 
@@ -58,6 +67,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--no-teacher', action='store_true', help='do not run the teacher, nor show what it sees'
     )
+    parser.add_argument(
+        '--probe-images',
+        type=cli.whole_number(0),
+        default=5000,
+        metavar='N',
+        help='training and validation images of the geometry probe, at most; 0: leave it out '
+        '(default: 5000)',
+    )
+    parser.add_argument(
+        '--also',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('CONFIG', 'CHECKPOINT'),
+        help='another student for the geometry probe, such as one with alpha=0 (may be repeated)',
+    )
     cli.add_common_options(parser, launcher=False, checkpoint=True)
     return parser.parse_args()
 
@@ -92,8 +117,28 @@ def main() -> None:
         images = Images(networks, cfg[key], args.images)
         options = ReportOptions(args.classes, patches=args.patches)
         findings, view = examine(networks, images, options, before)
-        path = write_page(args.out, title(args), facts(args, key), networks.notes, findings, view)
+        view.update(measure(networks, images, Path(args.checkpoint).parent))
+        notes = networks.notes
+        if args.probe_images:
+            others = [open_other(args, config, file, key) for config, file in args.also]
+            students = [(Path(args.config).stem, networks, cfg), *others]
+            view['geometry'], more = probe_geometry(students, key, args.probe_images)
+            notes = [*notes, *more]
+        path = write_page(args.out, title(args), facts(args, key), notes, findings, view)
         print(f'report: {path} ({path.stat().st_size / 1e6:.1f} MB)')
+
+
+def open_other(
+    args: argparse.Namespace, config: str, checkpoint: str, key: str
+) -> tuple[str, Networks, Config]:
+    """Another student for the probe: its name, its networks and its config."""
+    cfg = cli.load_config(argparse.Namespace(**{**vars(args), 'config': config}))
+    state, meta = read_student_weights(checkpoint, sha256=cfg.get('weights_sha256'))
+    check_trained_config(cfg, meta, checkpoint, refuse=not args.config_as_given)
+    cli.check_data(cfg, (key,), checkpoint, meta)
+    networks = open_networks(cfg, meta, Path(checkpoint).parent / 'decisions', teacher=False)
+    networks.load(state, f'Checkpoint {checkpoint}')
+    return Path(config).stem, networks, cfg
 
 
 def title(args: argparse.Namespace) -> str:

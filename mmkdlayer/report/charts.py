@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 150
-LEFT, BOTTOM, TOP, RIGHT = 44, 26, 8, 8
+LEFT, BOTTOM, TOP, RIGHT = 54, 26, 8, 8
 
 
 def columns(values: Sequence[float], ends: tuple[str, str], title: str) -> Markup:
@@ -81,7 +81,7 @@ def _y(value: float, low: float, high: float) -> float:
 
 
 def _short(value: float) -> str:
-    return f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.4g}'
+    return f'{value:,.0f}' if abs(value) >= 1000 else f'{value:.3g}'
 
 
 def _frame(content: str, values: tuple[float, float], ends: tuple[str, str], title: str) -> Markup:

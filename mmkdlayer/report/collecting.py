@@ -49,7 +49,7 @@ def collect(
     lists: dict[str, list[np.ndarray]] = {'labels': [], 'predicted': []}
     teachers: dict[str, list[np.ndarray]] = {}
     wanted = _Wanted(examples, None if shown is None else set(shown))
-    with evaluating(student, *stream.models), _watching(networks) as watches:
+    with evaluating(student, *stream.models), watching(networks) as watches:
         for batch in bar(stream.loader, 'images', len(stream.loader)):
             refuse_unreadable(batch, ())
             data = networks.preprocessor(batch, False)
@@ -116,7 +116,8 @@ class _Wanted:
 
 
 @contextmanager
-def _watching(networks: Networks) -> Iterator[dict[str, LayerWatch]]:
+def watching(networks: Networks) -> Iterator[dict[str, LayerWatch]]:
+    """Watch all KD layers of a student, by name."""
     watches = {name: LayerWatch(layer) for name, layer in networks.layers.items()}
     try:
         yield watches

@@ -11,7 +11,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import MODELS
-from torch import nn
 
 from mmkdlayer.checkpoints import load_weights
 from mmkdlayer.deploy.student_config import student_model_config
@@ -50,7 +49,7 @@ class Networks:
     notes: list[str] = field(default_factory=list)
 
     @property
-    def layers(self) -> dict[str, nn.Module]:
+    def layers(self) -> dict[str, Any]:
         """The student's KD layers by name."""
         return find_layers(self.student)
 

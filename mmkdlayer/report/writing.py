@@ -143,10 +143,14 @@ def write_page(
     if view['teacher']:
         sections.append(('teacher', '1. Teacher'))
     sections.append(('student', '2. Student'))
+    if view.get('geometry'):
+        sections.append(('geometry', '3. Geometry'))
+    if view.get('curves') or view.get('costs'):
+        sections.append(('costs', '4. Curves and cost'))
     page = render(
         'report.html',
         dict(
-            view,
+            {'geometry': None, 'curves': None, 'costs': None, **view},
             title=title,
             facts=list({**facts, **_accuracies(findings), 'versions': _versions()}.items()),
             notes=notes,

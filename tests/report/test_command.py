@@ -11,7 +11,7 @@ from typing import Callable
 import numpy as np
 import pytest
 import torch
-from command_line import refused
+from command_line import CONFIG, refused
 
 from .conftest import EVIL, command_line  # type: ignore[import-not-found]
 
@@ -34,6 +34,24 @@ def test_the_page_has_both_sections_of_both_layers(report: Path) -> None:
     assert report.stat().st_size < 1e6
 
 
+def test_the_page_has_the_probe_the_curves_and_the_costs(report: Path) -> None:
+    text = text_of(report)
+    for words in (
+        '3. How well classes are separated',
+        'folder_example penult 1',
+        '4. Curves and cost',
+    ):
+        assert words in text
+    for words in (
+        'distill.loss_inter',
+        'accuracy/top1',
+        'student without KD layers',
+        'backward pass',
+    ):
+        assert words in text
+    assert 'fitted on 30 images for 3 classes' in text  # a note that these are few
+
+
 def test_a_class_with_a_nasty_name_is_text(report: Path) -> None:
     page = report.read_text()
     assert html.escape(EVIL) in page
@@ -53,13 +71,15 @@ def test_the_predictions_are_stored_for_comparisons(report: Path) -> None:
 def test_without_a_teacher_the_page_says_so(
     work: Path, evil_images: Path, tmp_path: Path, main: Main
 ) -> None:
-    more = ('--out', tmp_path, '--no-teacher', '--classes', EVIL, '--images', 6)
+    also = ('--also', CONFIG, work / 'epoch_1.pth')
+    more = ('--out', tmp_path, *also, '--no-teacher', '--classes', EVIL, '--images', 6)
     code, errors = main('report.py', command_line(work, evil_images, *more))
     assert code == 0, errors
     text = text_of(tmp_path / 'index.html')
     assert 'Layer inter: 6 sub-classes' in text  # the table is in a file
     assert 'The teacher was not run' in text and 'agreement with the teacher' not in text
     assert 'Shown are 1 of 3 classes' in text
+    assert text.count('folder_example inter 1') == 2  # the other student of the probe
 
 
 def test_a_student_alone(work: Path, evil_images: Path, tmp_path: Path, main: Main) -> None:

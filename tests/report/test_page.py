@@ -18,6 +18,9 @@ def test_names_are_escaped() -> None:
         classes=[EVIL],
         teacher=[],
         student=[],
+        geometry=None,
+        curves=None,
+        costs=None,
     )
     page = render('report.html', view)
     assert EVIL not in page and page.count('&lt;script&gt;') >= 7

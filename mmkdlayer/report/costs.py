@@ -1,0 +1,179 @@
+"""Section 4 of the page: what the layers cost, in parameters, multiply-adds and time."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmkdlayer.deploy.folded_kd_layer import fold_layer
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.connectors import KDLayerConnector
+from mmkdlayer.models.evaluating import evaluating
+
+from .collecting import watching
+from .networks import Networks
+
+REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and multiply-adds of one image; None where they can't be counted."""
+
+    part: str
+    parameters: int
+    multiply_adds: float | None
+
+
+def count_costs(networks: Networks, batch: Any) -> list[Cost]:
+    """The costs of the student without and with its KD layers, of each of them, and folded.
+
+    Multiply-adds are those of convolutions and matrix products; of a KD layer 2 K C at a position.
+
+    Args:
+        networks: With the student.
+        batch: Of a data loader.
+    """
+    student, layers = networks.student, networks.layers
+    images = networks.preprocessor(batch, False)['inputs'][:1]
+    with evaluating(student), torch.no_grad(), watching(networks) as watches:
+        student(images, mode='tensor')
+        areas = {name: watch.x.shape[-2:].numel() for name, watch in watches.items()}
+        owner = getattr(student, 'kd_layers', nn.ModuleDict())
+        taken = dict(owner.items())
+        owner.clear()
+        try:
+            alone = _multiply_adds(student, images)
+        finally:
+            owner.update(taken)
+    base = _parameters(student) - sum(map(_parameters, layers.values()))
+    found = [Cost('student without KD layers', base, alone)]
+    kept, folded = 0.0, 0
+    for name, layer in layers.items():
+        each = 2.0 * layer.in_channels * areas[name]
+        found.append(Cost(f'layer {name}', _parameters(layer), each * layer.num_templates))
+        smaller = _fold(layer)
+        if smaller is not None:
+            folded += _parameters(smaller)
+            kept += each * smaller.num_templates
+    whole = sum(cost.multiply_adds for cost in found[1:] if cost.multiply_adds)
+    found.append(
+        Cost(
+            'student with KD layers', _parameters(student), None if alone is None else alone + whole
+        )
+    )
+    if any(isinstance(layer, KDLayerConnector) for layer in layers.values()):
+        total = None if alone is None else alone + kept
+        found.append(Cost('folded (export_student --fold)', base + folded, total))
+    teacher = getattr(networks.algorithm, 'teacher', None)
+    if teacher is not None:
+        found.append(Cost('teacher (training only)', _parameters(teacher), None))
+    return found
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _fold(layer: Any) -> Any:
+    """The layer as it is exported; None where nothing is left, or for one that can't be folded."""
+    if not isinstance(layer, KDLayerConnector):
+        return layer
+    try:
+        return fold_layer(layer)
+    except ConfigError:
+        return None
+
+
+def _multiply_adds(model: nn.Module, images: Tensor) -> float | None:
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model(images, mode='tensor')
+        return counter.get_total_flops() / 2
+    except Exception:  # of an operation that the counter does not know
+        return None
+
+
+class _Stopwatch:
+    """Seconds of modules' forward passes and of calls, by part."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.handles: list[Any] = []
+
+    def now(self) -> float:
+        if self.device.type == 'cuda':
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def watch(self, part: str, module: nn.Module) -> None:
+        """Time a module's forward passes, from now on."""
+
+        def start(*args: Any) -> None:
+            self.seconds[part] -= self.now()
+
+        def end(*args: Any) -> None:
+            self.seconds[part] += self.now()
+
+        self.handles.append(module.register_forward_pre_hook(start, prepend=True))
+        self.handles.append(module.register_forward_hook(end))
+
+    def time(self, part: str, call: Callable[[], Any]) -> Any:
+        start = self.now()
+        found = call()
+        self.seconds[part] += self.now() - start
+        return found
+
+
+def time_parts(networks: Networks, batch: Any, repeats: int = REPEATS) -> list[tuple[str, float]]:
+    """Median seconds of the parts of a training step on one batch, without the optimiser's update.
+
+    The weights and statistics of the student stay as they are.
+
+    Args:
+        networks: With a distillation algorithm.
+        batch: Of a data loader.
+        repeats: Steps that are timed, after one that is not.
+    """
+    algorithm, student = networks.algorithm, networks.student
+    device = next(student.parameters()).device
+    buffers = {name: value.clone() for name, value in student.named_buffers()}
+    watch = _Stopwatch(device)
+    watch.watch('student', student)
+    if hasattr(algorithm, 'teacher'):
+        watch.watch('teacher', algorithm.teacher)
+    for layer in networks.layers.values():
+        watch.watch('KD layers', layer)
+    for loss in algorithm.distiller.distill_losses.values():
+        if isinstance(loss, nn.Module):
+            watch.watch('losses of the distillation', loss)
+    steps = []
+    with evaluating(algorithm):
+        algorithm.train()
+        try:
+            for _ in range(repeats + 1):
+                watch.seconds.clear()
+                data = algorithm.data_preprocessor(batch, True)
+                losses = algorithm(**data, mode='loss')
+                total, _ = algorithm.parse_losses(losses)
+                watch.time('backward pass', total.backward)
+                steps.append(dict(watch.seconds))
+                algorithm.zero_grad(set_to_none=True)
+        finally:
+            for handle in watch.handles:
+                handle.remove()
+            with torch.no_grad():
+                for name, value in student.named_buffers():
+                    value.copy_(buffers[name])
+    found = {part: statistics.median(s[part] for s in steps[1:]) for part in steps[-1]}
+    found['student'] = found.get('student', 0.0) - found.get('KD layers', 0.0)
+    return sorted(found.items(), key=lambda pair: -pair[1])
