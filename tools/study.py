@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this p
 from mmkdlayer.engine.locks import folder_lock
 from mmkdlayer.errors import ConfigError
 from studying.bar import StudyBar
+from studying.cluster import Arrays, run_on_slurm
 from studying.one_task import ATTEMPTS
 from studying.page import write_page
 from studying.planning import TASK, Task, plan
@@ -32,9 +34,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--jobs',
         type=cli.whole_number(),
-        default=1,
         metavar='N',
-        help='trainings at once (default: 1)',
+        help='how many trainings at once (default: 1; with Slurm no limit)',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=('none', 'slurm'),
+        default='none',
+        help='slurm: submit arrays of jobs and watch them (default: none, on this machine)',
+    )
+    parser.add_argument(
+        '--sbatch',
+        default='',
+        metavar='OPTIONS',
+        help="what a job gets, as one word: --sbatch='--partition=gpu --gpus=1 --time=08:00:00'",
     )
     parser.add_argument('--data-root', help='folder of the data, for all configs')
     parser.add_argument(
@@ -83,7 +96,8 @@ def check_begun(tasks: list[Task], out: Path) -> None:
 def run(study: Study, tasks: list[Task], out: Path, args: argparse.Namespace) -> int:
     """Run what is still to be done, and write results and page."""
     board = Board(out, tasks)
-    bar = StudyBar(board, args.jobs)
+    bar = StudyBar(board, args.jobs or 1)
+    arrays = Arrays(out, shlex.split(args.sbatch), args.jobs)
     written: set[str] = set()
 
     def report() -> None:
@@ -95,11 +109,15 @@ def run(study: Study, tasks: list[Task], out: Path, args: argparse.Namespace) ->
     with ExitStack() as stack:
         stack.callback(bar.close)
         try:
-            run_here(board, args.jobs, report)
+            if args.launcher == 'slurm':
+                run_on_slurm(board, arrays, report)
+            else:
+                run_here(board, args.jobs or 1, report)
         except Stopped as stop:
-            print(
-                f'\n{stop}: what was running is saved; the same command goes on.', file=sys.stderr
-            )
+            state = 'what was running is saved'
+            if args.launcher == 'slurm':
+                state = f'jobs go on (to end them: scancel --name={arrays.names()})'
+            print(f'\n{stop}: {state}; the same command goes on.', file=sys.stderr)
             return 128 + stop.number
         finally:
             results = write_results(study, board.tasks, board.failed, out)

@@ -1,4 +1,4 @@
-"""Runs one task of a study in its folder: ``python one_task.py FOLDER``.
+"""Runs one task of a study: ``python one_task.py FOLDER``, or ``python one_task.py BATCH NUMBER``.
 
 A process of its own, the same on this machine and in a job of Slurm; training, exporting and testing
 share it, so that the libraries are loaded once. What it leaves:
@@ -38,6 +38,8 @@ RESULT, FAILED, ATTEMPTS, LOG, TRAINED = (
 def main(folder: Path) -> int:
     """Run the task of a folder; its exit code."""
     die_with_parent()
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # before and after training, which saves first
+        signal.signal(number, lambda *_: os._exit(75))
     sys.path[:] = [str(TOOLS), str(TOOLS.parent)] + [
         entry for entry in sys.path if Path(entry or '.').resolve() != TOOLS / 'studying'
     ]
@@ -160,4 +162,7 @@ def write(path: Path, content: Any) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(main(Path(sys.argv[1]).resolve()))
+    place = Path(sys.argv[1]).resolve()
+    if len(sys.argv) > 2:  # a job of an array
+        place = place.parents[1] / json.loads(place.read_text())[int(sys.argv[2])]
+    sys.exit(main(place))

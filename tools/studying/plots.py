@@ -68,7 +68,8 @@ def _curves(results: Mapping[str, Any], rows: list[str]) -> str:
                     for epoch, value in run['curves'].get(curve, ()) if run['row'] == name else ():
                         values.setdefault(epoch, []).append(value)
                 points = sorted(values)
-                look = {**_look(results, name, index), 'linestyle': '-', 'markersize': 3}
+                look = {**_look(results, name, index), 'markersize': 3}
+                look['linestyle'] = ('-', '--', ':')[index // 10 % 3]
                 if len(points) > 20:
                     look['marker'] = ''
                 axes.plot(points, [statistics.fmean(values[point]) for point in points], **look)
@@ -82,7 +83,7 @@ def _look(results: Mapping[str, Any], name: str, index: int) -> dict[str, Any]:
     return dict(
         label=results['rows'][name]['label'],
         color=f'C{index % 10}',
-        marker=MARKERS[index // 10 % len(MARKERS)] if index >= 10 else MARKERS[index],
+        marker=MARKERS[(index + index // 10) % len(MARKERS)],
         linestyle='',
     )
 
