@@ -65,7 +65,8 @@ def main() -> None:
             data_sets = cli.check_data(cfg, ('train_dataloader',), args=args)
             cli.check_writable(args.out)
             cli.check_checkpoints(cfg, data_sets)
-        options = StoreOptions(args.views, args.seed, args.logits)
+        interval = hook.options.checkpoint_interval
+        options = StoreOptions(args.views, args.seed, args.logits, interval)
         compare_configs(cfg, **vars(options))
         cfg.custom_hooks = []
         runner = cli.build_runner(cfg)

@@ -14,9 +14,9 @@ from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.engine.feature_stream import FeatureStream
 from mmkdlayer.engine.fingerprints import hash_json, hash_model, without_places
 from mmkdlayer.engine.provenance import describe_layer, hash_decision
-from mmkdlayer.errors import DecisionFileError, ResourceError, StoreError
+from mmkdlayer.errors import ResourceError, StoreError
 from mmkdlayer.fitting.shortages import in_units, shortages_of
-from mmkdlayer.models.decisions import CentroidDecision, read_decision_file
+from mmkdlayer.models.decisions import CentroidDecision
 from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.models.teachers import describe_view
 
@@ -190,8 +190,10 @@ def complete_plan(
     )
 
 
-def save_decisions(stream: FeatureStream, folder: Path) -> dict[str, dict[str, Any]]:
-    """Put the decision of each layer into a store, unless it is there.
+def save_decisions(
+    stream: FeatureStream, folder: Path, known: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Put the decision of each layer into a store, unless the file that is ``known`` is there.
 
     Returns:
         By layer ``file``, ``bytes`` and ``sha256``.
@@ -202,12 +204,8 @@ def save_decisions(stream: FeatureStream, folder: Path) -> dict[str, dict[str, A
     found = {}
     for layer in stream.layers:
         path = folder / DECISIONS / f'{layer.name}.safetensors'
-        try:
-            there = type(layer.decision).load(read_decision_file(path))
-            is_there = hash_decision(there) == hash_decision(layer.decision)
-        except DecisionFileError:
-            is_there = False
-        if not is_there:
+        digest = known.get(layer.name, {}).get('sha256')
+        if not path.is_file() or hash_file(path) != digest:
             with shortages_of(path):
                 layer.decision.save(path)
         found[layer.name] = dict(

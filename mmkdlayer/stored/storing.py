@@ -27,7 +27,7 @@ from mmkdlayer.pipelines import in_order
 
 from .deciding import check_decision, decide_batch
 from .facts import describe_drawing
-from .files import MANIFEST, PLAN, Shard, Store
+from .files import PLAN, Shard, Store
 from .planning import (
     StoreOptions,
     check_space,
@@ -122,10 +122,12 @@ def make_plan(
         begun = begun_plan(folder)
         if begun is not None:
             refuse_other_plan(begun, facts, folder)
-            save_decisions(stream, folder)  # one may have been lost
-            return dict(begun, views=max(begun['views'], options.views))
+            layers = begun['kd_layers']
+            files = save_decisions(stream, folder, layers)  # one may have been lost
+            layers = {name: dict(layer, **files[name]) for name, layer in layers.items()}
+            return dict(begun, kd_layers=layers, views=max(begun['views'], options.views))
         kept, classes, rate = sample_teacher(stream, views, options)
-        files = save_decisions(stream, folder)
+        files = save_decisions(stream, folder, {})
         made = complete_plan(facts, kept, classes, options.views, files)
         logger = MMLogger.get_current_instance()
         logger.info(describe_plan(made, folder))
@@ -140,9 +142,10 @@ def make_plan(
 
 def _start(writer: Writer, folder: Path) -> list[Shard]:
     """The shards that are to be written."""
+    writer.clean()
     with progress_bar(desc='looking at what is stored', total=len(writer.shards)) as bar:
         pending = writer.pending(bar.update)
-    if pending or not (folder / MANIFEST).exists() or (folder / PLAN).exists():
+    if pending or begun_plan(folder) != writer.plan:
         writer.start()
     done = len(writer.shards) - len(pending)
     if done:

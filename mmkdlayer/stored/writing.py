@@ -19,6 +19,7 @@ from mmkdlayer.errors import StoreError
 from mmkdlayer.fitting.shortages import shortages_of
 
 from .files import (
+    DECISIONS,
     MANIFEST,
     PLAN,
     THREADS,
@@ -48,12 +49,15 @@ class Writer:
         self.shards = list(shards_of(plan['images'], plan['views'], plan['shard_images']))
 
     def start(self) -> None:
-        """Write the plan, and remove what killed processes have left half written."""
-        remove_leftovers(self.folder)
-        for view in range(self.plan['views']):
-            remove_leftovers(self.folder / f'view{view:04d}')
+        """Write the plan; storing has begun from here on."""
         with shortages_of(self.folder / PLAN):
             write_manifest(self.folder / PLAN, self.plan)
+
+    def clean(self) -> None:
+        """Remove what killed processes have left half written."""
+        views = (f'view{view:04d}' for view in range(self.plan['views']))
+        for name in ('', DECISIONS, *views):
+            remove_leftovers(self.folder / name)
 
     def pending(self, progress: Optional[Callable[[int], object]] = None) -> list[Shard]:
         """The shards that are not there yet. A damaged one is removed, with a warning.

@@ -74,7 +74,7 @@ def in_one_rank(*names: str) -> Draw:
 
     def draw(rng: random.Random, stages: Stages, case: Case, job: Path) -> Injection:
         injection = at_operation(*names)(rng, stages, case, job)
-        injection.rank = rng.randrange(RANKS)
+        injection.rank = rng.randrange(RANKS[case.command])
         return injection
 
     return draw
@@ -104,6 +104,17 @@ def full_disk(rng: random.Random, stages: Stages, case: Case, job: Path) -> Inje
     if can_mount(stages.folder / 'mount'):
         return FullDisk(rng.randint(0, 700_000))
     return FileSizeLimit(rng.randint(10_000, 260_000), kills=False)
+
+
+def full_disk_in_storing(rng: random.Random, stages: Stages, case: Case, job: Path) -> Injection:
+    """As :func:`full_disk`; what is stored is small."""
+    if can_mount(stages.folder / 'mount'):
+        return FullDisk(rng.randint(0, 30_000))
+    return FileSizeLimit(rng.randint(500, 6_000), kills=False)
+
+
+def nothing(rng: random.Random, stages: Stages, case: Case, job: Path) -> Injection:
+    return Injection()
 
 
 def few_handles(rng: random.Random, stages: Stages, case: Case, job: Path) -> Injection:
@@ -156,8 +167,18 @@ def _kills() -> Iterator[Case]:
     yield Case('kill -9 of one rank', 'fresh', 'train on two ranks', draw, may_refuse=True)
     yield Case('kill -9 in fitting', 'fresh', 'fit', at_operation('SIGKILL'))
     yield Case('kill -9 in fitting', 'fresh', 'fit', at_moment('SIGKILL'))
+    for draw in (at_operation('SIGKILL'), at_moment('SIGKILL')):
+        yield Case('kill -9 in storing', 'fitted', 'store', draw)
+    yield Case('kill -9 in storing', 'fitted', 'store with workers', at_moment('SIGKILL'))
+    draw = in_one_rank('SIGKILL')
+    yield Case('kill -9 in storing', 'fitted', 'store on two ranks', draw, may_refuse=True)
     yield Case('kill -9 in export', 'finished', 'export', at_operation('SIGKILL'))
     yield Case('kill -9 within a write', 'fresh', 'train', in_write(kills=True))
+
+
+def _ranks() -> Iterator[Case]:
+    for command in ('store with workers', 'store on two ranks', 'store on three ranks'):
+        yield Case('storing by several', 'fitted', command, nothing)
 
 
 def _signals() -> Iterator[Case]:
@@ -165,6 +186,7 @@ def _signals() -> Iterator[Case]:
         yield Case(f'{name} in training', 'fresh', 'train', at_operation(name))
         yield Case(f'{name} in training', 'fresh', 'train', at_moment(name))
         yield Case(f'{name} in fitting', 'fresh', 'fit', at_operation(name))
+        yield Case('signal in storing', 'fitted', 'store', at_operation(name))
         yield Case('signal in export', 'finished', 'export', at_operation(name))
         draw = in_one_rank(name)
         yield Case('signal to one rank', 'fresh', 'train on two ranks', draw, may_refuse=True)
@@ -181,6 +203,7 @@ def _limits() -> Iterator[Case]:
     yield Case('few file handles', 'fresh', 'train', few_handles, may_refuse=True)
     yield Case('little memory', 'fresh', 'train', little_memory, may_refuse=True)
     yield Case('little memory', 'fresh', 'fit', little_memory, may_refuse=True)
+    yield Case('full disk in storing', 'fitted', 'store', full_disk_in_storing, may_refuse=True)
     yield Case('few file handles', 'fresh', 'fit', few_handles, may_refuse=True)
 
 
@@ -192,6 +215,7 @@ def _two() -> Iterator[Case]:
         ('fit', 'train'),
     ):
         yield Case('two at once', 'fresh', first, beside(second), may_refuse=True)
+    yield Case('two at once', 'fitted', 'store', beside('store'), may_refuse=True)
     yield Case('two at once', 'finished', 'train', beside('export'), True, 'work')
     yield Case('two at once', 'finished', 'export', beside('export'), True)
 
@@ -206,6 +230,7 @@ READ = (
     ('decision file', 'half', 'work/decisions/*.safetensors', ('train', 'fit')),
     ('state of fitting', 'fitting', 'work/decisions/mmkdlayer_fitting_*/*.npz', ('train', 'fit')),
     ('cache of fitting', 'fitting', 'work/decisions/mmkdlayer_fitting_*/*.bin', ('train', 'fit')),
+    ('stored decisions', 'stored', 'work/store/*/*', ('store',)),
     ('teacher.pth', 'fresh', 'teacher.pth', ('train', 'fit')),
     ('student.pth', 'exported', 'student/student.pth', ('test the student',)),
 )
@@ -239,6 +264,4 @@ def _damages() -> Iterator[Case]:
 
 
 #: One round of trials: kills are half of them.
-CASES = (
-    tuple(_kills()) * 5 + tuple(_signals()) + tuple(_limits()) + tuple(_two()) + tuple(_damages())
-)
+CASES = (*tuple(_kills()) * 5, *_ranks(), *_signals(), *_limits(), *_two(), *_damages())

@@ -71,6 +71,8 @@ def results(folder: Path, command: str) -> dict[str, str]:
             continue
         if command == 'fit' and not name.startswith('work/decisions/'):
             continue
+        if command.startswith('store') and not name.startswith('work/store/'):
+            continue
         if BEST.match(name):
             name = 'work/best'  # an epoch that was saved, then killed, is not validated again
         try:
@@ -82,6 +84,8 @@ def results(folder: Path, command: str) -> dict[str, str]:
 
 def _content(path: Path, name: str, command: str) -> str:
     """What is compared of a file; nothing where only its name is."""
+    if command.startswith('store'):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     if command.startswith(('train', 'fit')) and path.suffix == '.safetensors':
         return digest(load(path.read_bytes()))
     if command.startswith('train') and name == f'work/epoch_{EPOCHS}.pth':

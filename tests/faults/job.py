@@ -10,7 +10,6 @@ from PIL import Image
 
 CLASSES, TRAIN, VAL = 3, 8, 4  # images of each class
 EPOCHS = 3
-RANKS = 2  # processes of a command with a launcher
 
 #: Deterministic but for what fitting and resuming must get right: no random augmentation.
 CONFIG = """
@@ -69,6 +68,19 @@ custom_hooks = [
 randomness = dict(seed=0)
 """
 
+#: The views that are stored are random.
+STORED_CONFIG = """
+_base_ = './config.py'
+train_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), dict(type='RandomCrop', crop_size=16, padding=4),
+    dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]))
+"""
+_STORE = [
+    *('store_decisions.py', 'stored.py', '--work-dir', 'work', '--out', 'work/store'),
+    *('--views', '3', '--logits', '2'),
+]
+_LAUNCHED = ['--launcher', 'pytorch', '--dist-timeout', '40']
+
 #: Command lines, run in the folder of the job. Training is always started as after an interruption.
 COMMANDS = {
     'train': ['train.py', 'config.py', '--work-dir', 'work', '--resume'],
@@ -78,8 +90,12 @@ COMMANDS = {
     ],
     'train on two ranks': [
         *('train.py', 'config.py', '--work-dir', 'work', '--resume'),
-        *('--launcher', 'pytorch', '--dist-timeout', '40'),
+        *_LAUNCHED,
     ],
+    'store': _STORE,
+    'store with workers': [*_STORE, '--cfg-options', 'train_dataloader.num_workers=2'],
+    'store on two ranks': [*_STORE, *_LAUNCHED],
+    'store on three ranks': [*_STORE, *_LAUNCHED],
     'fit': ['fit_decisions.py', 'config.py', '--work-dir', 'work', '--out', 'work/decisions'],
     'export': ['export_student.py', 'config.py', f'work/epoch_{EPOCHS}.pth', '--out', 'student'],
     'test': [
@@ -91,6 +107,8 @@ COMMANDS = {
         *('--work-dir', 'tested', '--out', 'metrics.json'),
     ],
 }
+#: Processes of the commands with a launcher.
+RANKS = {'train on two ranks': 2, 'store on two ranks': 2, 'store on three ranks': 3}
 
 
 def write_job(folder: Path) -> None:
@@ -108,6 +126,7 @@ def write_job(folder: Path) -> None:
                 pixels[..., label] += 100
                 Image.fromarray(pixels).save(target / f'{index}.png')
     (folder / 'config.py').write_text(CONFIG)
+    (folder / 'stored.py').write_text(STORED_CONFIG)
     torch.manual_seed(0)
     teacher = MODELS.build(Config.fromstring(CONFIG, '.py').model.teacher)
     torch.save(dict(state_dict=teacher.state_dict()), folder / 'teacher.pth')

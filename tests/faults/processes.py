@@ -76,7 +76,7 @@ class Child:
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
-            _become(folder, COMMANDS[command], logs, arm)
+            _become(folder, command, logs, arm)
         self.code: Optional[int] = None
 
     def poll(self) -> Optional[int]:
@@ -130,11 +130,9 @@ def members(group: int) -> list[int]:
     return found
 
 
-def _become(
-    folder: Path, line: Sequence[str], logs: Path, arm: Optional[Callable[[], object]]
-) -> None:
+def _become(folder: Path, command: str, logs: Path, arm: Optional[Callable[[], object]]) -> None:
     """In the forked process: run a command as ``python tools/...`` would, then end."""
-    code = 1
+    code, line = 1, COMMANDS[command]
     try:
         os.setsid()
         os.chdir(folder)
@@ -144,8 +142,8 @@ def _become(
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if '--launcher' in line:
-            code = launch(RANKS, lambda: _run_and_end(line, arm))
+        if command in RANKS:
+            code = launch(RANKS[command], lambda: _run_and_end(line, arm))
         else:
             _run_and_end(line, arm)
         if code < 0:

@@ -27,6 +27,10 @@ MADE = {
     'train with workers': ('fresh', 'finished with workers'),
     'train on two ranks': ('fresh', 'finished on two ranks'),
     'fit': ('fresh', 'fitted'),
+    'store': ('fitted', 'stored'),
+    'store with workers': ('fitted', 'stored with workers'),
+    'store on two ranks': ('fitted', 'stored on two ranks'),
+    'store on three ranks': ('fitted', 'stored on three ranks'),
     'export': ('finished', 'exported'),
     'test': ('finished', 'tested'),
     'test the student': ('exported', 'student tested'),
@@ -72,8 +76,9 @@ class Stages:
         return float((self.folder / f'{command}.seconds').read_text())
 
     def expected(self, command: str) -> dict[str, str]:
-        """The results of a command."""
-        return json.loads((self.folder / f'{command}.results').read_text())
+        """The results of a command; those of storing are the same for any number of processes."""
+        name = 'store' if command.startswith('store') else command
+        return json.loads((self.folder / f'{name}.results').read_text())
 
     def build(self, commands: Collection[str]) -> None:
         """Run these commands undisturbed, and those that they build on, unless it was done."""
@@ -83,6 +88,8 @@ class Stages:
         needed = {'train', 'fit', *commands}
         if 'test the student' in needed:
             needed.add('export')
+        if any(command.startswith('store') for command in needed):
+            needed.add('store')
         for command, (before, after) in MADE.items():
             made = self.folder / f'{command}.results'
             if command not in needed or made.exists():

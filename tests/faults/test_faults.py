@@ -33,6 +33,21 @@ def test_kills_leave_no_fault(tmp_path: Path) -> None:
     assert [result['outcome'] for result in results] == ['survived'] * 4
 
 
+def test_what_is_stored_does_not_depend_on_kills_or_processes(tmp_path: Path) -> None:
+    kinds = ['kill -9 in storing', 'storing by several']
+    code, output = run(tmp_path, '--trials', 6, '--seed', 4, '--kinds', *kinds)
+    assert code == 0, output
+    results = json.loads((tmp_path / 'results.json').read_text())['results']
+    assert len(results) == 6
+    assert {'storing by several', 'kill -9 in storing'} == {result['kind'] for result in results}
+
+
+@pytest.mark.slow
+def test_thirty_kills_leave_equal_bytes(tmp_path: Path) -> None:
+    code, output = run(tmp_path, '--trials', 30, '--seed', 3, '--kinds', 'kill -9 in storing')
+    assert code == 0, output
+
+
 def test_results_are_kept_for_the_same_seed(tmp_path: Path) -> None:
     path = tmp_path / 'results.json'
     first = ResultsFile(path, seed=0)

@@ -72,7 +72,7 @@ def test_damaged_and_unfinished_files_are_written_again(writer: Writer) -> None:
     begun = second.parent / f'000000008-{"0" * 64}.begun'
     begun.write_bytes(b'not what was written')
     again = Writer(writer.folder, writer.plan)
-    again.start()
+    again.clean()
     assert again.pending() == [*writer.shards[:2], *writer.shards[3:]]
     assert not first.exists() and not second.exists() and not left.exists()
     assert len(again.begun(writer.shards[2])) == 0

@@ -67,6 +67,19 @@ def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:
     metadata['sha256'] = _checksum(metadata['header'], tensors)
     with replacing(path) as partial:
         save_file(tensors, partial, metadata=metadata)
+        _order_metadata(partial)
+
+
+def _order_metadata(path: Path) -> None:
+    """Give equal decisions equal files: safetensors writes metadata in an order that changes."""
+    with path.open('r+b') as file:
+        size = int.from_bytes(file.read(8), 'little')
+        header = json.loads(file.read(size))
+        header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+        text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def _checksum(header: str, tensors: dict[str, Tensor]) -> str:

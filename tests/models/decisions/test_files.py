@@ -46,6 +46,16 @@ MAKERS = [make_centroid, make_subclass, make_sparse]
 
 
 @pytest.mark.parametrize('make', MAKERS)
+def test_equal_decisions_make_equal_files(make, tmp_path):
+    decision = make()
+    contents = set()
+    for _ in range(8):
+        decision.save(tmp_path / 'd')
+        contents.add((tmp_path / 'd').read_bytes())
+    assert len(contents) == 1
+
+
+@pytest.mark.parametrize('make', MAKERS)
 def test_a_loaded_decision_decides_the_same(make, tmp_path):
     decision = make()
     decision.provenance = dict(teacher=dict(weights='abc'), size=[2, 2], seed=3)
