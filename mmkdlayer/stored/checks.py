@@ -16,6 +16,7 @@ from mmkdlayer.models.distillers import release_records
 from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.models.losses import StoredDecisionLoss
 
+from .facts import describe_drawing, drawing_differences, version_differences
 from .files import Store
 from .stored_views import StoredViews
 from .views import hash_view
@@ -24,7 +25,7 @@ from .views import hash_view
 COMPARED = 32
 
 
-def check_stored(model: Any, dataloader: Any) -> None:
+def check_stored(model: Any, dataloader: Any, dataset_cfg: Any) -> None:
     """Compare a store with the training that reads it, and give the decisions their tables.
 
     All ranks must call it.
@@ -32,6 +33,7 @@ def check_stored(model: Any, dataloader: Any) -> None:
     Args:
         model: The distillation algorithm.
         dataloader: Of the training; its data set is a :class:`StoredViews`.
+        dataset_cfg: The config of the training set that this renders.
 
     Raises:
         ConfigError: It is of other KD layers, or batches are mixed.
@@ -53,7 +55,7 @@ def check_stored(model: Any, dataloader: Any) -> None:
                 desc='Checking what is stored', total=total, unit='B', unit_scale=True
             ) as bar:
                 store.check(progress=bar.update)
-            compare_views(dataset)
+            compare_drawing(dataset, dataset_cfg)
         layers = take_tables(model, store)
         check_grids(model, dataloader, layers)
     MMLogger.get_current_instance().info(
@@ -61,23 +63,33 @@ def check_stored(model: Any, dataloader: Any) -> None:
     )
 
 
-def compare_views(dataset: StoredViews) -> None:
-    """Render some views again and compare their hashes with those that the teacher saw.
+def compare_drawing(dataset: StoredViews, dataset_cfg: Any) -> None:
+    """Compare images and pipeline with those that were stored; then render some views again.
 
     Raises:
-        StoreError: They differ.
+        StoreError: They differ; the message says in what.
     """
     store, others = dataset.store, []
+    now = describe_drawing(dataset.images, dataset_cfg)
+    advice = 'Go back to what it was, or store the decisions anew.'
+    if found := drawing_differences(store.manifest, now):
+        raise StoreError(
+            f'The decisions in {store.folder} are of other images, or of images drawn in another way: '
+            f'{"; ".join(found)}. {advice}'
+        )
     count = min(COMPARED, store.images)
     for number in range(count):
         image, view = number * store.images // count, number % store.views
-        found = hash_view(dataset.render(image, view)['inputs'])
-        if found != int(store.read(view, image)['hash']):
-            others.append(f'{dataset.name(image)} in view {view}')
+        if hash_view(dataset.render(image, view)['inputs']) != int(store.read(view, image)['hash']):
+            others.append(f'view {view} of {dataset.name(image)}')
     if others:
+        versions = '; '.join(version_differences(store.manifest, now)) or (
+            'the versions of the packages are the same. A transform that draws with a generator of its '
+            "own, not python's random, numpy.random or torch's, can not be drawn again"
+        )
         raise StoreError(
-            f'{len(others)} of {count} views that were rendered again ({"; ".join(others[:2])}, ...) '
-            f'are not those that the decisions in {store.folder} are of. Store the decisions anew.'
+            f'{len(others)} of {count} views that were rendered again, such as {others[0]}, are not '
+            f'those that the decisions in {store.folder} are of: {versions}. {advice}'
         )
 
 

@@ -27,7 +27,8 @@ class StoredDecisionsHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check, and load the tables; see :func:`check_stored` for the errors."""
         loop: Any = runner.train_loop
-        check_stored(unwrap_model(runner.model), loop.dataloader)
+        dataset_cfg = runner.cfg.train_dataloader.dataset.get('dataset')
+        check_stored(unwrap_model(runner.model), loop.dataloader, dataset_cfg)
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Choose the views of the epoch, also where the sampler is not told of it."""

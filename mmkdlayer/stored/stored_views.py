@@ -42,8 +42,6 @@ class StoredViews:
 
     def __init__(self, dataset: Any, store: str | os.PathLike) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
-        if hasattr(self.dataset, 'full_init'):
-            self.dataset.full_init()
         self.store = Store.open(store)
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.images, self._places = unrepeated(self.dataset)
@@ -107,6 +105,8 @@ def unrepeated(dataset: Any) -> tuple[Any, np.ndarray | None]:
         order = np.asarray(inner, dtype=np.int64)
         places = order if places is None else order[places]
         dataset = dataset.dataset
+    if hasattr(dataset, 'full_init'):
+        dataset.full_init()
     if places is None:
         return dataset, None
     turns = np.bincount(places, minlength=len(dataset))

@@ -82,7 +82,8 @@ def take_out_store(cfg: Config, forget: bool = False) -> None:
         for part, key in ((model, 'teacher'), (loader, 'dataset'), (loader, 'sampler'))
     )
     if _is(teacher, 'NoTeacher'):
-        model.update(teacher=teacher.get('teacher'), teacher_ckpt=teacher.get('teacher_ckpt'))
+        for key in ('teacher', 'teacher_ckpt'):  # update() would merge dicts
+            model[key] = teacher.get(key)
     if _is(dataset, 'StoredViews'):
         loader['dataset'] = dataset['dataset']
     if _is(sampler, 'view_sampler'):
