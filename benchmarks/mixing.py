@@ -1,6 +1,7 @@
 #!/usr/bin/env python
-"""What each of mmrazor's distillation losses adds to a step, at the shapes of ResNet-34 -> ResNet-18.
+"""What each distillation loss, of mmrazor and of this package, adds to a step.
 
+The shapes are those of ResNet-34 -> ResNet-18 on ImageNet, and for tokens of DeiT-B -> DeiT-Ti.
 Measured is the loss with its connectors, forward and backward to the recorded features, apart from the
 networks: median time of a pass, and what the first pass adds to the peak of resident memory (Linux).
 Each loss has a process of its own.
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from measuring import circumstances, interleaved, markdown, resident
 
-import mmkdlayer  # noqa: F401  (makes mmrazor work here)
+import mmkdlayer  # makes mmrazor work here
 
 CHANNELS, CLASSES = 512, 1000
 CONV = dict(
@@ -70,11 +71,43 @@ LOSSES: dict[str, tuple[str, Any, Any, dict]] = {
         None,
         {},
     ),
+    'LogitStandardization': (
+        'logits',
+        None,
+        None,
+        dict(loss=dict(type='mmrazor.KLDivergence', tau=2)),
+    ),
+    'NKDLoss': ('labelled logits', None, None, {}),
     'OFDLoss': ('map', CONV, None, {}),
     'PKDLoss': ('map', CONV, None, {}),
+    'ReviewKDLoss': (
+        'stages',
+        dict(
+            type='mmkdlayer.ReviewKDConnector',
+            student_channels=(64, 128, 256, CHANNELS),
+            teacher_channels=(64, 128, 256, CHANNELS),
+        ),
+        None,
+        {},
+    ),
+    'SDDLoss': (
+        'classified map',
+        None,
+        None,
+        dict(loss=dict(type='mmrazor.KLDivergence', tau=4), scales=(1, 2)),
+    ),
+    'ViTKDLoss': ('tokens', None, None, dict(student_channels=192, teacher_channels=768)),
     'WSLD': ('labelled logits', None, None, dict(num_classes=CLASSES)),
+    'WTTMLoss': ('logits', None, None, dict(gamma=0.5)),
 }
-SHAPES = {'map': (CHANNELS, 7, 7), 'gap': (CHANNELS,), 'logits': (CLASSES,)}
+#: Shapes of the student's features and of the teacher's, without images.
+SHAPES: dict[str, tuple[Any, Any]] = {
+    'map': ([(CHANNELS, 7, 7)],) * 2,
+    'gap': ([(CHANNELS,)],) * 2,
+    'logits': ([(CLASSES,)],) * 2,
+    'stages': ([(64, 56, 56), (128, 28, 28), (256, 14, 14), (CHANNELS, 7, 7)],) * 2,
+    'tokens': ([(197, 192)] * 3, [(197, 768)] * 3),
+}
 
 
 def make_pass(name: str, batch: int) -> Any:
@@ -85,22 +118,37 @@ def make_pass(name: str, batch: int) -> Any:
 
     torch.manual_seed(0)
     reads, ours, theirs, arguments = LOSSES[name]
-    shape = (batch, *SHAPES[reads.split()[-1]])
-    student, teacher = torch.randn(shape).relu_().requires_grad_(), torch.randn(shape).relu_()
-    loss = MODELS.build(dict(type=name, **arguments))
+    student, teacher = (
+        [torch.randn(batch, *shape).relu_() for shape in shapes]
+        for shapes in SHAPES[reads.split()[-1]]
+    )
+    for feature in student:
+        feature.requires_grad_()
+    scope = 'mmkdlayer' if hasattr(mmkdlayer.models.losses, name) else 'mmrazor'
+    loss = MODELS.build(dict(type=f'{scope}.{name}', **arguments))
     connectors = [MODELS.build(cfg) if cfg else torch.nn.Identity() for cfg in (ours, theirs)]
+    labels = torch.arange(batch) % CLASSES
+    weights = [torch.randn(CLASSES, CHANNELS) for _ in range(2)]
     more: tuple = ()
     if reads.startswith('labelled'):
-        more = (torch.arange(batch) % CLASSES,)
+        more = (labels,)
+    if reads.startswith('classified'):
+        more = (weights[0].requires_grad_(), weights[1], labels)
     if name == 'CRDLoss':
         more = ([BaseDataElement() for _ in range(batch)],)
         for index, sample in enumerate(more[0]):
             sample.set_data(dict(sample_idx=torch.tensor(index)))
 
     def run() -> None:
-        value = loss(connectors[0](student), connectors[1](teacher), *more)
+        if reads == 'tokens':
+            value = loss(*student, *teacher)
+        elif reads == 'stages':
+            value = loss(connectors[0](student), teacher)
+        else:
+            value = loss(connectors[0](student[0]), connectors[1](teacher[0]), *more)
         value.sum().backward()
-        student.grad = None
+        for feature in (*student, weights[0]):
+            feature.grad = None
         for module in (loss, *connectors):
             module.zero_grad(set_to_none=True)
 
@@ -127,7 +175,7 @@ def fill_in(path: Path, rows: dict[str, tuple[str, str]]) -> None:
     """Write the results into the last two columns of the rows that begin with a loss's name."""
     lines = path.read_text().split('\n')
     for index, line in enumerate(lines):
-        match = re.match(r'\| `(\w+)` \|', line)
+        match = re.match(r'\| `(\w+)`(?: of another loss)? \|', line)
         if match and match.group(1) in rows:
             cells = line.strip().strip('|').split('|')
             cells[-2:] = [f' {cell} ' for cell in rows[match.group(1)]]

@@ -47,4 +47,4 @@ def check_edge(kind: str, compute: Callable[[Tensor, Tensor], Tensor]) -> float:
         torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-6)
     if kind == 'one_class':
         assert not student.grad.any()
-    return float(loss)
+    return loss.item()

@@ -66,6 +66,9 @@ def load_offline(path: Path) -> Config:
     cfg.model.pop('init_cfg', None)
     if 'teacher_ckpt' in cfg.model:
         cfg.model.teacher_ckpt = None
+    head = cfg.model.get('architecture', {}).get('head')
+    if head:
+        head.pop('init_cfg', None)
     for teacher in cfg.model.get('teachers', {}).values():
         teacher.pop('ckpt_path')
     return cfg

@@ -34,6 +34,10 @@ SOURCES = {
         dict(type='ModuleOutputs', source='head.fc'),
         dict(type='ModuleOutputs', source='head.fc'),
     ),
+    'stages': (
+        dict(type='ModuleOutputs', source='backbone'),
+        dict(type='ModuleOutputs', source='backbone'),
+    ),
 }
 CONV = dict(
     type='mmrazor.ConvModuleConnector',
@@ -51,6 +55,7 @@ def case(
 ) -> dict:
     """One loss: what it reads, the names of its inputs, its connectors, its arguments."""
     labels, samples = loss.pop('labels', None), loss.pop('samples', None)
+    parameters = loss.pop('parameters', {})
     return dict(
         reads=reads,
         keys=keys,
@@ -59,6 +64,7 @@ def case(
         loss=loss,
         labels=labels,
         samples=samples,
+        parameters=parameters,
     )
 
 
@@ -90,8 +96,15 @@ ON_MAPS = {
     ),
     'OFDLoss': case('map', FEATURES, CONV),
     'PKDLoss': case('map', PREDICTIONS, CONV),
+    'SDDLoss': case(
+        'map',
+        ('feature_S', 'feature_T'),
+        labels='gt_labels',
+        parameters=dict(weight_S='head.fc.weight', weight_T='head.fc.weight'),
+        loss=dict(type='mmrazor.KLDivergence', tau=2),
+    ),
 }
-#: Losses on pooled features or logits, which come after every KD layer.
+#: Losses on all stages, pooled features or logits, which come after every KD layer.
 ON_VECTORS = {
     'AngleWiseRKD': case('gap', PREDICTIONS),
     'CRDLoss': case(
@@ -117,6 +130,18 @@ ON_VECTORS = {
         labels='gt_labels',
         loss=dict(type='mmrazor.DKDLoss', tau=2),
     ),
+    'NKDLoss': case('logits', PREDICTIONS, labels='gt_labels'),
+    'ReviewKDLoss': case(
+        'stages',
+        ('features_S', 'features_T'),
+        dict(
+            type='mmkdlayer.ReviewKDConnector',
+            student_channels=(4, 8, STUDENT),
+            teacher_channels=(6, 12, TEACHER),
+            mid_channels=5,
+        ),
+    ),
+    'WTTMLoss': case('logits', PREDICTIONS),
 }
 #: Losses that train an image generator: they read the teacher alone, so no student learns from them.
 #: They are mixed in the data-free trainings of test_algorithms.py.
@@ -126,25 +151,30 @@ OF_GENERATORS = {
     'OnehotLikeLoss': dict(source='head.fc', key='preds_T'),
 }
 MIXED = {**ON_MAPS, **ON_VECTORS}
+#: Losses of this package that are no KD layer's.
+OURS = {name for name in losses.__all__ if not name.endswith('DecisionLoss')}
 PARAMETERS = [(name, place) for name in ON_MAPS for place in ('before', 'after')]
 PARAMETERS += [(name, entry['reads']) for name, entry in ON_VECTORS.items()]
 
 
 def scope_of(name: str) -> str:
     """The package that registers a loss."""
-    return 'mmkdlayer' if hasattr(losses, name) else 'mmrazor'
+    return 'mmkdlayer' if name in OURS else 'mmrazor'
 
 
-def add_loss(distiller: dict, name: str, place: str) -> None:
-    """Add a loss to a distiller's config, as ``loss_mixed``.
+def add_loss(config: dict, name: str, place: str) -> None:
+    """Add a loss to a distillation's config, as ``loss_mixed``.
 
     Args:
-        distiller: Changed in place.
+        config: Changed in place.
         name: Key of :data:`MIXED`.
         place: Key of :data:`SOURCES`.
     """
-    entry = MIXED[name]
+    entry, distiller = MIXED[name], config['distiller']
     student, teacher = SOURCES[place]
+    if place == 'stages':
+        for network in ('architecture', 'teacher'):
+            config[network]['backbone']['out_indices'] = (0, 1, 2)
     distiller.setdefault('student_recorders', {})['mixed'] = dict(student)
     distiller.setdefault('teacher_recorders', {})['mixed'] = dict(teacher)
     distiller.setdefault('distill_losses', {})['loss_mixed'] = dict(
@@ -173,6 +203,10 @@ def add_loss(distiller: dict, name: str, place: str) -> None:
             type='ModuleInputs', source=''
         )
         mapping[entry['samples']] = dict(recorder='samples', from_student=True, data_idx=1)
+    for key, source in entry['parameters'].items():
+        role = 'student' if key.endswith('S') else 'teacher'
+        distiller[f'{role}_recorders'][source] = dict(type='Parameter', source=source)
+        mapping[key] = dict(recorder=source, from_student=role == 'student')
     distiller.setdefault('loss_forward_mappings', {})['loss_mixed'] = mapping
 
 

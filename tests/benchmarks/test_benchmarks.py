@@ -22,7 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
         ),
         ('step.py --only steps --pairs cifar --repeats 1 --allocator glibc', ['| letKD-2 |']),
         ('inference.py --networks rn20 --batches 1 --repeats 1 --no-onnx', ['folded']),
-        ('mixing.py --losses L2Loss --batch 2 --repeats 1', ['L2Loss']),
+        (
+            'mixing.py --losses L2Loss SDDLoss --batch 2 --repeats 1',
+            ['L2Loss', 'SDDLoss'],
+        ),
     ],
 )
 def test_a_benchmark_prints_its_table(command: str, rows: list[str]) -> None:

@@ -102,7 +102,7 @@ def test_mixed_with_losses_of_mmrazor(
     name: str, both: Callable, distillation_config: Callable
 ) -> None:
     config = distillation_config()
-    cases.add_loss(config['distiller'], name, dict(cases.PARAMETERS)[name])
+    cases.add_loss(config, name, dict(cases.PARAMETERS)[name])
     found, expected = both(config, change=numbered)
     assert_steady(found, anywhere=False)
     assert_same(found, expected, 1e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from inspect import Parameter, signature
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
 
-from .logits import full_precision_logits
+from .logits import build_logit_loss, full_precision_logits
 
 #: Added to the variance: logits that are all equal become zeros, and their gradient stays finite.
 EPS = 1e-6
@@ -50,22 +49,7 @@ class LogitStandardization(nn.Module):
 
     def __init__(self, loss: Mapping[str, Any] | nn.Module) -> None:
         super().__init__()
-        try:
-            self.loss = loss if isinstance(loss, nn.Module) else MODELS.build(dict(loss))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f'LogitStandardization: {loss} builds no loss ({error}).') from error
-        inputs = [
-            parameter
-            for parameter in signature(self.loss.forward).parameters.values()
-            if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
-        ]
-        required = [parameter.name for parameter in inputs if parameter.default is Parameter.empty]
-        if len(inputs) < 2 or len(required) > 3:
-            raise ConfigError(
-                f'LogitStandardization: {type(self.loss).__name__} takes {", ".join(required)}, but '
-                'expected is a loss of the logits of the student and the teacher, and maybe of labels.'
-            )
-        self.needs_labels = len(required) == 3
+        self.loss, self.needs_labels = build_logit_loss(type(self).__name__, loss)
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor | None = None) -> Tensor:
         """Compute the loss.
@@ -83,11 +67,10 @@ class LogitStandardization(nn.Module):
         """
         student, teacher = full_precision_logits(type(self).__name__, preds_S, preds_T)
         if (gt_labels is not None) != self.needs_labels:
+            found = 'it has none' if self.needs_labels else 'it has'
             raise ConfigError(
                 f'LogitStandardization: {type(self.loss).__name__} needs '
-                + ('gt_labels, which its' if self.needs_labels else 'no gt_labels, which its')
-                + ' mapping in loss_forward_mappings '
-                + ('lacks.' if self.needs_labels else 'has. Take them out.')
+                f'{"" if self.needs_labels else "no "}gt_labels, which {found} in loss_forward_mappings.'
             )
         labels = () if gt_labels is None else (gt_labels,)
         return self.loss(standardize(student), standardize(teacher), *labels)

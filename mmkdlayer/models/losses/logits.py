@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.registry import MODELS
+
+
+def build_logit_loss(name: str, given: Mapping[str, Any] | nn.Module) -> tuple[nn.Module, bool]:
+    """A loss on logits that another loss calls, and whether it needs labels.
+
+    Args:
+        name: The other loss, for messages.
+        given: The loss, or its config.
+
+    Raises:
+        ConfigError: It can't be built, or takes other inputs than two networks' logits and labels.
+    """
+    try:
+        loss = given if isinstance(given, nn.Module) else MODELS.build(dict(given))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f'{name}: {given} builds no loss ({error}).') from error
+    inputs = [
+        parameter
+        for parameter in signature(loss.forward).parameters.values()
+        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    required = [parameter.name for parameter in inputs if parameter.default is Parameter.empty]
+    if len(inputs) < 2 or len(required) > 3:
+        raise ConfigError(
+            f'{name}: {type(loss).__name__} takes {", ".join(required)}, but expected is a loss of the '
+            'logits of the student and the teacher, and maybe of labels.'
+        )
+    return loss, getattr(loss, 'needs_labels', len(required) == 3)  # itself a wrapper
 
 
 def full_precision_logits(name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,4 @@
+# The teacher's classifier on the projected student (SimKD, CVPR 2022), as the authors train it.
+_base_ = './simkd_resnet32x4_resnet8x4_cifar100_kdlayer.py'
+
+model = dict(distiller=dict(kd_layers=dict(_delete_=True)))
