@@ -19,6 +19,7 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.report import (
     Networks,
     ReportOptions,
+    compare,
     examine,
     measure,
     open_networks,
@@ -34,9 +35,21 @@ BEFORE = 500
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='training config, or student.py of an exported student')
-    parser.add_argument('checkpoint', help='training checkpoint, or student.pth')
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        usage='%(prog)s CONFIG CHECKPOINT --out DIR [options]\n'
+        '       %(prog)s --compare DIR DIR [DIR ...] --out DIR',
+    )
+    parser.add_argument(
+        'config', nargs='?', help='training config, or student.py of an exported student'
+    )
+    parser.add_argument('checkpoint', nargs='?', help='training checkpoint, or student.pth')
+    parser.add_argument(
+        '--compare',
+        nargs='+',
+        metavar='DIR',
+        help='put the students of several reports on the same images side by side',
+    )
     parser.add_argument(
         '--out', required=True, help='folder to write; the page is index.html in it'
     )
@@ -84,13 +97,22 @@ def parse_args() -> argparse.Namespace:
         help='another student for the geometry probe, such as one with alpha=0 (may be repeated)',
     )
     cli.add_common_options(parser, launcher=False, checkpoint=True)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.compare and args.config:
+        parser.error('--compare takes folders of reports alone, no CONFIG and CHECKPOINT')
+    if not args.compare and not args.checkpoint:
+        parser.error('expected CONFIG and CHECKPOINT, or --compare DIR DIR')
+    return args
 
 
 def main() -> None:
     """Write the report."""
     args = parse_args()
     with cli.report_errors(args.debug):
+        if args.compare:
+            cli.check_writable(args.out)
+            print(f'report: {compare(args.compare, args.out)}')
+            return
         cfg = cli.load_config(args)
         key = 'val_dataloader' if cfg.get('val_dataloader') else 'test_dataloader'
         if not cfg.get(key):
@@ -124,7 +146,7 @@ def main() -> None:
             students = [(Path(args.config).stem, networks, cfg), *others]
             view['geometry'], more = probe_geometry(students, key, args.probe_images)
             notes = [*notes, *more]
-        path = write_page(args.out, title(args), facts(args, key), notes, findings, view)
+        path = write_page(args.out, Path(args.config).stem, facts(args, key), notes, findings, view)
         print(f'report: {path} ({path.stat().st_size / 1e6:.1f} MB)')
 
 
@@ -139,11 +161,6 @@ def open_other(
     networks = open_networks(cfg, meta, Path(checkpoint).parent / 'decisions', teacher=False)
     networks.load(state, f'Checkpoint {checkpoint}')
     return Path(config).stem, networks, cfg
-
-
-def title(args: argparse.Namespace) -> str:
-    """What the page is called."""
-    return f'What {Path(args.config).stem} learned'
 
 
 def facts(args: argparse.Namespace, key: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from .findings import Example, Findings, LayerExample, LayerFindings
 from .images import Images, bar
 from .networks import Networks
 from .pictures import jpeg, shrink, to_image
+from .predictions import MistakePictures
 from .teacher_use import Agreement, TeacherUse, images_at_a_time, vocabulary_distances
 from .template_use import LayerWatch, TemplateUse
 
@@ -48,6 +49,7 @@ def collect(
     number = 0
     lists: dict[str, list[np.ndarray]] = {'labels': [], 'predicted': []}
     teachers: dict[str, list[np.ndarray]] = {}
+    mistakes = MistakePictures(len(found.classes))
     wanted = _Wanted(examples, None if shown is None else set(shown))
     with evaluating(student, *stream.models), watching(networks) as watches:
         for batch in bar(stream.loader, 'images', len(stream.loader)):
@@ -66,6 +68,11 @@ def collect(
                 lists['predicted'].append(_predicted(results))
                 for name, output in outputs.items():
                     teachers.setdefault(name, []).append(_guesses(output, count))
+                for i in range(count):
+                    label, said = int(lists['labels'][-1][i]), int(lists['predicted'][-1][i])
+                    if mistakes.wants(label, said):
+                        picture = to_image(batch['inputs'][i], images.bgr)
+                        mistakes.add(images.index(number + i), label, picture)
             chosen = [] if only_agreement else wanted.choose(labels, count)
             fresh = [
                 Example(
@@ -86,6 +93,7 @@ def collect(
                     example.layers[name] = maps(i)
             found.examples += fresh
             number += count
+    found.mistakes = mistakes.pictures
     found.indices = np.array([images.index(i) for i in range(number)])
     if not only_agreement:
         found.labels, found.predicted = (np.concatenate(lists[key]) for key in lists)

@@ -65,7 +65,7 @@ class Findings:
         labels: Their classes, -1 where there is none.
         predicted: What the student says, -1 where that is not one class.
         teachers: What each teacher says, by its name.
-        notes: Sentences on what is not there.
+        mistakes: Small pictures (JPEG files) of images that the student gets wrong, by index.
     """
 
     classes: list[str]
@@ -75,4 +75,4 @@ class Findings:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     predicted: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     teachers: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    mistakes: dict[int, bytes] = field(default_factory=dict)

@@ -73,6 +73,8 @@ def probe_geometry(
     rows: list[ProbeRow] = []
     notes = []
     for name, networks, cfg in students:
+        if not networks.layers:
+            continue
         try:
             train = Images(networks, fitting_dataloader_cfg(cfg), most)
             known = pooled_features(networks, train)

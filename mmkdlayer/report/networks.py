@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from mmkdlayer.engine.teachers import find_teachers, loads_weights
 from mmkdlayer.errors import ConfigError, DecisionFileError
 from mmkdlayer.models.decisions import TeacherDecision, build_decision
 from mmkdlayer.models.wrappers import unwrap_model
+from mmkdlayer.stored import take_out_store
+from mmkdlayer.type_names import type_name
 
 from .template_use import find_layers
 
@@ -77,40 +79,39 @@ def open_networks(
 
     Raises:
         CheckpointError: The teacher's weights can't be read or are of another network.
-        ConfigError: The config does not fit the models, or there are no KD layers.
+        ConfigError: The config does not fit the models.
         DecisionFileError: A decision file is damaged or of another teacher.
     """
+    folders = [decisions, *_stores(cfg, meta)]
+    take_out_store(cfg, forget=True)
     why = _why_no_teacher(cfg, meta, teacher)
     device = get_device()
     if why:
         student: Any = MODELS.build(student_model_config(cfg)).to(device)
         student.init_weights()
         networks = Networks(student, student.data_preprocessor, notes=[why] if teacher else [])
-        networks.decisions = _decisions_of_config(cfg, decisions)
+        networks.decisions = _decisions_of_config(cfg, folders)
     else:
         model = dict(cfg.model)
         if not model.get('data_preprocessor') and cfg.get('data_preprocessor'):
             model['data_preprocessor'] = cfg.data_preprocessor
         algorithm: Any = MODELS.build(model).to(device)
         algorithm.init_weights()
-        networks = networks_of_training(algorithm, cfg, decisions)
+        networks = networks_of_training(algorithm, cfg, folders)
     if not networks.layers:
-        raise ConfigError(
-            f'A report shows the KD layers of a student, but {type(networks.student).__name__} has '
-            'none. Give the config of a training with KD layers, or the student.py of its export.'
-        )
+        networks.notes.append('This student has no KD layers, so there are no templates to show.')
     return networks
 
 
 def networks_of_training(
-    algorithm: Any, cfg: Mapping[str, Any], decisions: str | os.PathLike | None = None
+    algorithm: Any, cfg: Mapping[str, Any], folders: Sequence[str | os.PathLike] = ()
 ) -> Networks:
     """The networks of a distillation algorithm with a teacher, such as that of a running training.
 
     Args:
         algorithm: On its device.
         cfg: The training config.
-        decisions: Folder of the files of decisions that are not fitted; None where all are ready.
+        folders: Of the files of decisions that are not fitted yet.
 
     Raises:
         CheckpointError: The teacher's weights are of another network.
@@ -118,11 +119,21 @@ def networks_of_training(
         DecisionFileError: A decision file is damaged, or was fitted on another teacher.
     """
     student = unwrap_model(algorithm.student)
+    distiller = getattr(algorithm, 'distiller', None)
+    teachers = find_teachers(algorithm, cfg.get('model') or {})
+    if not teachers:
+        networks = Networks(student, algorithm.data_preprocessor)
+        networks.notes.append('No teacher was run: the training has none, or has stored decisions.')
+        for name, loss in getattr(distiller, 'distill_losses', {}).items():
+            decision = getattr(loss, 'decision', None)
+            if isinstance(decision, TeacherDecision) and decision.is_fitted:
+                networks.decisions[name.removeprefix('loss_')] = decision
+        return networks
     networks = Networks(student, algorithm.data_preprocessor, algorithm)
     connect_views(algorithm, cfg)
-    supervised = find_supervised_layers(getattr(algorithm, 'distiller', None))
+    supervised = find_supervised_layers(distiller)
     assign_teachers(supervised, algorithm, cfg.get('model') or {})
-    for teacher in find_teachers(algorithm, cfg.get('model') or {}):
+    for teacher in teachers:
         check_teacher(teacher)
     recorders = algorithm.distiller.student_recorders
     for layer in supervised:
@@ -130,25 +141,34 @@ def networks_of_training(
         name = source.rpartition('.')[0].removeprefix('kd_layers.')
         if name not in networks.layers:
             continue
-        file = Path(decisions or '', f'{layer.name}.safetensors')
-        if not layer.decision.is_fitted and decisions is not None and file.is_file():
-            layer.decision.load(file)
+        _load(layer.decision, layer.name, folders)
         if not layer.decision.is_fitted:
-            networks.notes.append(f'Layer {name}: its decision is not fitted, there is no {file}.')
+            networks.notes.append(
+                f'Layer {name}: its decision is not fitted, and there is no {layer.name}.safetensors in '
+                f'{", ".join(map(str, folders))}.'
+            )
             continue
-        _check_teacher_of(layer, file)
+        _check_teacher_of(layer)
         networks.supervised[name], networks.decisions[name] = layer, layer.decision
     return networks
 
 
-def _check_teacher_of(layer: SupervisedLayer, file: Path) -> None:
+def _load(decision: TeacherDecision, name: str, folders: Iterable[str | os.PathLike]) -> None:
+    """Load a decision that is not fitted from the first folder that has its file."""
+    files = (Path(folder, f'{name}.safetensors') for folder in folders)
+    file = next((file for file in files if file.is_file()), None)
+    if file is not None and not decision.is_fitted:
+        decision.load(file)
+
+
+def _check_teacher_of(layer: SupervisedLayer) -> None:
     """A decision must have been fitted on the teacher that is run."""
     fitted, own = teacher_weights(layer.decision.provenance), None
     if fitted is not None:
         own = hash_model(layer.teacher.model)
     if fitted != own:
         raise DecisionFileError(
-            f'{layer.decision.file or file} was fitted on a teacher with the fingerprint {fitted}, but '
+            f'Decision "{layer.name}" was fitted on a teacher with the fingerprint {fitted}, but '
             f'the teacher here has {own}. Give the checkpoint of that teacher, with --cfg-options '
             'model.teacher_ckpt=FILE, or --no-teacher.'
         )
@@ -163,21 +183,49 @@ def _why_no_teacher(cfg: Config, meta: Mapping[str, Any], wanted: bool) -> str:
         return 'No teacher was run: the config is that of a student alone.'
     if not model.get('teacher') and not model.get('teachers'):
         return 'No teacher was run: the config has none.'
-    if model.get('teacher_ckpt') or loads_weights(model.get('teacher') or model.get('teachers')):
+    stated = model.get('teacher_ckpt')
+    if stated and _has_stored(meta) and not Path(stated).is_file():
+        return (
+            f'No teacher was run: its decisions were stored, and its weights {stated} are not here.'
+        )
+    if stated or loads_weights(model.get('teacher') or model.get('teachers')):
         return ''
     if _checkpoints(model):
         return ''
-    try:
-        trained = parse_config(str(meta.get('cfg') or ''))['model'].get('teacher_ckpt')
-    except Exception:  # whatever stands there
-        trained = None
-    if trained and Path(trained).is_file():
-        cfg.model.teacher_ckpt = trained
+    trained = _trained_model(meta)
+    teacher = trained.get('teacher') or {}
+    found = trained.get('teacher_ckpt') or teacher.get('teacher_ckpt')
+    if found and Path(str(found)).is_file():
+        cfg.model.teacher_ckpt = found
         return ''
     return (
         'No teacher was run: the config names no weights of it. Add --cfg-options '
         'model.teacher_ckpt=FILE.'
     )
+
+
+def _trained_model(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The ``model`` of the config that a checkpoint was trained with; empty where that is not known."""
+    try:
+        return parse_config(str(meta.get('cfg') or ''))['model']
+    except Exception:  # whatever stands there
+        return {}
+
+
+def _has_stored(meta: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint was trained on stored decisions."""
+    return type_name((_trained_model(meta).get('teacher') or {}).get('type')) == 'NoTeacher'
+
+
+def _stores(cfg: Config, meta: Mapping[str, Any]) -> list[Path]:
+    """Folders of the decision files in the stores that a config, or that of a checkpoint, names."""
+    found = {}
+    for model in (cfg.model, _trained_model(meta)):
+        for layer in ((model.get('distiller') or {}).get('kd_layers') or {}).values():
+            store = (layer.get('decision') or {}).get('stored')
+            if store:
+                found[Path(store, 'decisions')] = True
+    return list(found)
 
 
 def _checkpoints(model: Mapping[str, Any]) -> bool:
@@ -188,7 +236,9 @@ def _checkpoints(model: Mapping[str, Any]) -> bool:
     )
 
 
-def _decisions_of_config(cfg: Config, folder: str | os.PathLike) -> dict[str, TeacherDecision]:
+def _decisions_of_config(
+    cfg: Config, folders: Sequence[str | os.PathLike]
+) -> dict[str, TeacherDecision]:
     """The fitted decisions that a config's KD layers name, or that their training has stored."""
     declared = (cfg.model.get('distiller') or {}).get('kd_layers') or {}
     found = {}
@@ -196,9 +246,7 @@ def _decisions_of_config(cfg: Config, folder: str | os.PathLike) -> dict[str, Te
         if not layer.get('decision'):
             continue
         decision = build_decision(layer['decision'], f'kd_layers.{name}.decision')
-        file = Path(folder, f'{name}.safetensors')
-        if not decision.is_fitted and file.is_file():
-            decision.load(file)
+        _load(decision, name, folders)
         if decision.is_fitted:
             found[name] = decision
     return found

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import ConfigError
@@ -22,12 +19,13 @@ from .images import Images, cut_patches
 from .networks import Networks
 from .page import percent, render
 from .pictures import data_uri, jpeg, strip
+from .predictions import Predictions
 from .student_section import student_view, wanted_templates
 from .teacher_section import teacher_view, wanted_entries
 
 #: Classes that are shown with pictures, if none are named.
 MOST_CLASSES = 100
-PAGE, PREDICTIONS = 'index.html', 'predictions.npz'
+PAGE = 'index.html'
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ def _strips(
 
 def write_page(
     out: str | os.PathLike,
-    title: str,
+    student: str,
     facts: Mapping[str, Any],
     notes: Sequence[str],
     findings: Findings,
@@ -130,7 +128,7 @@ def write_page(
 
     Args:
         out: The folder.
-        title: Of the page.
+        student: What it is called.
         facts: What the report is of, in words, by name.
         notes: Sentences on what is not there.
         findings: What was collected.
@@ -142,7 +140,8 @@ def write_page(
     sections = [('overview', 'Overview')]
     if view['teacher']:
         sections.append(('teacher', '1. Teacher'))
-    sections.append(('student', '2. Student'))
+    if view['student']:
+        sections.append(('student', '2. Student'))
     if view.get('geometry'):
         sections.append(('geometry', '3. Geometry'))
     if view.get('curves') or view.get('costs'):
@@ -151,7 +150,7 @@ def write_page(
         'report.html',
         dict(
             {'geometry': None, 'curves': None, 'costs': None, **view},
-            title=title,
+            title=f'What {student} learned',
             facts=list({**facts, **_accuracies(findings), 'versions': _versions()}.items()),
             notes=notes,
             sections=sections,
@@ -160,14 +159,14 @@ def write_page(
         ),
     )
     path = Path(out, PAGE)
-    with replacing(Path(out, PREDICTIONS)) as partial, partial.open('wb') as file:
-        np.savez_compressed(
-            file,
-            indices=findings.indices,
-            labels=findings.labels,
-            predicted=findings.predicted,
-            about=json.dumps(dict(title=title, classes=findings.classes)),
-        )
+    Predictions(
+        student,
+        findings.classes,
+        findings.indices,
+        findings.labels,
+        findings.predicted,
+        findings.mistakes,
+    ).save(out)
     with replacing(path) as partial:
         partial.write_text(page, encoding='utf-8')
     return path
