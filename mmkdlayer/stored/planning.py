@@ -24,7 +24,7 @@ from .deciding import check_logits, probabilities, resize_to
 from .facts import drawing_differences, version_differences
 from .files import DECISIONS, Shard, make_fields, record_type, shards_of
 from .rendering import Views, render_batches
-from .truncation import choose_k
+from .truncation import choose_k, sum_falling
 
 #: Bytes of a shard at most, and shards of a view at most where bytes allow: files are few, and the work
 #: of a view is dealt to many processes.
@@ -134,14 +134,16 @@ def sample_teacher(
     chosen = [(0, index * len(views) // count) for index in range(count)]
     batches = [chosen[start : start + size] for start in range(0, count, size)]
     centroids = [layer for layer in stream.layers if isinstance(layer.decision, CentroidDecision)]
-    samples: dict[str, list] = {layer.name: [] for layer in centroids}
+    samples: dict[str, tuple] = {layer.name: (0, 0) for layer in centroids}
     classes, began, first, done = 0, time.monotonic(), 0.0, 0
     with evaluating(*stream.models):
         for number, found in enumerate(render_batches(stream, views, batches)):
             features, _, outputs = stream.run_teachers(found.batch)
             for layer in centroids:
                 feature = resize_to(features[layer.name], (layer.size[0], layer.size[1]))
-                samples[layer.name].append(probabilities(layer, feature))
+                decided = probabilities(layer, feature)
+                total, positions = samples[layer.name]
+                samples[layer.name] = total + sum_falling(decided), positions + len(decided)
             if options.logits is not None:
                 classes = check_logits(outputs).size(1)
             if number:
@@ -151,7 +153,7 @@ def sample_teacher(
     now = time.monotonic()
     rate = done / (now - first) if done else count / (now - began)
     kept: dict[str, tuple[int, float] | None] = {layer.name: None for layer in stream.layers}
-    kept.update({name: choose_k(found) for name, found in samples.items()})
+    kept.update({name: choose_k(*sample) for name, sample in samples.items()})
     return kept, classes, rate
 
 

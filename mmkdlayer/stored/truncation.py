@@ -17,8 +17,6 @@ scores of a KD layer are cosines times its template scale s1, so s is 2 s1 at mo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
@@ -47,21 +45,27 @@ def round_down(values: Tensor) -> Tensor:
     return (rounded.view(torch.int16) - above.to(torch.int16)).view(torch.float16)
 
 
-def choose_k(samples: Iterable[Tensor], rest: float = REST) -> tuple[int, float]:
+def sum_falling(probabilities: Tensor) -> Tensor:
+    """The largest of each row as they are kept, summed over rows, then the second largest, and so on.
+
+    ``probabilities`` is (M, K); returns (K,), float64, on the CPU.
+    """
+    falling = probabilities.sort(dim=1, descending=True).values
+    return round_down(falling).double().sum(0).cpu()
+
+
+def choose_k(sums: Tensor, count: int, rest: float = REST) -> tuple[int, float]:
     """The smallest k so that what is not kept is at most ``rest`` on average.
 
     Args:
-        samples: Probabilities (M, K), of which each gives positions.
+        sums: The sums (K,) of :func:`sum_falling` over a sample.
+        count: Its positions.
         rest: The bound.
 
     Returns:
         k, at least 1 and below K (where K is above 1); and what is not kept on average.
     """
-    total, count = torch.zeros(0, dtype=torch.float64), 0
-    for sample in samples:
-        kept = round_down(sample.sort(dim=1, descending=True).values).double().sum(0).cpu()
-        total, count = (kept if count == 0 else total + kept), count + len(sample)
-    left = 1 - total.cumsum(0) / max(1, count)
+    left = 1 - sums.cumsum(0) / count
     enough = (left <= rest).nonzero()[:, 0].tolist()
     k = max(1, min(enough[0] + 1 if enough else len(left), len(left) - 1))
     return k, max(0.0, float(left[k - 1]))

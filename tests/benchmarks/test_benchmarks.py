@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
             'mixing.py --losses L2Loss SDDLoss --batch 2 --repeats 1',
             ['L2Loss', 'SDDLoss'],
         ),
+        ('stored_files.py --images 300 --reads 200', ['| npy, pread |', '| 100 |']),
     ],
 )
 def test_a_benchmark_prints_its_table(command: str, rows: list[str]) -> None:

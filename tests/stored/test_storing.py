@@ -1,4 +1,4 @@
-"""What the teacher decides about each view is what is stored, in the same bytes in any way of storing."""
+"""What the teacher decides about each view is what is stored, in equal bytes however it came to be."""
 
 from __future__ import annotations
 

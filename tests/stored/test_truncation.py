@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mmkdlayer.stored.truncation import choose_k, keep_top, loss_error, round_down, spread
+from mmkdlayer.stored.truncation import (
+    choose_k,
+    keep_top,
+    loss_error,
+    round_down,
+    spread,
+    sum_falling,
+)
 
 
 def distributions(sharpness: float, templates: int = 40, seed: int = 0) -> torch.Tensor:
@@ -57,7 +64,7 @@ def test_the_bound_is_of_the_size_of_what_can_happen() -> None:
 @pytest.mark.parametrize('sharpness', [0.3, 1.0, 3.0, 10.0])
 def test_k_is_the_smallest_that_leaves_one_percent(sharpness: float) -> None:
     p = distributions(sharpness)
-    k, rest = choose_k(p.split(10))
+    k, rest = choose_k(sum(sum_falling(part) for part in p.split(10)), len(p))
 
     def left(kept: int) -> float:
         return float(1 - keep_top(p, kept)[1].double().sum(1).mean())
@@ -69,5 +76,5 @@ def test_k_is_the_smallest_that_leaves_one_percent(sharpness: float) -> None:
 
 def test_one_template_alone() -> None:
     ones = torch.ones(3, 1)
-    assert choose_k([ones]) == (1, 0.0)
+    assert choose_k(sum_falling(ones), 3) == (1, 0.0)
     assert spread(*keep_top(ones, 1), 1).tolist() == [[1.0]] * 3
