@@ -74,7 +74,7 @@ def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     )
     if task['kind'] != 'train':
         return result
-    cost = folder.parent / COST
+    cost = (folder if task['plain'] else folder.parent) / COST  # the same for all seeds of a row
     if not cost.exists():
         write(cost, measure_cost(Config.fromfile(task_config(folder)), folder / 'exported'))
     curves = read_curves(folder)
