@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from mmkdlayer.engine.feature_stream import FeatureStream
 from mmkdlayer.engine.streamed_images import StreamedImages, Unreadable, refuse_unreadable
-from mmkdlayer.errors import DataError
+from mmkdlayer.errors import ConfigError, DataError
 
 from .views import hash_view, render_view
 
@@ -59,6 +59,28 @@ class Views(StreamedImages):
                 'stored for views of one size, so let the pipeline crop or resize to one'
             )
         return rendered, hash_view(rendered['inputs'])
+
+
+#: Images whose views are rendered twice before anything is stored.
+TRIED = 8
+
+
+def check_drawn_again(views: Views) -> None:
+    """Set the shape of views, and see to it that they can be drawn again.
+
+    Raises:
+        ConfigError: Some are others the second time.
+        DataError: They differ in shape.
+    """
+    views.shape = tuple(views.render(0, 0)[0]['inputs'].shape)
+    indices = [number * len(views) // TRIED for number in range(TRIED)]
+    first = {index: views.render(index, 0)[1] for index in indices}
+    if any(views.render(index, 0)[1] != first[index] for index in reversed(indices)):
+        raise ConfigError(
+            'The training pipeline draws other views from the same seed, so what is decided about them '
+            'can not be used again. Take the transform out that draws with a generator of its own, not '
+            "python's random, numpy.random or torch's (some of albumentations' do)."
+        )
 
 
 class _Collate:

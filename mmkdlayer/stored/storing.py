@@ -38,7 +38,7 @@ from .planning import (
     sample_teacher,
     save_decisions,
 )
-from .rendering import ViewBatch, Views, render_batches
+from .rendering import ViewBatch, Views, check_drawn_again, render_batches
 from .stored_views import unrepeated
 from .writing import Writer, begun_plan
 
@@ -100,7 +100,7 @@ def open_views(algorithm: Any, cfg: Any, options: StoreOptions) -> tuple[Feature
         stream = FeatureStream(algorithm, layers, loader)
         stream.check_shapes()
         views = Views(unrepeated(stream.dataset)[0], options.seed)
-        views.shape = tuple(views.render(0, 0)[0]['inputs'].shape)
+        check_drawn_again(views)
     return stream, views
 
 

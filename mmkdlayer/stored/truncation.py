@@ -17,6 +17,7 @@ scores of a KD layer are cosines times its template scale s1, so s is 2 s1 at mo
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor
 

@@ -36,6 +36,20 @@ def test_it_fits_says_size_and_time_stores_and_goes_on(
     code, errors = main('store_decisions.py', line_of(tmp_path, images, '--logits', 2))
     assert code == 0, errors
     assert (tmp_path / 'store' / MANIFEST).stat().st_mtime_ns == before
+    # Two students of other widths train on it, without the teacher.
+    for channels in (4, 8):
+        line = arguments(CONFIG, '--work-dir', tmp_path / f's{channels}', data=images)
+        line += [
+            f'model.architecture.backbone.base_channels={channels}',
+            f'model.architecture.head.in_channels={4 * channels}',
+            f'model.distiller.kd_layers.inter.in_channels={4 * channels}',
+            f'model.distiller.kd_layers.penult.in_channels={4 * channels}',
+        ]
+        stored = ['--stored', str(tmp_path / 'store')]
+        code, errors = main('train.py', [line[0], *stored, *line[1:]])
+        assert code == 0, errors
+        log = next((tmp_path / f's{channels}').glob('20*/*.log')).read_text()
+        assert 'distill.loss_inter' in log and 'no teacher is built, loaded or run' in log
     # The store has its own copy of the decisions: with another fit it is not continued.
     shutil.rmtree(tmp_path / 'work')
     line = line_of(tmp_path, images, '--logits', 2)
