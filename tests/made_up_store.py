@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def write_store(
     views: int = 2,
     kept: int = 3,
     grid: tuple[int, int] = (4, 4),
+    logits: int | None = None,
     **facts: Any,
 ) -> Path:
     """Store what decisions say of the views of a data set.
@@ -40,6 +42,7 @@ def write_store(
         views: V.
         kept: k, of centroids.
         grid: H, W.
+        logits: How many ``features(...)['logits']`` (1, C) are kept.
         **facts: Entries of the manifest in the place of those that are found.
     """
     layers = {}
@@ -58,10 +61,19 @@ def write_store(
             bytes=file.stat().st_size,
             sha256=hash_file(file),
         )
+    kept_logits = logits and dict(classes=3, top_k=logits, sources=['head', 'head.fc'])
     plan = dict(
-        images=len(dataset), views=views, seed=7, shard_images=5, kd_layers=layers, logits=None
+        images=len(dataset),
+        views=views,
+        seed=7,
+        shard_images=5,
+        kd_layers=layers,
+        logits=kept_logits,
     )
-    plan.update(fields=make_fields(layers), **{**describe_drawing(dataset, dataset_cfg), **facts})
+    plan.update(
+        fields=make_fields(layers, kept_logits),
+        **{**describe_drawing(dataset, dataset_cfg), **facts},
+    )
     writer = Writer(folder, plan)
     writer.start()
     for shard in writer.shards:
@@ -79,6 +91,12 @@ def write_store(
                     known, index = found.topk(kept, dim=1)
                     records[place][f'{name}.rows'] = index[0].permute(1, 2, 0)
                     records[place][f'{name}.probabilities'] = known[0].permute(1, 2, 0)
+            if logits:
+                values, index = maps['logits'][0].topk(logits)
+                others = [v for i, v in enumerate(maps['logits'][0].tolist()) if i not in index]
+                mean = sum(map(math.exp, others)) / max(1, len(others))
+                records[place]['logits.values'], records[place]['logits.rows'] = values, index
+                records[place]['logits.rest'] = math.log(mean) if others else 0
         writer.save(shard, records)
     writer.finish()
     return folder

@@ -54,6 +54,8 @@ class Recorder(Hook):
         if list(model.teacher.parameters()):
             model.teacher.load_state_dict(twin.teacher.state_dict())
             for name, loss in model.distiller.distill_losses.items():
+                if not hasattr(loss, 'decision'):
+                    continue
                 loss.decision.copy_from(twin.distiller.distill_losses[name].decision)
 
     def after_train_iter(
@@ -97,9 +99,10 @@ def decisions_and_teacher() -> tuple[dict[str, TeacherDecision], Any]:
 
     def features(image: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.no_grad(), model.distiller.teacher_recorders:
-            model.teacher(image[None], mode='tensor')
+            logits = model.teacher(image[None], mode='tensor')
         record = model.distiller.get_record
-        return {n: record(**mappings[f'loss_{n}']['teacher_feature']) for n in decisions}
+        found = {n: record(**mappings[f'loss_{n}']['teacher_feature']) for n in decisions}
+        return dict(found, logits=logits)
 
     decisions = {name: layer.decision for name, layer in model.distiller.kd_layers.items()}
     return decisions, features

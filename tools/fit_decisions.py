@@ -20,6 +20,7 @@ from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.decisions import read_decision_file
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
+from mmkdlayer.stored import take_out_store
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,6 +39,7 @@ def main() -> None:
     args = parse_args()
     with cli.report_errors(args.debug):
         cfg = cli.load_config(args)
+        take_out_store(cfg, forget=True)  # a training that reads stored decisions has fitted ones
         cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
         cli.choose_work_dir(cfg, args)
         cli.watch_signals(cfg)

@@ -61,6 +61,37 @@ def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
     return labels
 
 
+def read_stored(data_samples: Sequence[Any] | None, name: str, like: Tensor) -> dict[str, Tensor]:
+    """Stored decisions or logits of a batch of data samples.
+
+    Args:
+        data_samples: A DataSample for each of N images.
+        name: Of the KD layer; or 'logits'.
+        like: For the device.
+
+    Returns:
+        By the names of the fields what is stored, one for each of N images, (N, ...), integers as
+        int64.
+
+    Raises:
+        DataError: The images came without.
+    """
+    records = [sample.get(STORED) or {} for sample in data_samples or ()]
+    fields = [field for field in (records or [{}])[0] if field.startswith(f'{name}.')]
+    if not fields:
+        raise DataError(
+            f'Stored decisions are to be read ("{name}"), but the images came without. Train with '
+            '"python -m mmkdlayer train CONFIG", which reads them along with the images, or take '
+            '"stored" out of the decisions to train with the teacher.'
+        )
+    found = {}
+    for field in fields:
+        values = np.stack([record[field] for record in records])
+        values = values if values.dtype.kind == 'f' else values.astype(np.int64)
+        found[field.rpartition('.')[2]] = torch.from_numpy(values).to(like.device)
+    return found
+
+
 class DataSampleRecorder:
     """Forward pre-hook of a student that keeps the data samples of a pass with ``mode='loss'``.
 
@@ -81,35 +112,8 @@ class DataSampleRecorder:
         return read_labels(self.data_samples)
 
     def stored(self, name: str, like: Tensor) -> dict[str, Tensor]:
-        """Stored decisions of a KD layer for the images of the last such pass.
-
-        Args:
-            name: Of the layer.
-            like: For the device.
-
-        Returns:
-            By the names of the fields what is stored, one for each of N images, (N, ...), integers as
-            int64.
-
-        Raises:
-            DataError: The images came without.
-        """
-        samples = self.data_samples or ()
-        records = [sample.get(STORED) or {} for sample in samples]
-        prefix = f'{name}.'
-        fields = [field for field in (records or [{}])[0] if field.startswith(prefix)]
-        if not fields:
-            raise DataError(
-                f'kd_layers.{name} reads stored decisions, but the images came without. Train with '
-                '"python -m mmkdlayer train CONFIG", which reads them along with the images, or take '
-                '"stored" out of the decision to train with the teacher.'
-            )
-        found = {}
-        for field in fields:
-            values = np.stack([record[field] for record in records])
-            values = values if values.dtype.kind == 'f' else values.astype(np.int64)
-            found[field.removeprefix(prefix)] = torch.from_numpy(values).to(like.device)
-        return found
+        """What is stored for a KD layer of the images of the last such pass; see :func:`read_stored`."""
+        return read_stored(self.data_samples, name, like)
 
     def release(self) -> None:
         """Drop what is kept."""

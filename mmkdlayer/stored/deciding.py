@@ -112,6 +112,28 @@ def check_logits(outputs: Mapping[str, Any]) -> Tensor:
     return found[0].float()
 
 
+@torch.no_grad()
+def logit_modules(stream: FeatureStream, batch: Any) -> list[str]:
+    """Names of the modules of the one teacher that return its logits, such as ``head.fc``.
+
+    A distiller whose recorders read these alone can be given stored logits instead.
+    """
+    outputs: dict[str, Any] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda module, args, out, name=name: outputs.update({name: out})
+        )
+        for name, module in stream.models[0].named_modules()
+        if name
+    ]
+    try:
+        (logits,) = stream.run_teachers(batch)[2].values()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [name for name, output in outputs.items() if output is logits]
+
+
 def _top_logits(logits: Tensor, k: int) -> Arrays:
     """The k largest logits, and the log of the mean of exp of the others."""
     values, columns = logits.topk(k, dim=1)

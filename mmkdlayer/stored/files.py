@@ -115,7 +115,8 @@ class Store:
       ``templates`` (K), ``grid`` [H, W], ``top_k`` (None for rows of a table), ``rest`` (mean
       probability that is not among the k), ``tables`` (hash of the decision), and of the decision's
       file ``file``, ``bytes`` and ``sha256``;
-    - ``logits``: None, or ``classes`` and ``top_k``;
+    - ``logits``: None, or ``classes``, ``top_k`` and ``sources`` (the teacher's modules that return
+      them);
     - ``data``, ``classes``, ``pipeline``, ``versions`` (see :mod:`mmkdlayer.stored.facts`), ``teacher``;
     - ``shards``: ``file``, ``images``, ``bytes``, ``sha256`` of each.
 

@@ -20,7 +20,7 @@ from mmkdlayer.models.decisions import CentroidDecision
 from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.models.teachers import describe_view
 
-from .deciding import check_logits, probabilities, resize_to
+from .deciding import check_logits, logit_modules, probabilities, resize_to
 from .facts import drawing_differences, version_differences
 from .files import DECISIONS, Shard, make_fields, record_type, shards_of
 from .rendering import Views, render_batches
@@ -118,12 +118,13 @@ def plan_differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 
 def sample_teacher(
     stream: FeatureStream, views: Views, options: StoreOptions
-) -> tuple[dict[str, tuple[int, float] | None], int, float]:
+) -> tuple[dict[str, tuple[int, float] | None], dict[str, Any], float]:
     """Run the teacher on some images of view 0: what is to be kept, and how fast it is.
 
     Returns:
-        By layer k and what is not kept on average, or None for rows of a table; the number C of the
-        teacher's classes, 0 where no logits are stored; and images a second, without the first batch.
+        By layer k and what is not kept on average, or None for rows of a table; of the logits, if they
+        are stored, ``classes`` and ``sources`` (see :func:`logit_modules`); and images a second, without
+        the first batch.
 
     Raises:
         ConfigError: The teacher gives no logits, which are to be stored.
@@ -135,7 +136,8 @@ def sample_teacher(
     batches = [chosen[start : start + size] for start in range(0, count, size)]
     centroids = [layer for layer in stream.layers if isinstance(layer.decision, CentroidDecision)]
     samples: dict[str, tuple] = {layer.name: (0, 0) for layer in centroids}
-    classes, began, first, done = 0, time.monotonic(), 0.0, 0
+    began, first, done = time.monotonic(), 0.0, 0
+    logits: dict[str, Any] = {}
     with evaluating(*stream.models):
         for number, found in enumerate(render_batches(stream, views, batches)):
             features, _, outputs = stream.run_teachers(found.batch)
@@ -144,8 +146,9 @@ def sample_teacher(
                 decided = probabilities(layer, feature)
                 total, positions = samples[layer.name]
                 samples[layer.name] = total + sum_falling(decided), positions + len(decided)
-            if options.logits is not None:
-                classes = check_logits(outputs).size(1)
+            if options.logits is not None and not logits:
+                sources = logit_modules(stream, found.batch)
+                logits = dict(classes=check_logits(outputs).size(1), sources=sources)
             if number:
                 done += len(found.hashes)
             else:
@@ -154,7 +157,7 @@ def sample_teacher(
     rate = done / (now - first) if done else count / (now - began)
     kept: dict[str, tuple[int, float] | None] = {layer.name: None for layer in stream.layers}
     kept.update({name: choose_k(*sample) for name, sample in samples.items()})
-    return kept, classes, rate
+    return kept, logits, rate
 
 
 def choose_shard_images(images: int, record_bytes: int, batch_size: int) -> int:
@@ -167,7 +170,7 @@ def choose_shard_images(images: int, record_bytes: int, batch_size: int) -> int:
 def complete_plan(
     facts: Mapping[str, Any],
     kept: Mapping[str, tuple[int, float] | None],
-    classes: int,
+    logits: Mapping[str, Any],
     views: int,
     files: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -178,14 +181,14 @@ def complete_plan(
         top_k, rest = (None, None) if found is None else found
         layers[name] = dict(layer, top_k=top_k, rest=rest, **files[name])
     top = facts['logits']
-    logits = None if top is None else dict(classes=classes, top_k=min(top, classes))
-    fields = make_fields(layers, logits)
+    kept_logits = None if top is None else dict(logits, top_k=min(top, logits['classes']))
+    fields = make_fields(layers, kept_logits)
     size = record_type(fields).itemsize
     shard_images = choose_shard_images(facts['images'], size, facts['batch_size'])
     return dict(
         facts,
         kd_layers=layers,
-        logits=logits,
+        logits=kept_logits,
         views=views,
         fields=fields,
         shard_images=shard_images,

@@ -126,9 +126,9 @@ def make_plan(
             files = save_decisions(stream, folder, layers)  # one may have been lost
             layers = {name: dict(layer, **files[name]) for name, layer in layers.items()}
             return dict(begun, kd_layers=layers, views=max(begun['views'], options.views))
-        kept, classes, rate = sample_teacher(stream, views, options)
+        kept, logits, rate = sample_teacher(stream, views, options)
         files = save_decisions(stream, folder, {})
-        made = complete_plan(facts, kept, classes, options.views, files)
+        made = complete_plan(facts, kept, logits, options.views, files)
         logger = MMLogger.get_current_instance()
         logger.info(describe_plan(made, folder))
         total = made['images'] * made['views'] / rate / get_world_size()

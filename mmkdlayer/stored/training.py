@@ -10,6 +10,8 @@ from mmengine.config import Config, ConfigDict
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.type_names import type_name
 
+from .files import Store
+
 #: What to do where stored decisions can not be used.
 WITH_TEACHER = 'train with the teacher (without --stored, and without "stored" in the decisions)'
 _HOOK = 'mmkdlayer.StoredDecisionsHook'
@@ -55,6 +57,8 @@ def use_store(cfg: Config, folder: str | None = None) -> str:
     store = next(iter(stated.values()))
     model, loader = cfg.model, cfg.train_dataloader
     what = {key: model.get(key) for key in ('teacher', 'teacher_ckpt')}
+    if recorders := _recorders(cfg):
+        what.update(_stored_logits(recorders, str(store)))
     model.teacher = ConfigDict(type='mmkdlayer.NoTeacher', **what)
     model.teacher_ckpt = None
     loader.dataset = ConfigDict(type='mmkdlayer.StoredViews', dataset=loader.dataset, store=store)
@@ -125,20 +129,46 @@ def _needs_teacher(cfg: Config) -> Iterator[str]:
     distiller = model.distiller
     if type_name(distiller.get('type')) != 'KDLayerDistiller':
         yield f'model.distiller is a {type_name(distiller.get("type"))}. Use a KDLayerDistiller'
-    for part in ('teacher_recorders', 'distill_deliveries'):
-        names = [name for name, given in (distiller.get(part) or {}).items() if given is not None]
-        if names:
-            yield (
-                f'model.distiller.{part} has {", ".join(names)}, which reads the teacher as it runs. '
-                'Take it out, with the losses that use it (NAME=None where it is inherited), or '
-                f'{WITH_TEACHER}'
-            )
+    if any(distiller.get('distill_deliveries') or {}):
+        yield (
+            'model.distiller.distill_deliveries hands over what the teacher computes as it runs. Take '
+            f'it out, or {WITH_TEACHER}'
+        )
     for place, augments in _batch_augments(cfg):
         if augments:
             yield (
                 f'{place} mixes images of a batch (Mixup, CutMix, ...), and the teacher has not seen '
                 f'mixed images. Take it out, or {WITH_TEACHER}'
             )
+
+
+def _recorders(cfg: Config) -> dict[str, Mapping[str, Any]]:
+    """The teacher's recorders that the config itself has, for losses beside those of KD layers."""
+    given = cfg.model.distiller.get('teacher_recorders') or {}
+    return {name: recorder for name, recorder in given.items() if recorder is not None}
+
+
+def _stored_logits(recorders: Mapping[str, Mapping[str, Any]], folder: str) -> dict[str, Any]:
+    """What the teacher's stand-in is told of the logits that recorders read.
+
+    Raises:
+        ConfigError: They read something else of the teacher, or no logits are stored.
+        StoreError: There are no stored decisions.
+    """
+    logits = Store.open(folder).manifest['logits'] or {}
+    sources = logits.get('sources') or []
+    for name, recorder in recorders.items():
+        kind = type_name(recorder.get('type')).removesuffix('Recorder')
+        if kind != 'ModuleOutputs' or recorder.get('source') not in sources:
+            there = f'its logits are stored ({", ".join(sources)})' if sources else 'no logits are'
+            raise ConfigError(
+                f'model.distiller.teacher_recorders.{name} reads the teacher as it runs '
+                f'({recorder.get("source")}), but of what it computes besides decisions {there} in '
+                f'{folder}. Store logits with "store_decisions --logits K"; take out losses that read '
+                f'something else, with their recorders (NAME=None where inherited); or {WITH_TEACHER}.'
+            )
+    read = dict.fromkeys(recorder['source'] for recorder in recorders.values())
+    return dict(logits=list(read), classes=logits['classes'])
 
 
 def _batch_augments(cfg: Config) -> Iterator[tuple[str, Any]]:

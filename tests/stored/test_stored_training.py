@@ -10,7 +10,8 @@ from mmengine.config import Config, ConfigDict
 from stored_training import drawn_config, store_of, train
 
 from mmkdlayer.engine.signals import WATCH
-from mmkdlayer.stored import StoredViews
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.stored import StoredViews, use_store
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -135,3 +136,39 @@ def test_metrics_are_those_of_the_teacher(store: Path, tmp_path: Path) -> None:
         found.append({key: scalars[key].current() for key in scalars if 'kd/' in key})
     assert len(found[0]) == 12
     assert found[0] == pytest.approx(found[1], abs=1e-2)
+
+
+def with_logit_kd(cfg: Config) -> Config:
+    """Knowledge distillation on logits beside the KD layers, as mmrazor has it."""
+    recorder = dict(fc=dict(type='ModuleOutputs', source='head.fc'))
+    reads = {f'preds_{name}': dict(recorder='fc', from_student=name == 'S') for name in 'ST'}
+    cfg.model.distiller.update(
+        student_recorders=recorder,
+        teacher_recorders=recorder,
+        distill_losses=dict(loss_kl=dict(type='mmrazor.KLDivergence', tau=2, loss_weight=5)),
+        loss_forward_mappings=dict(loss_kl=reads),
+    )
+    return cfg
+
+
+def test_logits_are_those_of_the_teacher(tmp_path: Path) -> None:
+    changes = {'train_cfg.max_epochs': 1}
+    store = store_of(tmp_path / 'store', drawn_config(tmp_path), views=1, logits=3)
+    _, found = train(with_logit_kd(drawn_config(tmp_path / 'a', **changes)), store)
+    live = with_live_teacher(drawn_config(tmp_path / 'b', **changes), store)
+    _, expected = train(with_logit_kd(live))
+    for ours, theirs in zip(found, expected):
+        assert ours['distill.loss_kl'] == pytest.approx(theirs['distill.loss_kl'], rel=1e-2)
+        assert ours['distill.loss_kl'] > 1e-5
+
+
+def test_recorders_of_other_things_are_refused(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r'fc reads the teacher .*\(head.fc\).* no logits are in'):
+        use_store(with_logit_kd(drawn_config(tmp_path)), str(store))
+    other = store_of(tmp_path / 'store', drawn_config(tmp_path), views=1, logits=2)
+    cfg = with_logit_kd(drawn_config(tmp_path))
+    cfg.model.distiller.teacher_recorders.fc.source = 'backbone'
+    with pytest.raises(
+        ConfigError, match=r'\(backbone\).* its logits are stored \(head, head.fc\)'
+    ):
+        use_store(cfg, str(other))

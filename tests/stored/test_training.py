@@ -64,8 +64,7 @@ RECORDED = dict(fc=dict(type='ModuleOutputs', source='head.fc'))
         ({'model.type': 'mmrazor.FpnTeacherDistill'}, 'model.type is FpnTeacherDistill'),
         ({'model.teacher_trainable': True}, 'teacher_trainable=True'),
         ({'model.distiller.type': 'mmrazor.ConfigurableDistiller'}, 'Use a KDLayerDistiller'),
-        ({'model.distiller.teacher_recorders': RECORDED}, 'teacher_recorders has fc, which reads'),
-        ({'model.distiller.distill_deliveries': RECORDED}, 'distill_deliveries has fc'),
+        ({'model.distiller.distill_deliveries': RECORDED}, 'distill_deliveries hands over'),
         (
             {'model.data_preprocessor.batch_augments': MIXED},
             'model.data_preprocessor.batch_augments',

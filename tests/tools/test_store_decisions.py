@@ -31,7 +31,7 @@ def test_it_fits_says_size_and_time_stores_and_goes_on(
     store.check()
     size = sum(file['bytes'] for file in store.manifest['shards'])
     assert 0 < size - float(said[1]) * 1024 < 2 * 1024  # headers
-    assert store.manifest['logits'] == dict(classes=3, top_k=2)
+    assert store.manifest['logits'] == dict(classes=3, top_k=2, sources=['head.fc', 'head'])
     before = (tmp_path / 'store' / MANIFEST).stat().st_mtime_ns
     code, errors = main('store_decisions.py', line_of(tmp_path, images, '--logits', 2))
     assert code == 0, errors
