@@ -94,7 +94,7 @@ LOSSES: dict[str, tuple[str, Any, Any, dict]] = {
         'classified map',
         None,
         None,
-        dict(loss=dict(type='mmrazor.KLDivergence', tau=4), scales=(1, 2)),
+        dict(scales=(1, 2)),
     ),
     'ViTKDLoss': ('tokens', None, None, dict(student_channels=192, teacher_channels=768)),
     'WSLD': ('labelled logits', None, None, dict(num_classes=CLASSES)),
@@ -175,7 +175,7 @@ def fill_in(path: Path, rows: dict[str, tuple[str, str]]) -> None:
     """Write the results into the last two columns of the rows that begin with a loss's name."""
     lines = path.read_text().split('\n')
     for index, line in enumerate(lines):
-        match = re.match(r'\| `(\w+)`(?: of another loss)? \|', line)
+        match = re.match(r'\| `(\w+)` \|', line)
         if match and match.group(1) in rows:
             cells = line.strip().strip('|').split('|')
             cells[-2:] = [f' {cell} ' for cell in rows[match.group(1)]]

@@ -101,7 +101,6 @@ ON_MAPS = {
         ('feature_S', 'feature_T'),
         labels='gt_labels',
         parameters=dict(weight_S='head.fc.weight', weight_T='head.fc.weight'),
-        loss=dict(type='mmrazor.KLDivergence', tau=2),
     ),
 }
 #: Losses on all stages, pooled features or logits, which come after every KD layer.

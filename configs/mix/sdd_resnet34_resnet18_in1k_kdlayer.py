@@ -8,5 +8,4 @@ model = dict(
         _base_.sdd,
         distill_losses=dict(
             loss_sdd=dict(
-                type='mmkdlayer.SDDLoss', scales=(1, 2), beta=2,
-                loss=dict(type='mmrazor.KLDivergence', tau=1, loss_weight=0.5)))))
+                type='mmkdlayer.SDDLoss', tau=1, scales=(1, 2), beta=2, loss_weight=0.5))))

@@ -40,7 +40,7 @@ def test_example(index: int, tmp_path: Path) -> None:
 
 def table_rows(title: str) -> dict[str, str]:
     section = PAGE.split(f'\n## {title}\n')[1].split('\n## ')[0]
-    return dict(re.findall(r'^\| `(\w+)`(?: of another loss)? \|(.*)$', section, re.MULTILINE))
+    return dict(re.findall(r'^\| `(\w+)` \|(.*)$', section, re.MULTILINE))
 
 
 def registered(package: str) -> set[str]:

@@ -13,8 +13,7 @@ sdd = dict(
         bias=dict(type='Parameter', source='head.fc.bias')),
     distill_losses=dict(
         loss_sdd=dict(
-            type='mmkdlayer.SDDLoss', scales=(1, 2), beta=2,
-            loss=dict(type='mmrazor.KLDivergence', tau=4, loss_weight=0.9))),
+            type='mmkdlayer.SDDLoss', tau=4, scales=(1, 2), beta=2, loss_weight=0.9)),
     loss_forward_mappings=dict(
         loss_sdd=dict(
             feature_S=dict(recorder='last_map', from_student=True, data_idx=0),

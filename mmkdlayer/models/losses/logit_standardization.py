@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import Parameter, signature
 from typing import Any
 
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
 
-from .logits import build_logit_loss, full_precision_logits
+from .logits import full_precision_logits
 
 #: Added to the variance: logits that are all equal become zeros, and their gradient stays finite.
 EPS = 1e-6
@@ -49,7 +50,22 @@ class LogitStandardization(nn.Module):
 
     def __init__(self, loss: Mapping[str, Any] | nn.Module) -> None:
         super().__init__()
-        self.loss, self.needs_labels = build_logit_loss(type(self).__name__, loss)
+        try:
+            self.loss = loss if isinstance(loss, nn.Module) else MODELS.build(dict(loss))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f'LogitStandardization: {loss} builds no loss ({error}).') from error
+        inputs = [
+            parameter
+            for parameter in signature(self.loss.forward).parameters.values()
+            if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+        ]
+        required = [parameter.name for parameter in inputs if parameter.default is Parameter.empty]
+        if len(inputs) < 2 or len(required) > 3:
+            raise ConfigError(
+                f'LogitStandardization: {type(self.loss).__name__} takes {", ".join(required)}, but '
+                'expected is a loss of the logits of the student and the teacher, and maybe of labels.'
+            )
+        self.needs_labels = len(required) == 3
 
     def forward(self, preds_S: Tensor, preds_T: Tensor, gt_labels: Tensor | None = None) -> Tensor:
         """Compute the loss.

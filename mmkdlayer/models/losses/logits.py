@@ -2,43 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from inspect import Parameter, signature
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.registry import MODELS
-
-
-def build_logit_loss(name: str, given: Mapping[str, Any] | nn.Module) -> tuple[nn.Module, bool]:
-    """A loss on logits that another loss calls, and whether it needs labels.
-
-    Args:
-        name: The other loss, for messages.
-        given: The loss, or its config.
-
-    Raises:
-        ConfigError: It can't be built, or takes other inputs than two networks' logits and labels.
-    """
-    try:
-        loss = given if isinstance(given, nn.Module) else MODELS.build(dict(given))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f'{name}: {given} builds no loss ({error}).') from error
-    inputs = [
-        parameter
-        for parameter in signature(loss.forward).parameters.values()
-        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
-    ]
-    required = [parameter.name for parameter in inputs if parameter.default is Parameter.empty]
-    if len(inputs) < 2 or len(required) > 3:
-        raise ConfigError(
-            f'{name}: {type(loss).__name__} takes {", ".join(required)}, but expected is a loss of the '
-            'logits of the student and the teacher, and maybe of labels.'
-        )
-    return loss, getattr(loss, 'needs_labels', len(required) == 3)  # itself a wrapper
+from mmkdlayer.models.ops import require
 
 
 def full_precision_logits(name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -84,9 +52,10 @@ def target_classes(name: str, gt_labels: Tensor, images: int, classes: int) -> T
             f'{name}: expected labels of {images} images, as class indices (N,) or class shares '
             f'(N, {classes}), but got {gt_labels.dtype} {tuple(gt_labels.shape)}.'
         )
-    if images and not bool(((gt_labels >= 0) & (gt_labels < classes)).all()):
-        raise DataError(
-            f'{name}: labels go from {int(gt_labels.min())} to {int(gt_labels.max())}, but the logits '
-            f'have {classes} classes. Set num_classes of both heads to that of the data.'
-        )
-    return gt_labels.long()
+    labels = gt_labels.long()
+    require(
+        (labels.clamp(0, classes - 1) == labels).all(),
+        f'{name}: labels must be 0 to {classes - 1}, as the logits have {classes} classes',
+        lambda: str(sorted(set(labels.tolist()) - set(range(classes)))),
+    )
+    return labels

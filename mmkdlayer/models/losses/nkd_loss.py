@@ -57,12 +57,16 @@ class NKDLoss(nn.Module):
         """
         name = type(self).__name__
         student, teacher = full_precision_logits(name, preds_S, preds_T.detach())
-        target = target_classes(name, gt_labels, *student.shape)[:, None]
+        target = target_classes(name, gt_labels, *student.shape)
+        return self.per_image(student, teacher, target).mean()
+
+    def per_image(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        """The loss of each image, (N,), of logits (N, C) and classes (N,) that are checked already."""
+        target = target[:, None]
         others = torch.arange(student.size(1) - 1, device=student.device)[None]
         others = others + (others >= target)  # every class but the target, (N, C - 1)
 
         of_target = teacher.softmax(1).gather(1, target) * student.log_softmax(1).gather(1, target)
         student, teacher = (x.gather(1, others) / self.tau for x in (student, teacher))
         of_others = (teacher.softmax(1) * student.log_softmax(1)).sum(1)
-        loss = of_target.mean() + self.gamma * self.tau**2 * of_others.mean()
-        return -self.loss_weight * loss
+        return -self.loss_weight * (of_target[:, 0] + self.gamma * self.tau**2 * of_others)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.registry import MODELS
 
+from .pooling import grid_means
+
 #: Sides of the grids that maps are pooled to, beside the maps themselves.
 LEVELS = (4, 2, 1)
 
@@ -75,6 +77,6 @@ def _context_error(student: Tensor, teacher: Tensor) -> Tensor:
         if level < min(teacher.shape[2:]):
             weight /= 2
             total_weight += weight
-            s, t = (F.adaptive_avg_pool2d(x, level) for x in (student, teacher))
+            s, t = (grid_means(x, level) for x in (student, teacher))
             total = total + weight * F.mse_loss(s, t)
     return total / total_weight

@@ -13,12 +13,14 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.ops import full_precision
 from mmkdlayer.registry import MODELS
 
-from .logits import build_logit_loss, target_classes
+from .logits import target_classes
+from .nkd_loss import NKDLoss
+from .pooling import grid_means
 
 
 @MODELS.register_module()
 class SDDLoss(nn.Module):
-    """A loss on logits, of regions of the last map at several scales.
+    """The divergence of the logits, of cells of the last map at several scales.
 
     Both maps are average-pooled to grids of M x M cells, for each scale M, and each network's own
     classifier gives the logits of each cell; those of scale 1 are the network's. A cell is *consistent*
@@ -27,13 +29,13 @@ class SDDLoss(nn.Module):
 
         D(student's cell, teacher's cell) * (beta where complementary, else 1)
 
-    where D is the loss that is given. From Wei et al., *Scale Decoupled Distillation*, CVPR 2024,
-    section 3, as L_SDD = D_con + beta D_com, with the mean in place of the sum, as in the authors' code
-    (which, where 4 is a scale, pools the map to 4x4 cells first: the same unless 4 does not divide it).
+    where D is ``tau^2 KL(teacher || student)`` at temperature tau, or NKD. From Wei et al., *Scale
+    Decoupled Distillation*, CVPR 2024, section 3, L_SDD = D_con + beta D_com, with the mean in place of
+    the sum, as in the authors' code (which, where 4 is a scale, pools the map to 4x4 cells first: the
+    same unless 4 does not divide it).
 
     The authors' settings: beta=2; scales (1, 2) for ResNet-32x4 -> ResNet-8x4, (1, 2, 4) for pairs of
-    different kinds; on CIFAR-100 weight 0.9, tau=4 and cross entropy with 0.1. With NKDLoss or
-    mmrazor's DKDLoss in place of KLDivergence this is SD-NKD or SD-DKD.
+    different kinds; on CIFAR-100 loss_weight=0.9, tau=4 and cross entropy with 0.1.
 
     The classifiers' parameters are recorded: ``dict(type='Parameter', source='head.fc.weight')``. The
     student's classifier and features are trained; the teacher's are constants.
@@ -43,30 +45,34 @@ class SDDLoss(nn.Module):
     smaller than a scale repeats its positions.
 
     Args:
-        loss: A loss on logits, or its config, that is a mean over images; see
-            :class:`LogitStandardization`.
+        tau: Temperature of the divergence.
         scales: Cells of each grid, along each side; the first is 1, the whole image.
         beta: Weight of complementary cells.
+        loss_weight: Weight of the loss.
+        nkd: Arguments of an :class:`NKDLoss` in place of the divergence (SD-NKD): ``dict(gamma=1.5)``.
 
     Raises:
-        ConfigError: The loss can't be built, or the scales are no whole numbers from 1 on.
+        ConfigError: The scales are no whole numbers from 1 on.
     """
 
     def __init__(
         self,
-        loss: Mapping[str, Any] | nn.Module,
+        tau: float = 4.0,
         scales: Sequence[int] = (1, 2, 4),
         beta: float = 2.0,
+        loss_weight: float = 1.0,
+        nkd: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.loss, self.needs_labels = build_logit_loss('SDDLoss', loss)
         are_whole = all(isinstance(scale, int) and scale > 0 for scale in scales)
         if not are_whole or tuple(scales[:1]) != (1,):
             raise ConfigError(
                 f'SDDLoss: scales must be whole numbers of which the first is 1, such as (1, 2, 4), '
                 f'but got {scales!r}.'
             )
-        self.scales, self.beta = tuple(scales), beta
+        self.tau, self.scales, self.beta = tau, tuple(scales), beta
+        self.loss_weight = loss_weight
+        self.nkd = None if nkd is None else NKDLoss(**nkd)
 
     def forward(
         self,
@@ -108,13 +114,18 @@ class SDDLoss(nn.Module):
         target = target_classes('SDDLoss', gt_labels, images, classes)[:, None].expand(-1, cells)
         is_right = teacher.argmax(2) == target
         is_complementary = is_right != is_right[:, :1]  # the first cell is the image
-        total = student.new_zeros(())
-        for chosen, weight in ((~is_complementary, 1.0), (is_complementary, self.beta)):
-            if chosen.any():
-                labels = (target[chosen],) if self.needs_labels else ()
-                mean = self.loss(student[chosen], teacher[chosen], *labels)
-                total = total + weight * chosen.sum() * mean
-        return total / (images * cells)
+        divergence = self._divergence(
+            student.flatten(0, 1), teacher.flatten(0, 1), target.flatten()
+        )
+        weight = 1 + (self.beta - 1) * is_complementary.flatten()
+        return self.loss_weight * (weight * divergence).mean()
+
+    def _divergence(self, student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
+        """D of each row of logits."""
+        if self.nkd is not None:
+            return self.nkd.per_image(student, teacher, target)
+        ours, theirs = (student / self.tau).log_softmax(1), (teacher / self.tau).log_softmax(1)
+        return self.tau**2 * (theirs.exp() * (theirs - ours)).sum(1)
 
     def _cell_logits(self, feature: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Logits of each cell of all grids, (N, cells, C)."""
@@ -125,8 +136,7 @@ class SDDLoss(nn.Module):
                 'pooling, such as the output of "backbone.layer4", and the parameter "head.fc.weight".'
             )
         dtype = torch.promote_types(feature.dtype, torch.float32)
+        feature, weight = feature.to(dtype), weight.to(dtype)
+        cells = torch.cat([grid_means(feature, scale) for scale in self.scales], 2)
         with full_precision(feature):
-            feature, weight = feature.to(dtype), weight.to(dtype)
-            grids = [F.adaptive_avg_pool2d(feature, scale).flatten(2) for scale in self.scales]
-            cells = torch.cat(grids, 2).transpose(1, 2)
-            return F.linear(cells, weight, None if bias is None else bias.to(dtype))
+            return F.linear(cells.transpose(1, 2), weight, None if bias is None else bias.to(dtype))

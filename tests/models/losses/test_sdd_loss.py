@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.models import NKDLoss, SDDLoss, WTTMLoss
+from mmkdlayer.models import NKDLoss, SDDLoss
 
 IMAGES, CLASSES = 6, 3
 LABELS = torch.tensor([0, 1, 1, 0, 0, 1])  # no image of class 2
-DIVERGENCE = WTTMLoss(gamma=1)  # KL(teacher || student)
 
 
 def inputs(dtype: torch.dtype = torch.float64, classes: int = CLASSES) -> dict[str, Tensor]:
@@ -33,8 +32,8 @@ def inputs(dtype: torch.dtype = torch.float64, classes: int = CLASSES) -> dict[s
     return {key: x.requires_grad_(key.endswith('S')) for key, x in found.items()}
 
 
-def softmax(z: list[float]) -> list[float]:
-    return [math.exp(v) / sum(math.exp(u) for u in z) for v in z]
+def softmax(z: list[float], tau: float) -> list[float]:
+    return [math.exp(v / tau) / sum(math.exp(u / tau) for u in z) for v in z]
 
 
 def cell_logits(feature: Tensor, weight: Tensor, bias: Tensor, scale: int, row: int, column: int):
@@ -56,7 +55,9 @@ def cell_logits(feature: Tensor, weight: Tensor, bias: Tensor, scale: int, row: 
     ]
 
 
-def by_hand(x: dict[str, Tensor], scales: tuple[int, ...], beta: float) -> tuple[float, int]:
+def by_hand(
+    x: dict[str, Tensor], tau: float, scales: tuple[int, ...], beta: float
+) -> tuple[float, int]:
     """The loss, and the number of complementary cells."""
     total, cells, complementary = 0.0, 0, 0
     for n, target in enumerate(LABELS.tolist()):
@@ -69,8 +70,8 @@ def by_hand(x: dict[str, Tensor], scales: tuple[int, ...], beta: float) -> tuple
                     place = scale, row, column
                     z = cell_logits(x['feature_S'][n], x['weight_S'], x['bias_S'], *place)
                     y = cell_logits(*theirs, *place)
-                    p, q = softmax(y), softmax(z)
-                    divergence = sum(a * math.log(a / b) for a, b in zip(p, q))
+                    p, q = softmax(y, tau), softmax(z, tau)
+                    divergence = tau**2 * sum(a * math.log(a / b) for a, b in zip(p, q))
                     differs = (y.index(max(y)) == target) != whole_is_right
                     total += (beta if differs else 1) * divergence
                     cells += 1
@@ -81,30 +82,25 @@ def by_hand(x: dict[str, Tensor], scales: tuple[int, ...], beta: float) -> tuple
 @pytest.mark.parametrize(('scales', 'beta'), [((1,), 2.0), ((1, 2), 2.0), ((1, 2, 4), 3.5)])
 def test_formula(scales: tuple[int, ...], beta: float) -> None:
     x = inputs()
-    loss = SDDLoss(DIVERGENCE, scales, beta)(**x, gt_labels=LABELS)
-    expected, complementary = by_hand(x, scales, beta)
-    assert loss.item() == pytest.approx(expected, rel=1e-12)
+    loss = SDDLoss(3.0, scales, beta, loss_weight=0.9)(**x, gt_labels=LABELS)
+    expected, complementary = by_hand(x, 3.0, scales, beta)
+    assert loss.item() == pytest.approx(0.9 * expected, rel=1e-12)
     assert (complementary > 0) == (scales != (1,))
     loss.backward()
     assert all(x[f'{key}_S'].grad.abs().sum() > 0 for key in ('feature', 'weight', 'bias'))
 
 
-def test_the_scale_of_one_is_the_loss_of_the_networks_own_logits() -> None:
-    x = inputs()
+def test_nkd_in_place_of_the_divergence() -> None:
+    x, nkd = inputs(), dict(gamma=2.0, tau=3.0)
     logits = [x[f'feature_{i}'].mean((2, 3)) @ x[f'weight_{i}'].t() + x[f'bias_{i}'] for i in 'ST']
-    found = SDDLoss(NKDLoss(), (1,))(**x, gt_labels=LABELS)
-    torch.testing.assert_close(found, NKDLoss()(*logits, LABELS))
-
-
-@pytest.mark.parametrize('kind', ['mmrazor.KLDivergence', 'mmrazor.DKDLoss', 'mmkdlayer.NKDLoss'])
-def test_with_beta_of_one_it_is_the_loss_of_all_cells(kind: str) -> None:
-    pytest.importorskip('mmrazor', reason='it has the losses')
-    x = inputs(torch.float32)
-    sdd = SDDLoss(dict(type=kind, tau=2), (1, 2), beta=1)
-    cells = [sdd._cell_logits(x[f'feature_{i}'], x[f'weight_{i}'], x[f'bias_{i}']) for i in 'ST']
-    labels = (LABELS[:, None].expand(-1, 5).flatten(),) if sdd.needs_labels else ()
-    expected = sdd.loss(*(cell.flatten(0, 1) for cell in cells), *labels)
-    torch.testing.assert_close(sdd(**x, gt_labels=LABELS), expected)
+    found = SDDLoss(scales=(1,), nkd=nkd)(**x, gt_labels=LABELS)
+    torch.testing.assert_close(found, NKDLoss(**nkd)(*logits, LABELS))
+    cells = [
+        SDDLoss()._cell_logits(x[f'feature_{i}'], x[f'weight_{i}'], x[f'bias_{i}']) for i in 'ST'
+    ]
+    labels = LABELS[:, None].expand(-1, 21).flatten()
+    found = SDDLoss(beta=1, nkd=nkd)(**x, gt_labels=LABELS)
+    torch.testing.assert_close(found, NKDLoss(**nkd)(*(c.flatten(0, 1) for c in cells), labels))
 
 
 def test_soft_labels_and_no_bias() -> None:
@@ -112,7 +108,7 @@ def test_soft_labels_and_no_bias() -> None:
     del x['bias_S'], x['bias_T']
     soft = torch.full((IMAGES, CLASSES), 0.2)
     soft[torch.arange(IMAGES), LABELS] = 0.6
-    loss = SDDLoss(DIVERGENCE)
+    loss = SDDLoss()
     assert torch.equal(loss(**x, gt_labels=soft), loss(**x, gt_labels=LABELS))
 
 
@@ -121,8 +117,8 @@ def test_half_precision_and_one_class(classes: int) -> None:
     x = inputs(torch.float16, classes)
     labels = LABELS % classes
     with torch.autocast('cpu', torch.bfloat16):
-        loss = SDDLoss(DIVERGENCE)(**x, gt_labels=labels)
-    exact = SDDLoss(DIVERGENCE)(**{k: v.double() for k, v in x.items()}, gt_labels=labels)
+        loss = SDDLoss()(**x, gt_labels=labels)
+    exact = SDDLoss()(**{k: v.double() for k, v in x.items()}, gt_labels=labels)
     torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-6)
     assert loss.dtype == torch.float32 and (classes > 1 or loss == 0)
     loss.backward()
@@ -133,12 +129,10 @@ def test_errors() -> None:
     x = inputs()
     for scales in ((), (2, 4), (1, 0), (1, 1.5)):
         with pytest.raises(ConfigError, match='the first is 1'):
-            SDDLoss(DIVERGENCE, scales)
+            SDDLoss(scales=scales)
     with pytest.raises(ConfigError, match=r'\(6, 4, 4, 4\) and \(3, 5\)'):
-        SDDLoss(DIVERGENCE)(**{**x, 'weight_S': x['weight_T']}, gt_labels=LABELS)
+        SDDLoss()(**{**x, 'weight_S': x['weight_T']}, gt_labels=LABELS)
     with pytest.raises(ConfigError, match='of 2 classes'):
-        SDDLoss(DIVERGENCE)(
-            **{**x, 'weight_S': x['weight_S'][:2], 'bias_S': None}, gt_labels=LABELS
-        )
+        SDDLoss()(**{**x, 'weight_S': x['weight_S'][:2], 'bias_S': None}, gt_labels=LABELS)
     with pytest.raises(DataError, match='SDDLoss'):
-        SDDLoss(DIVERGENCE)(**x, gt_labels=LABELS + 2)
+        SDDLoss()(**x, gt_labels=LABELS + 2)
