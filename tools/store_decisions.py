@@ -19,7 +19,7 @@ from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.stored.planning import StoreOptions
 from mmkdlayer.stored.storing import store_decisions
-from mmkdlayer.stored.training import take_out_store
+from mmkdlayer.stored.training import needs_teacher, take_out_store
 
 
 def parse_args() -> argparse.Namespace:
@@ -74,6 +74,10 @@ def main() -> None:
         model.init_weights()
         for teacher in find_teachers(model, cfg.model):
             check_teacher(teacher)
+        for phrase in needs_teacher(cfg):
+            runner.logger.warning(
+                f'This config can not train on what is stored, another one can: {phrase}.'
+            )
         prepare_decisions(model, cfg, hook.folder(cfg.work_dir), hook.options)
         store = store_decisions(model, cfg, args.out, options)
         if is_main_process():

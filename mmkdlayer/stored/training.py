@@ -52,7 +52,7 @@ def use_store(cfg: Config, folder: str | None = None) -> str:
             'Expected one folder of stored decisions for all KD layers, since no teacher is run, but '
             f'kd_layers.<name>.decision.stored is {listed}. Give all with --stored DIR.'
         )
-    for phrase in _needs_teacher(cfg):
+    for phrase in needs_teacher(cfg):
         raise ConfigError(f'Stored decisions are read in the place of a teacher, but {phrase}.')
     store = next(iter(stated.values()))
     model, loader = cfg.model, cfg.train_dataloader
@@ -112,7 +112,7 @@ def _decisions(cfg: Config) -> Iterator[tuple[str, dict]]:
             yield name, decision
 
 
-def _needs_teacher(cfg: Config) -> Iterator[str]:
+def needs_teacher(cfg: Config) -> Iterator[str]:
     """What of a training asks for the teacher itself, or for images that it has not seen."""
     model: Any = cfg.model
     kind = type_name(model.get('type'))
