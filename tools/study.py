@@ -15,6 +15,7 @@ from mmkdlayer.engine.locks import folder_lock
 from mmkdlayer.errors import ConfigError
 from studying.bar import StudyBar
 from studying.cluster import Arrays, run_on_slurm
+from studying.forecast import forecast
 from studying.one_task import ATTEMPTS
 from studying.page import write_page
 from studying.planning import TASK, Task, plan
@@ -56,6 +57,9 @@ def parse_args() -> argparse.Namespace:
         help='remove what a training has saved as soon as its student is exported',
     )
     parser.add_argument(
+        '--dry-run', action='store_true', help='say runs, estimated time and disk, and do nothing'
+    )
+    parser.add_argument(
         '--page-only', action='store_true', help='write the page from OUT/results.json alone'
     )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
@@ -71,7 +75,11 @@ def main() -> int:
             print(*write_page(read_results(out), out), sep='\n')
             return 0
         study = read_study(args.study, args.data_root)
-        tasks, _ = plan(study, not args.delete_checkpoints)
+        tasks, settings = plan(study, not args.delete_checkpoints)
+        if args.dry_run:
+            board = Board(out, tasks)
+            print(*forecast(board, settings, args.jobs or 1, not args.delete_checkpoints), sep='\n')
+            return 0
         cli.check_writable(str(out))
         with folder_lock(out, 'study', LOCK_PATIENCE, 'Or choose another --out.'):
             check_begun(tasks, out)

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from tqdm import tqdm
 
-from .curves import progress, step_seconds, steps_done
+from .curves import pace, progress
 from .running import Board
 
 #: Seconds between two looks at the logs: on a terminal, and where lines go to a file.
@@ -64,11 +64,10 @@ class StudyBar:
         """
         tasks = self.board.tasks
         for name, begun in self.seen.items():
-            folder = tasks[name].folder(self.board.out)
-            fresh = name in self.board.running or name not in self.rates
-            step = step_seconds(folder) if begun and fresh else None
-            if step:
-                self.rates[name] = step * steps_done(folder) / begun
+            if begun and (name in self.board.running or name not in self.rates):
+                seconds = pace(tasks[name].folder(self.board.out))
+                if seconds:
+                    self.rates[name] = seconds
         if not self.rates:
             return None
         rows: dict[str, list[float]] = {}

@@ -75,6 +75,12 @@ def steps_done(folder: Path) -> int:
     return max((int(line['step']) for line in read_scalars(folder) if 'loss' in line), default=0)
 
 
+def pace(folder: Path) -> float | None:
+    """Seconds of the steps of an epoch; None before the first epoch has ended."""
+    done, step = progress(folder), step_seconds(folder)
+    return step * steps_done(folder) / done if done and step else None
+
+
 def progress(folder: Path) -> float:
     """How far a training is, in epochs (iterations where it has no epochs).
 

@@ -1,0 +1,177 @@
+"""A tiny study of two rows on made-up images, and ways to run and kill it."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from command_line import ROOT, TINY, environment, start
+
+from studying import one_task, running
+
+KDLAYER = ROOT / 'configs' / 'kdlayer'
+PLAIN = {
+    key.replace('.architecture', ''): value
+    for key, value in TINY.items()
+    if '.teacher' not in key and 'distiller' not in key
+}
+#: Without random augmentation, whose draws a resumed training does not repeat.
+CONFIG = """
+_base_ = {base!r}
+train_dataloader = dict(dataset=dict(pipeline=_base_.test_pipeline))
+default_hooks = dict(checkpoint=dict(save_best=None))
+"""
+STUDY = """
+title = 'Two rows'
+seeds = [0, 1]
+teachers = dict(small=dict(config='teacher.py', cfg_options={teacher!r}))
+rows = dict(
+    alone=dict(config='alone.py', label='alone', quoted=33.25, cfg_options={alone!r}),
+    letkd2=dict(config='letkd2.py', label='letKD-2', teacher='small', cfg_options={letkd2!r}))
+comparisons = [('letkd2', 'alone')]
+data_root = {data!r}
+"""
+
+
+def write_study(folder: Path, data: Path, **options: Any) -> Path:
+    """Write the study and its configs; ``options`` are changes of all trainings (dots as ``__``)."""
+    for name, end in dict(teacher='_teacher', alone='_baseline', letkd2='').items():
+        base = str(KDLAYER / f'folder_example{end}.py')
+        (folder / f'{name}.py').write_text(CONFIG.format(base=base))
+    more = {'train_cfg.max_epochs': 2}
+    more.update({key.replace('__', '.'): value for key, value in options.items()})
+    text = STUDY.format(
+        teacher={**PLAIN, **more, 'model.backbone.depth': 18},
+        alone={**PLAIN, **more},
+        letkd2={**TINY, **more},
+        data=str(data),
+    )
+    path = folder / 'study.py'
+    path.write_text(text)
+    return path
+
+
+class Forked:
+    """A process that is forked and calls a function: it has the libraries already, and is there at once.
+
+    It stands in for :class:`subprocess.Popen`.
+    """
+
+    returncode: int | None = None
+
+    def __init__(self, call: Callable[[], int]) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                code = call()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+            finally:
+                os._exit(code)
+
+    def poll(self) -> int | None:
+        """As of Popen."""
+        if self.returncode is None:
+            number, status = os.waitpid(self.pid, os.WNOHANG)
+            if number:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self) -> int:
+        """As of Popen."""
+        while (code := self.poll()) is None:
+            time.sleep(0.02)
+        return code
+
+    def terminate(self) -> None:
+        """As of Popen."""
+        os.kill(self.pid, signal.SIGTERM)
+
+
+def forked_task(task: Any, out: Path, *_: Any) -> Forked:
+    """In the place of :func:`studying.running.start`."""
+    task.write(out)
+    return Forked(lambda: one_task.main(task.folder(out)))
+
+
+def forked_study(line: list[str]) -> Forked:
+    """The command on a study, whose tasks are forked too."""
+
+    def call() -> int:
+        with open(os.devnull, 'w') as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        with (
+            mock.patch.object(running, 'start', forked_task),
+            mock.patch.object(sys, 'argv', ['study.py', *line]),
+            mock.patch.dict(os.environ, environment()),
+        ):
+            runpy.run_path(str(ROOT / 'tools' / 'study.py'), run_name='__main__')
+        return 0
+
+    return Forked(call)
+
+
+def start_study(line: list[str], fork: bool = True) -> Forked | subprocess.Popen:
+    """Start a study: as a command, or forked, which a process that has used a GPU can't be."""
+    if fork and not torch.cuda.is_available():
+        return forked_study(line)
+    return start('study.py', line)
+
+
+def run_and_kill(line: list[str], when: Callable[[], bool], fork: bool = True) -> int | None:
+    """Start a study, and kill it with all that it has started as soon as ``when`` is true.
+
+    Returns:
+        Its exit code where it ended before.
+    """
+    process = start_study(line, fork)
+    end = time.monotonic() + 300
+    while process.poll() is None and not when():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    if process.poll() is not None:
+        return process.returncode
+    children = descendants(process.pid)
+    for number in (process.pid, *children):
+        with suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    process.wait()
+    while any(map(is_alive, children)):
+        time.sleep(0.02)
+    return None
+
+
+def descendants(number: int) -> list[int]:
+    """The processes below a process."""
+    found: list[int] = []
+    with suppress(OSError):
+        for child in Path(f'/proc/{number}/task/{number}/children').read_text().split():
+            found += [int(child), *descendants(int(child))]
+    return found
+
+
+def is_alive(number: int) -> bool:
+    """Whether a process runs, and is no zombie."""
+    with suppress(OSError):
+        return Path(f'/proc/{number}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    return False
+
+
+def measured(results: dict) -> dict[str, Any]:
+    """What must not depend on interruptions: accuracy, and the curves, of each run."""
+    return {
+        run['name']: (run['accuracy'], run['curves'])
+        for run in (*results['teachers'], *results['runs'])
+    }
