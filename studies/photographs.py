@@ -4,27 +4,30 @@
 #   python tools/study.py studies/photographs.py --data-root data/photographs --out work_dirs/photographs
 #
 # The plan, written on 2026-11-26 before the first run:
-#
-# - Images: the first 100 classes of Tiny-ImageNet by name at 32x32 (the mean of each 2x2 pixels), the first 200
-#   of 500 training images of each class, random crops with a padding of 4 and flips. All 5,000 validation
-#   images decide; nothing is chosen by them. Should settings be tuned after this study, then on "tune", 20 other
-#   training images of each class.
-# - Teacher: ResNet-56, 24 epochs on the same images, batch 256, rate 0.2, one seed. The study is void where it is not at least
-#   3 points better than the mean of the student alone.
-# - Student: ResNet-20. 6 epochs of 20,000 images, batch 128, SGD with Nesterov momentum 0.9, weight decay 5e-4,
-#   rate 0.1 after one epoch of linear warm-up, then a cosine to 0; float32, with TF32 in convolutions on a GPU. The
-#   rate is the CIFAR schedule's for this batch, scaled linearly; no row has one of its own.
-# - Weights: KD, standardised logits and DKD have their authors' for CIFAR-100 (DKD without its warm-up). With KD
-#   layers the labels have 1, and 0.1 beside standardised logits, which stand for "the best logit loss": which
-#   one is best here is not known before.
-# - "Wide" are students alone: as many multiply-adds (84.6 M) or parameters (0.90 M) as letKD-2 when folded (81.3 M,
-#   0.91 M).
-# - Stored decisions: with 6 epochs, 6 stored views are each seen once, as 16 would be; so 6, 3 and 1 views.
-# - Seeds 0, 1, 2: the same order of images for all rows of a seed. The primary comparisons are those of letKD-2
-#   with the student alone, KD, the student of equal multiply-adds, the unsupervised layers, and both alphas 0. An
-#   interval that has zero inside is told as "no difference seen".
-# - It is a short schedule on small images, chosen for its cost: about 0.12 M images seen in a run, on one H100
-#   for minutes, or on two cores for days. It says nothing about the last points of long trainings.
+# - Images: the first 100 classes of Tiny-ImageNet by name at 32x32 (the mean of each 2x2 pixels),
+#   the first 200 of 500 training images of each class, random crops with a padding of 4 and flips.
+#   All 5,000 validation images decide; nothing is chosen by them. Should settings be tuned after
+#   this study, then on "tune", 20 other training images of each class.
+# - Teacher: ResNet-56, 24 epochs on the same images, batch 256, rate 0.2, one seed. The study is
+#   void where it is not at least 3 points better than the mean of the student alone.
+# - Student: ResNet-20. 6 epochs of 20,000 images, batch 128, SGD with Nesterov momentum 0.9, weight
+#   decay 5e-4, rate 0.1 after one epoch of linear warm-up, then a cosine to 0; float32, with TF32
+#   in convolutions on a GPU. The rate is the CIFAR schedule's for this batch, scaled linearly; no
+#   row has one of its own.
+# - Weights: KD, standardised logits and DKD have their authors' for CIFAR-100 (DKD without its
+#   warm-up). With KD layers the labels have 1, and 0.1 beside standardised logits, which stand for
+#   "the best logit loss": which one is best here is not known before.
+# - "Wide" are students alone: as many multiply-adds (84.6 M) or parameters (0.90 M) as letKD-2 when
+#   folded (81.3 M, 0.91 M).
+# - Stored decisions: with 6 epochs, 6 stored views are each seen once, as 16 would be; so 6, 3 and
+#   1 views.
+# - Seeds 0, 1, 2: the same order of images for all rows of a seed. The primary comparisons are
+#   those of letKD-2 with the student alone, KD, the student of equal multiply-adds, the
+#   unsupervised layers, and both alphas 0. An interval that has zero inside is told as "no
+#   difference seen".
+# - It is a short schedule on small images, chosen for its cost: about 0.12 M images seen in a run,
+#   on one H100 for minutes, or on two cores for days. It says nothing about the last points of long
+#   trainings.
 title = 'Does a KD layer pay? Photographs of 100 classes at 32x32'
 description = (
     'ResNet-56 teaches ResNet-20 on 200 images of each of 100 classes of Tiny-ImageNet, in 6 epochs; '

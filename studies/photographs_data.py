@@ -3,10 +3,10 @@
 
     python studies/photographs_data.py TINY_IMAGENET OUT
 
-TINY_IMAGENET is the unpacked archive (``train/CLASS/...``, and ``val`` with its ``val_annotations.txt`` or
-with a folder for each class). Of the first 100 classes by name, OUT gets ``train`` (the first 200 training
-images by name), ``tune`` (the next 20, to choose settings by) and ``test`` (all validation images,
-which decide).
+TINY_IMAGENET is the unpacked archive (``train/CLASS/...``, and ``val`` with its ``val_annotations.txt``
+or with a folder for each class). Of the first 100 classes by name, OUT gets ``train`` (the first 200
+training images by name), ``tune`` (the next 20, to choose settings by) and ``test`` (all validation
+images, which decide).
 """
 
 from __future__ import annotations

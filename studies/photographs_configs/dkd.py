@@ -1,5 +1,5 @@
-# DKD (CVPR 2022), with its authors' weights for this pair on CIFAR-100: alpha 1, beta 2, temperature 4; without
-# their warm-up of 20 of 240 epochs.
+# DKD (CVPR 2022), with its authors' weights for this pair on CIFAR-100: alpha 1, beta 2, temperature
+# 4; without their warm-up of 20 of 240 epochs.
 _base_ = './logits.py'
 
 model = dict(

@@ -1,4 +1,5 @@
-# KD (Hinton et al., 2015), with the weights that CIFAR-100's tables use: 0.1 x labels + 0.9 x KD, temperature 4.
+# KD (Hinton et al., 2015), with the weights that CIFAR-100's tables use: 0.1 x labels + 0.9 x KD,
+# temperature 4.
 _base_ = './logits.py'
 
 model = dict(
