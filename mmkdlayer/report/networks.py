@@ -21,7 +21,7 @@ from mmkdlayer.engine.provenance import teacher_weights
 from mmkdlayer.engine.supervision import SupervisedLayer, assign_teachers, find_supervised_layers
 from mmkdlayer.engine.teacher_views import connect_views
 from mmkdlayer.engine.teachers import find_teachers, loads_weights
-from mmkdlayer.errors import ConfigError, DecisionFileError
+from mmkdlayer.errors import DecisionFileError
 from mmkdlayer.models.decisions import TeacherDecision, build_decision
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.stored import take_out_store
