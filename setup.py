@@ -82,7 +82,7 @@ class EditableByPath(editable_wheel):
             )
 
 
-NAMES = ('deploy', 'report', 'teachers', 'tensorboard', 'tests', 'dev', 'docs')
+NAMES = ('deploy', 'report', 'teachers', 'tensorboard', 'tests', 'browser', 'dev', 'docs')
 EXTRAS = {name: read_requirements(name) for name in NAMES}
 EXTRAS['triton'] = read_requirements('triton')
 OPENMMLAB = read_requirements('openmmlab')

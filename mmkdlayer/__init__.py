@@ -8,7 +8,7 @@ from .compat import enable
 
 enable()
 
-from . import engine, models, stored  # noqa: E402
+from . import engine, models, report, stored  # noqa: E402
 from .checkpoints import read_for_hosts  # noqa: E402
 from .deploy import load_student  # noqa: E402
 from .engine import PlainDistiller  # noqa: E402
@@ -16,4 +16,4 @@ from .version import __version__  # noqa: E402
 
 read_for_hosts()
 
-__all__ = ['PlainDistiller', '__version__', 'engine', 'load_student', 'models', 'stored']
+__all__ = ['PlainDistiller', '__version__', 'engine', 'load_student', 'models', 'report', 'stored']

@@ -124,6 +124,10 @@ def main() -> None:
     ):
         options = ('--data-root', data, '--work-dir', work / name, *more)
         run(title, work / f'{name}.log', 'tools/train.py', configs[name], *options)
+    page = work / 'report' / 'index.html'
+    student = (configs['letkd2'], trained['letkd2'], '--data-root', data, '--out', page.parent)
+    title = 'show what was learned'
+    run(title, work / 'report.log', 'tools/report.py', *student, *distil)
     exported = work / 'exported'
     student = (configs['letkd2'], trained['letkd2'], '--data-root', data, '--out', exported)
     title = 'export the student without its teacher'
@@ -156,6 +160,7 @@ def main() -> None:
     print(
         f'\nOne run with seed 0, {1797 - TEST_IMAGES} training and {TEST_IMAGES} test images: it shows '
         'that everything works,\nnot what KD layers gain; the README has the results.\n'
+        f'what was learned: {page} (open it in a browser)\n'
         f'exported student: {exported}\ndecisions:        {work / "letkd2" / "decisions"}\n'
         f'logs:             {work}\ntime after installation: {time.perf_counter() - start:.0f} s'
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -15,22 +16,15 @@ import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.checkpoints import read_student_weights
 from mmkdlayer.deploy import check_trained_config
-from mmkdlayer.errors import ConfigError
 from mmkdlayer.report import (
     Networks,
     ReportOptions,
+    agreement_before,
     compare,
-    examine,
-    measure,
+    loader_key,
     open_networks,
-    probe_geometry,
-    write_page,
+    write_report,
 )
-from mmkdlayer.report.collecting import collect
-from mmkdlayer.report.images import Images
-
-#: Images on which the agreement before the training is measured.
-BEFORE = 500
 
 
 def parse_args() -> argparse.Namespace:
@@ -114,62 +108,53 @@ def main() -> None:
             print(f'report: {compare(args.compare, args.out)}')
             return
         cfg = cli.load_config(args)
-        key = 'val_dataloader' if cfg.get('val_dataloader') else 'test_dataloader'
-        if not cfg.get(key):
-            raise ConfigError(
-                f'Config {args.config}: expected val_dataloader or test_dataloader, whose images a '
-                'report shows, but it has neither.'
-            )
         cli.check_writable(args.out)
         # mmengine would list each weight that it initialises.
         MMLogger.get_instance('mmkdlayer_report').setLevel('WARNING')
-        state, meta = read_student_weights(args.checkpoint, sha256=cfg.get('weights_sha256'))
-        check_trained_config(cfg, meta, args.checkpoint, refuse=not args.config_as_given)
-        cli.check_data(cfg, (key,), args.checkpoint, meta)
-        decisions = args.decisions or Path(args.checkpoint).parent / 'decisions'
+        state, meta = read_checked(args, cfg, args.checkpoint)
+        work_dir = Path(args.checkpoint).parent
         torch.manual_seed(0)
-        networks = open_networks(cfg, meta, decisions, teacher=not args.no_teacher)
+        networks = open_networks(
+            cfg, meta, args.decisions or work_dir / 'decisions', teacher=not args.no_teacher
+        )
         for note in networks.notes:
             print(f'note: {note}')
-        before = {}
-        if networks.supervised:
-            found = collect(networks, Images(networks, cfg[key], BEFORE), only_agreement=True)
-            before = {name: layer.agreement for name, layer in found.layers.items()}
+        before = agreement_before(networks, cfg)
         networks.load(state, f'Checkpoint {args.checkpoint}')
-        images = Images(networks, cfg[key], args.images)
-        options = ReportOptions(args.classes, patches=args.patches)
-        findings, view = examine(networks, images, options, before)
-        view.update(measure(networks, images, Path(args.checkpoint).parent))
-        notes = networks.notes
-        if args.probe_images:
-            others = [open_other(args, config, file, key) for config, file in args.also]
-            students = [(Path(args.config).stem, networks, cfg), *others]
-            view['geometry'], more = probe_geometry(students, key, args.probe_images)
-            notes = [*notes, *more]
-        path = write_page(args.out, Path(args.config).stem, facts(args, key), notes, findings, view)
+        options = ReportOptions(
+            args.images,
+            args.classes,
+            patches=args.patches,
+            probe_images=args.probe_images,
+            work_dir=work_dir,
+        )
+        # Folders mean nothing to others.
+        facts = {key: os.path.basename(getattr(args, key)) for key in ('config', 'checkpoint')}
+        others = [open_other(args, *pair) for pair in args.also]
+        name = Path(args.config).stem
+        path = write_report(networks, cfg, args.out, name, facts, options, before, others)
         print(f'report: {path} ({path.stat().st_size / 1e6:.1f} MB)')
 
 
+def read_checked(
+    args: argparse.Namespace, cfg: Config, checkpoint: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights of a checkpoint and its meta data, which must be those of a config and its data."""
+    state, meta = read_student_weights(checkpoint, sha256=cfg.get('weights_sha256'))
+    check_trained_config(cfg, meta, checkpoint, refuse=not args.config_as_given)
+    cli.check_data(cfg, (loader_key(cfg),), checkpoint, meta)
+    return state, meta
+
+
 def open_other(
-    args: argparse.Namespace, config: str, checkpoint: str, key: str
+    args: argparse.Namespace, config: str, checkpoint: str
 ) -> tuple[str, Networks, Config]:
     """Another student for the probe: its name, its networks and its config."""
     cfg = cli.load_config(argparse.Namespace(**{**vars(args), 'config': config}))
-    state, meta = read_student_weights(checkpoint, sha256=cfg.get('weights_sha256'))
-    check_trained_config(cfg, meta, checkpoint, refuse=not args.config_as_given)
-    cli.check_data(cfg, (key,), checkpoint, meta)
+    state, meta = read_checked(args, cfg, checkpoint)
     networks = open_networks(cfg, meta, Path(checkpoint).parent / 'decisions', teacher=False)
     networks.load(state, f'Checkpoint {checkpoint}')
     return Path(config).stem, networks, cfg
-
-
-def facts(args: argparse.Namespace, key: str) -> dict[str, str]:
-    """What the report is of; folders mean nothing to others."""
-    return {
-        'config': os.path.basename(args.config),
-        'checkpoint': os.path.basename(args.checkpoint),
-        'data': f'{key} of the config',
-    }
 
 
 if __name__ == '__main__':

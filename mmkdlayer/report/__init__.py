@@ -1,18 +1,18 @@
 """A page that shows what a student has learned: its templates, and the teacher's decisions."""
 
 from .comparing import compare
-from .measuring import measure, probe_geometry
 from .networks import Networks, networks_of_training, open_networks
-from .writing import ReportOptions, examine, write_page
+from .report_hook import ReportHook
+from .writing import ReportOptions, agreement_before, loader_key, write_report
 
 __all__ = [
     'Networks',
+    'ReportHook',
     'ReportOptions',
+    'agreement_before',
     'compare',
-    'examine',
-    'measure',
+    'loader_key',
     'networks_of_training',
     'open_networks',
-    'probe_geometry',
-    'write_page',
+    'write_report',
 ]

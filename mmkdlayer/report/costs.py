@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmkdlayer.deploy.folded_kd_layer import fold_layer
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.connectors import KDLayerConnector
+from mmkdlayer.models.distillers import release_records
 from mmkdlayer.models.evaluating import evaluating
 
 from .collecting import watching
@@ -169,6 +170,8 @@ def time_parts(networks: Networks, batch: Any, repeats: int = REPEATS) -> list[t
                 steps.append(dict(watch.seconds))
                 algorithm.zero_grad(set_to_none=True)
         finally:
+            release_records(algorithm.distiller)  # of a step that failed
+            algorithm.zero_grad(set_to_none=True)
             for handle in watch.handles:
                 handle.remove()
             with torch.no_grad():

@@ -34,11 +34,12 @@ def measure(
     refuse_unreadable(batch, ())
     inputs = networks.preprocessor(batch, False)['inputs']
     times: list[tuple[str, float]] = []
-    if networks.algorithm is not None and networks.supervised:
+    if networks.supervised and hasattr(networks.algorithm, 'teacher'):
         try:
             times = time_parts(networks, batch)
-        except DataError as error:  # labels that the training has and these images have not
-            networks.notes.append(f'Parts of a training step were not timed: {error}')
+        except Exception as error:  # of any head or loss, as on images without labels
+            why = f'{type(error).__name__}: {error}'
+            networks.notes.append(f'The parts of a training step were not timed ({why}).')
     device = inputs.device
     return dict(
         curves=None if work_dir is None else curves_view(work_dir),

@@ -118,7 +118,7 @@ def networks_of_training(
         ConfigError: The config does not fit the models.
         DecisionFileError: A decision file is damaged, or was fitted on another teacher.
     """
-    student = unwrap_model(algorithm.student)
+    student = unwrap_model(getattr(algorithm, 'student', algorithm))  # a plain training has none
     distiller = getattr(algorithm, 'distiller', None)
     teachers = find_teachers(algorithm, cfg.get('model') or {})
     if not teachers:

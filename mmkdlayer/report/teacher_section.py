@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mmkdlayer.models.decisions import SubclassDecision
+from mmkdlayer.models.decisions import SubclassDecision, TeacherDecision
 
 from . import charts
 from .decision_table import TableRows, read_rows
@@ -73,7 +73,7 @@ def teacher_view(
                 )
             )
         own = [one for one in findings.examples if one.label == label]
-        maps = [_subclass_map(one, name, label, size) for one in own if name in one.layers]
+        maps = [_pictures(one, name, decision) for one in own]
         classes.append(dict(name=names[label], label=label, parts=parts, examples=maps))
     return dict(view, classes=classes, hidden=len(names) - len(classes))
 
@@ -112,19 +112,48 @@ def _spread(rows: TableRows, names: Sequence[str], decision: SubclassDecision) -
     )
 
 
-def _subclass_map(example: Example, name: str, label: int, size: int) -> dict[str, Any]:
-    """An image with what the teacher and the student see at each place; other classes are faint."""
-    maps = example.layers[name]
-    overlays = []
-    if maps.own is not None:
-        faint = None if maps.decided is None else maps.decided // size != label
-        overlays.append(('teacher', colour_map(maps.own % size, faint)))
-    own = np.where(maps.student // size == label, maps.student % size, -1)
-    overlays.append(('student', colour_map(own)))
-    return _pictures(example, overlays)
+def overlays_of(
+    example: Example, name: str, decision: TeacherDecision | None
+) -> list[tuple[str, Any]]:
+    """Maps of what the teacher, if it was run, and the student see at each place of an example.
+
+    Sub-classes of the image's class have a colour each: faint where the teacher decides for another
+    class, none where the student does. Of other templates the most frequent ones have colours, the
+    same in both maps.
+
+    Args:
+        example: With its maps.
+        name: Of the layer.
+        decision: Of the layer.
+
+    Returns:
+        Who sees it, and an image of one pixel for each position.
+    """
+    maps, label = example.layers[name], example.label
+    if isinstance(decision, SubclassDecision) and label >= 0:
+        size = decision.num_subclasses
+        own = np.where(maps.student // size == label, maps.student % size, -1)
+        found = [('student', colour_map(own))]
+        if maps.own is not None:
+            faint = None if maps.decided is None else maps.decided // size != label
+            found.insert(0, ('teacher', colour_map(maps.own % size, faint)))
+        return found
+    first = maps.student if maps.own is None else maps.own
+    numbers, counts = np.unique(first, return_counts=True)
+    frequent = numbers[np.argsort(-counts, kind='stable')][:MOST_COLOURS]
+
+    def coloured(templates: np.ndarray) -> Any:
+        result = np.full(templates.shape, -1)
+        for number, template in enumerate(frequent):
+            result[templates == template] = number
+        return colour_map(result)
+
+    teacher = [] if maps.own is None else [('teacher', coloured(maps.own))]
+    return [*teacher, ('student', coloured(maps.student))]
 
 
-def _pictures(example: Example, overlays: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _pictures(example: Example, name: str, decision: TeacherDecision | None) -> dict[str, Any]:
+    overlays = overlays_of(example, name, decision)
     return dict(
         picture=data_uri(example.picture),
         number=example.index,
@@ -132,23 +161,6 @@ def _pictures(example: Example, overlays: Sequence[tuple[str, Any]]) -> dict[str
         predicted=example.predicted,
         overlays=[(who, data_uri(png(image), 'png')) for who, image in overlays],
     )
-
-
-def centroid_map(example: Example, name: str) -> dict[str, Any]:
-    """An image with its most frequent templates in colours, the same for teacher and student."""
-    maps = example.layers[name]
-    first = maps.student if maps.own is None else maps.own
-    numbers, counts = np.unique(first, return_counts=True)
-    frequent = numbers[np.argsort(-counts, kind='stable')][:MOST_COLOURS]
-
-    def coloured(found: np.ndarray) -> Any:
-        result = np.full(found.shape, -1)
-        for number, template in enumerate(frequent):
-            result[found == template] = number
-        return colour_map(result)
-
-    overlays = [('teacher', coloured(maps.own))] if maps.own is not None else []
-    return _pictures(example, [*overlays, ('student', coloured(maps.student))])
 
 
 def _centroids(
@@ -171,7 +183,7 @@ def _centroids(
                 classes=top_classes(vocabulary.by_class[entry], findings.classes),
             )
         )
-    examples = [centroid_map(one, name) for one in findings.examples[:24] if name in one.layers]
+    examples = [_pictures(one, name, layer.decision) for one in findings.examples[:24]]
     used = int((vocabulary.counts > 0).sum())
     highest = (
         layer.agreement.highest / max(1, layer.agreement.positions) if layer.agreement else None

@@ -16,15 +16,19 @@ from mmkdlayer.version import __version__, installed_versions
 from .collecting import collect
 from .findings import Findings
 from .images import Images, cut_patches
+from .measuring import measure, probe_geometry
 from .networks import Networks
 from .page import percent, render
 from .pictures import data_uri, jpeg, strip
 from .predictions import Predictions
 from .student_section import student_view, wanted_templates
 from .teacher_section import teacher_view, wanted_entries
+from .teacher_use import Agreement
 
 #: Classes that are shown with pictures, if none are named.
 MOST_CLASSES = 100
+#: Images on which the agreement before the training is measured.
+BEFORE = 500
 PAGE = 'index.html'
 
 
@@ -33,14 +37,20 @@ class ReportOptions:
     """What a report shows.
 
     Attributes:
+        images: Of the validation images, at most, evenly spaced; None for all.
         classes: Names of the classes that are shown with pictures; None for up to 100 of them.
         examples: Images of each class that are shown as a whole.
         patches: Regions that are shown of each sub-class and template.
+        probe_images: Images of the geometry probe, of training and validation each; 0 for none.
+        work_dir: Of the training, with its log; None without.
     """
 
+    images: int | None = None
     classes: Sequence[str] | None = None
     examples: int = 2
     patches: int = 5
+    probe_images: int = 5000
+    work_dir: str | os.PathLike | None = None
 
 
 def choose_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
@@ -59,6 +69,71 @@ def choose_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[i
             f'{unknown[0]!r} among the {len(names)}.'
         )
     return [names.index(name) for name in wanted]
+
+
+def write_report(
+    networks: Networks,
+    cfg: Any,
+    out: str | os.PathLike,
+    student: str,
+    facts: Mapping[str, Any],
+    options: ReportOptions,
+    before: Mapping[str, Any] | None = None,
+    others: Sequence[tuple[str, Networks, Any]] = (),
+) -> Path:
+    """Run the networks, and write their page.
+
+    Args:
+        networks: With the weights that are meant.
+        cfg: Their config, with the data.
+        out: The folder.
+        student: What the student is called.
+        facts: What the report is of, in words, by name.
+        options: What is shown.
+        before: As :func:`agreement_before` gave it before the training.
+        others: Further students of the geometry probe: names, networks and configs.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ConfigError: The config has no images, or a class that is asked for is not there.
+        DataError: Images can't be read.
+    """
+    key = loader_key(cfg)
+    images = Images(networks, cfg[key], options.images)
+    findings, view = examine(networks, images, options, before)
+    view.update(measure(networks, images, options.work_dir))
+    notes = networks.notes
+    if options.probe_images:
+        students = [(student, networks, cfg), *others]
+        view['geometry'], more = probe_geometry(students, key, options.probe_images)
+        notes = [*notes, *more]
+    facts = {**facts, 'data': f'{key} of the config'}
+    return write_page(out, student, facts, notes, findings, view)
+
+
+def loader_key(cfg: Any) -> str:
+    """The entry of a config whose images a report shows.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for key in ('val_dataloader', 'test_dataloader'):
+        if cfg.get(key):
+            return key
+    raise ConfigError(
+        'A report shows the images of val_dataloader, or of test_dataloader, but the config has neither.'
+    )
+
+
+def agreement_before(networks: Networks, cfg: Any) -> dict[str, Agreement]:
+    """The agreement with the teacher on some images, by layer, of weights before the training."""
+    if not networks.supervised:
+        return {}
+    images = Images(networks, cfg[loader_key(cfg)], BEFORE)
+    found = collect(networks, images, only_agreement=True)
+    return {name: layer.agreement for name, layer in found.layers.items() if layer.agreement}
 
 
 def examine(

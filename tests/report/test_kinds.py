@@ -1,0 +1,88 @@
+"""Reports of students of all kinds: tokens, letKD-1, mixes with and without teachers, no labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import CONFIG, ROOT, TINY, write_images
+from filled_decisions import fill_decisions
+from mix_training import load_offline, shrink, side_of
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmkdlayer.report import ReportOptions, networks_of_training, write_report
+
+pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
+
+
+def build(cfg: Config, side: int) -> Any:
+    model = MODELS.build(cfg.model)
+    if not hasattr(model, 'generator'):
+        fill_decisions(model, torch.randn(2, 3, side, side))
+    return model
+
+
+def write(cfg: Config, model: Any, out: Path, **options: Any) -> str:
+    networks = networks_of_training(model, cfg)
+    options = dict(dict(probe_images=0, patches=2), **options)
+    return write_report(networks, cfg, out, 'student', {}, ReportOptions(**options)).read_text()
+
+
+def folder_config(path: Path, data: Path, **changes: Any) -> Config:
+    cfg = Config.fromfile(path)
+    init_default_scope('mmpretrain')
+    known = {k: v for k, v in TINY.items() if k.startswith(('model.', 'val_'))}
+    cfg.merge_from_dict(known if path == CONFIG else {'val_dataloader.num_workers': 0})
+    cfg.merge_from_dict(changes)
+    for loader in (cfg.val_dataloader, cfg.train_dataloader):
+        loader.persistent_workers = False
+        loader.dataset.data_root = str(data)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp('kinds'))
+
+
+def test_tokens(tmp_path: Path) -> None:
+    data = write_images(tmp_path / 'images', classes=2)
+    cfg = folder_config(ROOT / 'configs' / 'kdlayer' / 'folder_example_vit.py', data)
+    page = write(cfg, build(cfg, 64), tmp_path / 'report')
+    assert 'Layer inter:' in page and 'agreement with the teacher' in page
+
+
+def test_letkd1_and_a_loss_of_logits(data: Path, tmp_path: Path) -> None:
+    cfg = folder_config(CONFIG, data)
+    del cfg.model.distiller.kd_layers['inter']
+    page = write(cfg, build(cfg, 64), tmp_path)
+    assert 'centroids' in page and 'sub-classes</h3>' not in page
+
+
+def test_images_without_labels(data: Path, tmp_path: Path) -> None:
+    cfg = folder_config(CONFIG, data)
+    cfg.val_dataloader.dataset.update(with_label=False, data_prefix='test', classes=None)
+    page = write(cfg, build(cfg, 64), tmp_path)
+    assert 'accuracy of the student' not in page and 'centroid ' in page
+    # What the teacher decides about sub-classes is not known without labels.
+    assert 'agreement on the class' not in page
+
+
+@pytest.mark.parametrize(
+    ('name', 'classes', 'teacher'),
+    [
+        ('byot_resnet18_cifar100_kdlayer', 100, False),
+        ('kd_resnet34_resnet18_in1k_kdlayer', 1000, True),
+        ('dafl_resnet34_resnet18_cifar10_kdlayer', 10, True),
+    ],
+)
+def test_mixes(name: str, classes: int, teacher: bool, tmp_path: Path) -> None:
+    cfg = load_offline(ROOT / 'configs' / 'mix' / f'{name}.py')
+    shrink(cfg, classes, tmp_path)
+    page = write(cfg, build(cfg, side_of(classes)), tmp_path / 'report')
+    assert '2. What the student matches' in page
+    assert ('agreement with the teacher' in page) == teacher
+    assert ('No teacher was run' in page) != teacher

@@ -1,0 +1,54 @@
+"""A training that writes its report at its end, and figures on the way, is the same training."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import Main, arguments, recording_config
+from PIL import Image
+from training_probes import read_losses
+
+from mmkdlayer.errors import ConfigError
+from mmkdlayer.report import ReportHook
+
+
+def test_the_training_is_the_same(images: Path, tmp_path: Path, main: Main) -> None:
+    hook = "dict(type='mmkdlayer.ReportHook', figures=1, images=8, probe_images=30)"
+    losses = []
+    for number, more in enumerate((hook, '')):
+        work = tmp_path / str(number)
+        line = arguments(recording_config(tmp_path, hook=more), '--work-dir', work, data=images)
+        code, errors = main('train.py', line)
+        assert code == 0, errors
+        losses.append(read_losses(work))
+    assert losses[0] == losses[1]
+    page = (tmp_path / '0' / 'report' / 'index.html').read_text()
+    for words in ('before the training', '3. How well', 'accuracy/top1', '<th scope="row">images'):
+        assert words in page
+    assert not (tmp_path / '1' / 'report').exists()
+    figures = sorted((tmp_path / '0').rglob('vis_image/*.png'))
+    assert [figure.stem for figure in figures] == [
+        *('kd_decisions_inter_1', 'kd_decisions_penult_1'),
+        *('kd_templates_inter_1', 'kd_templates_penult_1'),
+    ]
+    pixels = np.asarray(Image.open(figures[0]))
+    assert pixels.shape == (3 * 116 - 4, 3 * 116 - 4, 3)  # 3 classes; image, teacher, student
+
+
+def test_what_goes_wrong_is_a_warning(images: Path, tmp_path: Path, main: Main) -> None:
+    blocked = tmp_path / 'file'
+    blocked.touch()
+    hook = f"dict(type='mmkdlayer.ReportHook', images=8, out_dir={os.fspath(blocked)!r})"
+    line = arguments(recording_config(tmp_path, hook=hook), '--work-dir', tmp_path, data=images)
+    code, errors = main('train.py', line)
+    assert code == 0, errors
+    assert 'ReportHook: ' in ''.join(path.read_text() for path in tmp_path.rglob('*.log'))
+
+
+@pytest.mark.parametrize('options', [dict(images=0), dict(figures=-1), dict(probe_images='all')])
+def test_wrong_options_are_refused(options: dict) -> None:
+    with pytest.raises(ConfigError, match=f'ReportHook: {next(iter(options))} must be'):
+        ReportHook(**options)
