@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -80,7 +81,22 @@ def read_included(app: Sphinx, path: Path, docname: str, content: list[str]) -> 
     content[0] = move_links(content[0], DOCS / path, Path(app.env.doc2path(docname)))
 
 
+#: The page that tools/quickstart.sh writes: the gallery has it, where there is one.
+REPORT = ROOT / 'work_dirs' / 'quickstart' / 'report' / 'index.html'
+
+
+def copy_report(app: Sphinx, error: Exception | None) -> None:
+    """Sphinx has built the pages."""
+    if error is None and REPORT.is_file():
+        target = Path(app.outdir, 'gallery', 'digits.html')
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(REPORT, target)
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
+    if REPORT.is_file():
+        app.tags.add('gallery')
+    app.connect('build-finished', copy_report)
     app.connect('source-read', read_page)
     app.connect('include-read', read_included)

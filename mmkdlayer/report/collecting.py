@@ -74,15 +74,12 @@ def collect(
                         picture = to_image(batch['inputs'][i], images.bgr)
                         mistakes.add(images.index(number + i), label, picture)
             chosen = [] if only_agreement else wanted.choose(labels, count)
-            fresh = [
-                Example(
-                    number + i,
-                    int(lists['labels'][-1][i]),
-                    int(lists['predicted'][-1][i]),
-                    jpeg(shrink(to_image(batch['inputs'][i], images.bgr))),
-                )
-                for i in chosen
-            ]
+            fresh = []
+            for i in chosen:
+                label, said = (int(lists[key][-1][i]) for key in ('labels', 'predicted'))
+                picture = shrink(to_image(batch['inputs'][i], images.bgr))
+                ratio = picture.width / picture.height
+                fresh.append(Example(number + i, label, said, jpeg(picture), ratio))
             for name, watch in watches.items():
                 if name not in found.layers:
                     classes = len(found.classes) if labels is not None else 0

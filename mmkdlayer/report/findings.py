@@ -33,12 +33,13 @@ class LayerExample:
 
 @dataclass
 class Example:
-    """An image that is shown as a whole."""
+    """An image that is shown as a whole: a JPEG file, and its width by its height."""
 
     index: int
     label: int
     predicted: int
     picture: bytes
+    ratio: float = 1.0
     layers: dict[str, LayerExample] = field(default_factory=dict)
 
 

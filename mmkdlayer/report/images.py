@@ -19,6 +19,10 @@ from .networks import Networks
 from .pictures import patch, to_image
 
 
+#: Images of a batch: a layer's assignments, positions by templates, are in memory at once.
+MOST_AT_A_TIME = 64
+
+
 class InOrder:
     """Indices of a data set in order, all of them in each process."""
 
@@ -42,9 +46,8 @@ class Images:
     """
 
     def __init__(self, networks: Networks, loader: Any, most: int | None = None) -> None:
-        config = in_order(
-            loader, loader['dataset'], loader.get('batch_size', 1), loader.get('num_workers', 0)
-        )
+        batch = min(loader.get('batch_size', 1), MOST_AT_A_TIME)
+        config = in_order(loader, loader['dataset'], batch, loader.get('num_workers', 0))
         config.sampler = ConfigDict(type=InOrder)
         supervised = list(networks.supervised.values())
         self.stream = FeatureStream(networks.algorithm, supervised, config, most=most)

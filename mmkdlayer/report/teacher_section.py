@@ -156,6 +156,7 @@ def _pictures(example: Example, name: str, decision: TeacherDecision | None) -> 
     overlays = overlays_of(example, name, decision)
     return dict(
         picture=data_uri(example.picture),
+        ratio=f'{example.ratio:.4f}',
         number=example.index,
         right=example.label == example.predicted,
         predicted=example.predicted,
