@@ -18,7 +18,6 @@ from mmkdlayer.pipelines import in_order
 from .networks import Networks
 from .pictures import patch, to_image
 
-
 #: Images of a batch: a layer's assignments, positions by templates, are in memory at once.
 MOST_AT_A_TIME = 64
 

@@ -75,7 +75,7 @@ def test_images_without_labels(data: Path, tmp_path: Path) -> None:
     ('name', 'classes', 'teacher'),
     [
         ('byot_resnet18_cifar100_kdlayer', 100, False),
-        ('kd_resnet34_resnet18_in1k_kdlayer', 1000, True),
+        pytest.param('kd_resnet34_resnet18_in1k_kdlayer', 1000, True, marks=pytest.mark.slow),
         ('dafl_resnet34_resnet18_cifar10_kdlayer', 10, True),
     ],
 )
