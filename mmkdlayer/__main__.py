@@ -31,6 +31,7 @@ def main() -> None:
     name = arguments[0].replace('-', '_')
     if name not in commands:
         near = difflib.get_close_matches(name, commands, n=3, cutoff=0.5)
+        near.sort(key=lambda command: not command.startswith(name))
         hint = f'Did you mean {" or ".join(near)}?' if near else f'There are {", ".join(commands)}.'
         print(f'python -m mmkdlayer: there is no command {arguments[0]!r}. {hint}', file=sys.stderr)
         sys.exit(2)

@@ -86,7 +86,7 @@ class Predictions:
                 )
         except (OSError, KeyError, ValueError, EOFError, TypeError) as error:
             raise ConfigError(
-                f'--compare {folder}: expected a folder that tools/report.py has written, with '
+                f'--compare {folder}: expected a folder that "python -m mmkdlayer report" has written, with '
                 f'{FILE}, but it can not be read ({type(error).__name__}: {error}).'
             ) from error
 

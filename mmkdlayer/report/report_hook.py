@@ -28,7 +28,7 @@ FIGURE_IMAGES = 200
 
 @HOOKS.register_module()
 class ReportHook(Hook):
-    """Writes ``<work_dir>/report/index.html`` at the end of a training, as tools/report.py does.
+    """Writes ``<work_dir>/report/index.html`` at the end of a training, as the command report does.
 
     It is of the weights of the last step. The main process alone runs the networks; what goes wrong
     here is a warning, and never ends a training. Random numbers of the training stay as they are.

@@ -82,7 +82,9 @@ def test_what_can_not_be_compared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='expected two folders of reports or more, but got 1'):
         compare([first], tmp_path / 'out')
     (tmp_path / 'none').mkdir()
-    with pytest.raises(ConfigError, match='expected a folder that tools/report.py has written'):
+    with pytest.raises(
+        ConfigError, match='expected a folder that "python -m mmkdlayer report" has'
+    ):
         compare([first, tmp_path / 'none'], tmp_path / 'out')
     (first / 'predictions.npz').write_bytes(b'PK')
     with pytest.raises(ConfigError, match='it can not be read'):
