@@ -86,8 +86,8 @@ class Predictions:
                 )
         except (OSError, KeyError, ValueError, EOFError, TypeError) as error:
             raise ConfigError(
-                f'--compare {folder}: expected a folder that "python -m mmkdlayer report" has written, with '
-                f'{FILE}, but it can not be read ({type(error).__name__}: {error}).'
+                f'--compare {folder}: expected a folder that "python -m mmkdlayer report" has written, '
+                f'with {FILE}, but it can not be read ({type(error).__name__}: {error}).'
             ) from error
 
 
