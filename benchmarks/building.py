@@ -26,6 +26,7 @@ from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 ROOT = Path(__file__).resolve().parents[1]
 LOGIT_KD = 'logit KD (stock mmrazor)'
 WITH_LAYERS = 'student with KD layers'
+STORED = 'stored decisions'
 #: What a step trains; KD layers may be followed by an implementation, as in 'letKD-2, reference'.
 KINDS = ('plain student', WITH_LAYERS, LOGIT_KD, 'letKD-1', 'letKD-2, reference', 'letKD-2')
 
@@ -183,6 +184,10 @@ def build_model(
     elif kind == WITH_LAYERS:
         layers = standalone_kd_layers(config.distiller.kd_layers)
         config = {**config.architecture, 'type': 'mmkdlayer.KDLayerClassifier', 'kd_layers': layers}
+    elif kind == STORED:
+        config.teacher = dict(type='mmkdlayer.NoTeacher')
+        for layer in config.distiller.kd_layers.values():
+            layer.decision['stored'] = 'in memory'
     elif name == LOGIT_KD:
         config['distiller'] = logit_distiller(
             'head.layers.head'

@@ -147,8 +147,8 @@ def sample_teacher(
                 total, positions = samples[layer.name]
                 samples[layer.name] = total + sum_falling(decided), positions + len(decided)
             if options.logits is not None and not logits:
-                sources = logit_modules(stream, found.batch)
-                logits = dict(classes=check_logits(outputs).size(1), sources=sources)
+                logits = dict(classes=check_logits(outputs).size(1))
+                logits['sources'] = logit_modules(stream, found.batch)
             if number:
                 done += len(found.hashes)
             else:

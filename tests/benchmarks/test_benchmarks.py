@@ -27,6 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
             ['L2Loss', 'SDDLoss'],
         ),
         ('stored_files.py --images 300 --reads 200', ['| npy, pread |', '| 100 |']),
+        (
+            'stored.py --pairs cifar --batch 8 --images 32 --steps 3 --warmup 1 --rounds 1',
+            ['| live teacher |', '| stored decisions |', '| random targets (the floor) | '],
+        ),
     ],
 )
 def test_a_benchmark_prints_its_table(command: str, rows: list[str]) -> None:
