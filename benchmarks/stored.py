@@ -107,8 +107,8 @@ def write_store(folder: Path, dataset: Any, pair: Pair, side: int) -> Path:
         inter=dict(templates=8 * pair.classes, grid=grid, top_k=None),
         penult=dict(templates=pair.centroids, grid=grid, top_k=KEPT),
     )
-    facts = dict(images=len(dataset), views=1, seed=0, shard_images=1024)
-    plan = dict(facts, kd_layers={}, logits=None, fields=make_fields(layers))
+    facts: dict[str, Any] = dict(images=len(dataset), views=1, seed=0, shard_images=1024)
+    plan: dict[str, Any] = dict(facts, kd_layers={}, logits=None, fields=make_fields(layers))
     writer, rng = Writer(folder, plan), np.random.default_rng(0)
     writer.start()
     for shard in writer.shards:
@@ -170,7 +170,7 @@ def measure(pair: Pair, sizes: Sizes, rounds: int, device: str, folder: Path) ->
     """The table of one pair."""
     init_default_scope('mmpretrain')
     config = Config.fromfile(str(ROOT / 'configs' / 'kdlayer' / f'{pair.config}.py'))
-    pipeline = find_pipeline(config.train_dataloader.dataset)
+    pipeline = find_pipeline(config.train_dataloader.dataset) or []
     (folder / 'images').mkdir(parents=True)
     images: Any = MadeUpImages(
         sizes.images, pair.side, pair.classes, str(folder / 'images'), pipeline

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
-from mmengine.dist import get_local_rank
+from mmengine.dist import get_rank
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
@@ -48,7 +49,7 @@ def check_stored(model: Any, dataloader: Any, dataset_cfg: Any) -> None:
                 'data_preprocessor.batch_augments mixes the images of a batch, and the teacher whose '
                 'decisions are stored has not seen mixed images. Take it out, or train with the teacher.'
             )
-        if get_local_rank() == 0:  # once for each machine
+        if int(os.environ.get('LOCAL_RANK', get_rank())) == 0:  # once for each machine
             files = [*store.manifest['shards'], *store.manifest['kd_layers'].values()]
             total = sum(file['bytes'] for file in files)
             with tqdm(
