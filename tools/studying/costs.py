@@ -13,7 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmkdlayer.deploy import student_model_config
-from mmkdlayer.deploy.example_images import shapes_of_pipeline
+from mmkdlayer.deploy.example_images import find_examples
 from mmkdlayer.deploy.folding import fold_student
 from mmkdlayer.errors import ConfigError
 
@@ -27,13 +27,11 @@ def measure_cost(cfg: Config, exported: Path | None = None) -> dict[str, Any]:
     Args:
         cfg: The config.
         exported: Folder of the exported student, whose config tells the size of the images; None to take
-            what the test pipeline makes.
+            that of test images, or what the test pipeline makes of all.
 
     Returns:
-        ``parameters``, ``flops``, ``folded_parameters``, ``folded_flops`` and ``image`` (C, H, W).
-
-    Raises:
-        ConfigError: Nothing tells the size of the images.
+        ``parameters``, ``flops``, ``folded_parameters``, ``folded_flops`` and ``image`` (C, H, W); the
+        FLOPs are None where nothing tells the size.
     """
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
     model = student_model_config(cfg)
@@ -43,9 +41,10 @@ def measure_cost(cfg: Config, exported: Path | None = None) -> dict[str, Any]:
     else:
         kind = dict(type='mmpretrain.ClsDataPreprocessor')
         preprocessor = MODELS.build(dict(model.get('data_preprocessor') or kind))
-        shape = (shapes_of_pipeline(cfg, preprocessor) or [()])[0]
-    if not shape:
-        raise ConfigError('The test pipeline does not tell the size of the images.')
+        try:
+            shape = tuple(find_examples(cfg, preprocessor, network).images.shape[1:])
+        except ConfigError:  # neither test images nor the pipeline tell it
+            shape = ()
     parameters, flops = count(network, shape)
     fold_student(dict(model), network)
     folded_parameters, folded_flops = count(network.eval(), shape)
@@ -58,8 +57,11 @@ def measure_cost(cfg: Config, exported: Path | None = None) -> dict[str, Any]:
     )
 
 
-def count(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int]:
-    """Parameters of a network, and its FLOPs on one image (C, H, W)."""
+def count(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int | None]:
+    """Parameters of a network, and its FLOPs on one image (C, H, W); None without a shape."""
+    parameters = int(parameter_count(network)[''])
+    if not shape:
+        return parameters, None
     analyzer = FlopAnalyzer(network, (torch.zeros(1, *shape),))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return int(parameter_count(network)['']), int(analyzer.total())
+    return parameters, int(analyzer.total())

@@ -112,7 +112,7 @@ def die_with_parent() -> None:
 def last_words(folder: Path) -> str:
     """The error in a log, or else its last lines."""
     lines = (folder / LOG).read_text(errors='replace').rstrip().splitlines()
-    errors = [line for line in lines if line.startswith('error: ')]
+    errors = [line[len('error: ') :] for line in lines if line.startswith('error: ')]
     return (errors or [' / '.join(lines[-3:])])[-1][:1000]
 
 

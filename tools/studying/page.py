@@ -56,18 +56,17 @@ def page_blocks(results: Mapping[str, Any]) -> Iterator[Block]:
         'each KD layer as two plain 1x1 convolutions. Times are those of training steps alone, the '
         'median times their number; those of runs beside one another are longer than alone.',
     )
+    # Groups that are compared with one another are drawn in the same plots.
+    group = {name: row.get('group', '') for name, row in results['rows'].items()}
+    joint = any(group[first] != group[second] for first, second in results['comparisons'])
     for number, (heading, rows) in enumerate(groups(results).items()):
         if heading:
             yield 'head', 3, heading
         yield 'table', accuracy_table(results, rows)
-        end = f'_{number}' if number else ''
-        captions = dict(
-            flops='Accuracy against the cost of the student',
-            time='Accuracy against training time',
-            curves='Learning curves: accuracy on the validation images, and the loss',
-        )
-        for name, svg in plots(results, rows).items():
-            yield 'plot', captions[name], f'{name}{end}', svg
+        if not joint:
+            yield from _plots(results, rows, f'_{number}' if number else '')
+    if joint:
+        yield from _plots(results, list(results['rows']))
     if results['comparisons']:
         yield 'head', 2, 'Differences'
         yield (
@@ -79,6 +78,16 @@ def page_blocks(results: Mapping[str, Any]) -> Iterator[Block]:
         yield 'table', comparison_table(results)
     yield 'head', 2, 'How it was run'
     yield from _circumstances(results)
+
+
+def _plots(results: Mapping[str, Any], rows: list[str], end: str = '') -> Iterator[Block]:
+    captions = dict(
+        flops='Accuracy against the cost of the student',
+        time='Accuracy against training time',
+        curves='Learning curves: accuracy on the validation images, and the loss',
+    )
+    for name, svg in plots(results, rows).items():
+        yield 'plot', captions[name], f'{name}{end}', svg
 
 
 def _state(results: Mapping[str, Any]) -> Iterator[Block]:

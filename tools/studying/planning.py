@@ -210,7 +210,7 @@ def _preparation(
     ]
     widest = max(same, key=lambda other: len(other.layers))
     key = hash_json([_source(widest), widest.layers])[:8]
-    name = f'decisions/{entry.teacher or "untrained"}-{key}'
+    name = f'decisions/{entry.teacher or "own"}-{key}'
     options += (f'custom_hooks.{setting.hook}.out_dir={{out}}/{name}/tables',)
     if name not in {task.name for task in tasks}:
         given = tuple(o.replace(f'.{setting.hook}.', f'.{widest.hook}.') for o in options)
@@ -221,7 +221,7 @@ def _preparation(
         return needs, options, ()
     train = find_dataset(setting.cfg.train_dataloader)
     stored = hash_json([key, setting.layers, dict(entry.stored), without_places(train)])[:8]
-    name = f'stored/{entry.teacher or "untrained"}-{stored}'
+    name = f'stored/{entry.teacher or "own"}-{stored}'
     if name not in {task.name for task in tasks}:
         words = [w for k, v in entry.stored.items() for w in (f'--{k.replace("_", "-")}', str(v))]
         command = ('store_decisions.py', *_with(setting.line, options), *words)

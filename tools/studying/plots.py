@@ -89,13 +89,14 @@ def _look(results: Mapping[str, Any], name: str, index: int) -> dict[str, Any]:
 
 
 def _svg(draw: Callable[..., None], panels: int = 1) -> str:
-    figure = Figure(figsize=(4.6 * panels + 2.2, 3.8), layout='constrained')
+    figure = Figure(layout='constrained')
     axes = figure.subplots(1, panels, squeeze=False)[0]
     draw(*axes)
     for one in axes:
         one.grid(alpha=0.3)
         one.spines[['top', 'right']].set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()
+    figure.set_size_inches(4.6 * panels + 2.4, max(3.8, 0.5 + 0.22 * len(labels)))
     figure.legend(handles, labels, loc='outside right upper', frameon=False)
     text = io.StringIO()
     figure.savefig(text, format='svg', metadata={'Date': None})
