@@ -17,7 +17,7 @@ from studying.bar import StudyBar
 from studying.cluster import Arrays, run_on_slurm
 from studying.forecast import forecast
 from studying.one_task import ATTEMPTS
-from studying.page import write_page
+from studying.page import write_page, write_tables
 from studying.planning import TASK, Task, plan
 from studying.results import read_results, write_results
 from studying.running import Board, Stopped, run_here
@@ -62,6 +62,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--page-only', action='store_true', help='write the page from OUT/results.json alone'
     )
+    parser.add_argument(
+        '--tables',
+        metavar='FILE',
+        help='with --page-only: also put the tables into this markdown file, between its lines '
+        '"<!-- begin study NAME -->" and "<!-- end study NAME -->"',
+    )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
     return parser.parse_args()
 
@@ -72,8 +78,13 @@ def main() -> int:
     with cli.report_errors(args.debug):
         out = Path(args.out).resolve()
         if args.page_only:
-            print(*write_page(read_results(out), out), sep='\n')
+            results = read_results(out)
+            if args.tables:
+                write_tables(results, Path(args.tables))
+            print(*write_page(results, out), sep='\n')
             return 0
+        if args.tables:
+            raise ConfigError(f'--tables {args.tables} expects --page-only.')
         study = read_study(args.study, args.data_root)
         tasks, settings = plan(study, not args.delete_checkpoints)
         if args.dry_run:

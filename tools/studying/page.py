@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmkdlayer.atomic import replacing
+from mmkdlayer.errors import DataError
 
 from .plots import plots
 from .tables import accuracy_table, comparison_table, groups, shown_time, teacher_table
@@ -36,6 +37,29 @@ def write_page(results: Mapping[str, Any], out: Path) -> list[Path]:
         with replacing(path) as file:
             file.write_text(text + '\n', encoding='utf-8')
     return list(files)
+
+
+def write_tables(results: Mapping[str, Any], path: Path) -> None:
+    """Put the tables of accuracy and differences into a page, such as a README, in their place there.
+
+    Raises:
+        DataError: It has no such place.
+    """
+    begin, end = (f'<!-- {word} study {results["study"]} -->' for word in ('begin', 'end'))
+    text = path.read_text(encoding='utf-8') if path.is_file() else ''
+    before, found, rest = text.partition(begin)
+    if not found or end not in rest:
+        raise DataError(
+            f'{path}: expected the lines {begin} and {end}, where the tables are to stand.'
+        )
+    kept = (0, 1, 2, 3, 5, 7, 8)  # what it is, accuracy, folded cost, time of a step
+    rows = accuracy_table(results, list(results['rows']))
+    tables = [[[row[column] for column in kept] for row in rows], comparison_table(results)]
+    blocks = '\n\n'.join(_markdown(('table', table)) for table in tables if len(table) > 1)
+    with replacing(path) as file:
+        file.write_text(
+            f'{before}{begin}\n\n{blocks}\n\n{end}{rest.partition(end)[2]}', encoding='utf-8'
+        )
 
 
 def page_blocks(results: Mapping[str, Any]) -> Iterator[Block]:
