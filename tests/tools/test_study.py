@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Main, run
+from command_line import Main
 from study_runs import measured, run_and_kill, start_study, write_study
 
 from mmkdlayer.checkpoints import read_checkpoint
@@ -126,13 +126,13 @@ def _is_past(end: float) -> bool:
 def test_ten_kills_change_nothing(images: Path, tmp_path: Path) -> None:
     options = dict(train_cfg__max_epochs=4, train_dataloader__batch_size=2)
     line = [str(write_study(tmp_path, images, **options)), '--jobs', '2', '--out']
-    run('study.py', [*line, str(tmp_path / 'whole')])
+    assert start_study([*line, str(tmp_path / 'whole')]).wait() == 0
     rng, codes = random.Random(0), []
     for _ in range(10):
         end = time.monotonic() + rng.uniform(5, 40)
         parts = [*line, str(tmp_path / 'parts')]
         codes.append(run_and_kill(parts, functools.partial(_is_past, end), fork=False))
-    run('study.py', [*line, str(tmp_path / 'parts')])
+    assert start_study([*line, str(tmp_path / 'parts')]).wait() == 0
     found = [
         json.loads((tmp_path / name / 'results.json').read_text()) for name in ('whole', 'parts')
     ]

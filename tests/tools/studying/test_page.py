@@ -99,13 +99,13 @@ def test_tables_replace_those_of_a_readme(results: dict[str, Any], tmp_path: Pat
     readme.write_text('# Title\n')
     with pytest.raises(DataError, match='begin study tiny'):
         write_tables(results, readme)
-    readme.write_text('# Title\n<!-- begin study tiny -->\nold\n<!-- end study tiny -->\nrest\n')
+    readme.write_text('# Title\n<!-- begin study tiny -->\nbefore\n<!-- end study tiny -->\nrest\n')
     for _ in range(2):
         write_tables(results, readme)
         text = readme.read_text()
         assert text.startswith('# Title\n<!-- begin') and text.endswith(
             '<!-- end study tiny -->\nrest\n'
         )
-        assert 'old' not in text
+        assert 'before' not in text
         assert '| let\\|KD | 72.50 ± 1.32 | 3 | 73.27 | 2.78 k | 41.00 M | 50.0 |' in text
         assert len(re.findall('no: 0 is outside', text)) == 1
