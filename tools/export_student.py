@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.deploy import ExportOptions, export_student
 from mmkdlayer.deploy.formats import FILES, OPSET
+from mmkdlayer.deploy.int8 import INT8
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.plain_json import parse_json
 
@@ -44,6 +46,19 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--torchscript', action='store_true', help=FILES['torchscript'])
     parser.add_argument('--torch-export', action='store_true', help=FILES['torch_export'])
     parser.add_argument(
+        '--int8',
+        metavar='DATA',
+        help=f'{INT8}, with 8-bit integers, beside a folded {FILES["onnx"]}: calibrated and compared on '
+        'the images of this folder, which has a folder for each class',
+    )
+    parser.add_argument(
+        '--max-drop',
+        type=points,
+        metavar='POINTS',
+        help='keep it only if its top-1 accuracy is lower by at most so many points (default: 1); none: '
+        'keep it anyway, also if the folder does not tell the classes',
+    )
+    parser.add_argument(
         '--reparameterise',
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -68,12 +83,25 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def points(text: str) -> float:
+    """Points of accuracy; "none" is infinity."""
+    try:
+        value = math.inf if text == 'none' else float(text)
+        if text == 'none' or 0 <= value <= 100:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'expected a number from 0 to 100, or none, but got {text!r}')
+
+
 def main() -> None:
     """Export."""
     args = parse_args()
     with cli.report_errors(args.debug):
         if args.prune_images is not None and not args.prune_templates:
             raise ConfigError(f'--prune-images {args.prune_images} expects --prune-templates DATA.')
+        if args.max_drop is not None and not args.int8:
+            raise ConfigError('--max-drop POINTS expects --int8 DATA beside it.')
         cfg = cli.load_config(args)
         if args.prune_templates and not os.path.isdir(args.prune_templates):
             cli.check_data(cfg, (f'{args.prune_templates}_dataloader',))
@@ -84,6 +112,8 @@ def main() -> None:
             prune_templates=args.prune_templates,
             prune_images=args.prune_images,
             formats=tuple(name for name in FILES if getattr(args, name)),
+            int8=args.int8,
+            max_drop=1.0 if args.max_drop is None else args.max_drop,
             licence=args.license,
             metrics=read_metrics(args.metrics) if args.metrics else {},
             reparameterise=args.reparameterise,

@@ -25,7 +25,9 @@ from .comparing import LOOSE_TOLERANCE, TOLERANCE, Logits, compare
 from .example_images import find_examples
 from .exported_student import load_student
 from .folding import fold_student, prune_student
-from .formats import FILES, write_format
+from .formats import FILES, check_onnx, write_format
+from .int8 import INT8, check_labels, write_int8
+from .labelled_images import find_labelled
 from .model_card import model_card
 from .onnx_metadata import add_metadata
 from .reparameterise import reparameterise
@@ -33,7 +35,7 @@ from .student_config import student_config, without_teacher
 from .trained_config import check_trained_config
 
 #: What an export may write.
-CONTENT = ('student.pth', 'student.py', 'model_card.md', *FILES.values())
+CONTENT = ('student.pth', 'student.py', 'model_card.md', *FILES.values(), INT8)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class ExportOptions:
             'val', 'test' or a folder.
         prune_images: How many of them at most; None for all.
         formats: More files: 'onnx', 'torchscript', 'torch_export'.
+        int8: Fold, and write ``student.onnx`` and ``student_int8.onnx``, calibrated on images of this
+            folder; where it has a folder for each class, its accuracy is compared on them.
+        max_drop: The largest drop of this accuracy, in points; infinite: any, also an unknown one.
         reparameterise: Merge the branches of RepVGG, MobileOne and the like.
         input_size: Height and width of the images, where neither test images nor the pipeline tell them.
         config_as_given: Export even if the checkpoint was trained with another config.
@@ -60,6 +65,8 @@ class ExportOptions:
     prune_templates: str | None = None
     prune_images: int | None = None
     formats: tuple[str, ...] = ()
+    int8: str | None = None
+    max_drop: float = 1.0
     reparameterise: bool = True
     input_size: tuple[int, int] | None = None
     config_as_given: bool = False
@@ -93,8 +100,9 @@ def export_student(
         CheckpointError: The checkpoint can't be read or does not fit.
         ConfigError: Logits differ by more than 1e-5 of the largest one (of 1, where that is less);
             folded, pruned, re-parameterised, and in further formats, 1e-4. Or nothing tells the size of
-            the images, or the checkpoint was trained with another config.
-        DataError: There are no images to prune on.
+            the images, or the checkpoint was trained with another config. Or the 8-bit file loses more
+            accuracy than ``max_drop``: then all other files were written.
+        DataError: There are no images to prune on or to calibrate on, or these do not tell the accuracy.
         DecisionFileError: A decision file of the training is damaged.
         OSError: The folder can't be written.
     """
@@ -108,12 +116,19 @@ def export_student(
         student_cfg.model.get('data_preprocessor') or dict(type='mmpretrain.ClsDataPreprocessor')
     )
     images, source, one_size = find_examples(cfg, preprocessor, trained, options.input_size)
-    check_that_it_runs(trained, images)
+    num_classes = check_that_it_runs(trained, images)
+    kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
+    about = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
+    classes = (about['dataset_meta'] or {}).get('classes')
+    if options.int8 is not None:
+        check_onnx('--int8')
+        labelled = find_labelled(options.int8, classes, num_classes)
+        check_labels(labelled, options.int8, options.max_drop)
     student = copy.deepcopy(trained)
     changes: list[str] = []
     if options.reparameterise:
         changes += reparameterise(student_cfg.model, student)
-    fold = options.fold or options.prune_templates is not None
+    fold = options.fold or options.prune_templates is not None or options.int8 is not None
     if fold:
         changes += fold_student(student_cfg.model, student)
     if options.prune_templates is not None and len(getattr(student, 'kd_layers', ())):
@@ -125,8 +140,6 @@ def export_student(
         changes += prune_student(student_cfg.model, student, firing, watched)
         source = f'{len(images)} of the images that templates were pruned on'
     student_cfg.image_shape = list(images.shape[1:])
-    kept = {key: meta.get(key) for key in ('dataset_meta', 'epoch', 'iter')}
-    about = dict(mmkdlayer_version=__version__, **json.loads(json.dumps(kept, default=str)))
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
@@ -144,7 +157,8 @@ def export_student(
             *changes,
         ]
         formats = {}
-        for name in options.formats:
+        quantised = ['onnx'] if options.int8 is not None else []
+        for name in dict.fromkeys([*options.formats, *quantised]):
             formats[name] = written = write_format(name, exported, images, trial)
             written.comparison.check(LOOSE_TOLERANCE, FILES[name])
             size = 'x'.join(map(str, images.shape[2:]))
@@ -161,9 +175,16 @@ def export_student(
                 f'of {sizes}'
             )
         if 'onnx' in formats:
-            classes = (about['dataset_meta'] or {}).get('classes')
             pixels = student_cfg.model.get('data_preprocessor') or {}
             add_metadata(trial / FILES['onnx'], cfg, pixels, classes, images.shape[1:])
+        refused = ''
+        if options.int8 is not None:
+            int8 = write_int8(trial, labelled, student_cfg, preprocessor)
+            checks.append(int8.describe())
+            if int8.drop > options.max_drop:
+                (trial / INT8).unlink()
+                refused = f'it was not kept, since its accuracy drops by {int8.drop:.2f} points'
+                checks.append(f'{INT8}: {refused}, and --max-drop allows {options.max_drop:g}')
         files = [trial / name for name in CONTENT if (trial / name).is_file()]
         page = model_card(cfg, student_cfg, checkpoint, meta, files, checks, options)
         (trial / 'model_card.md').write_text(page, encoding='utf-8')
@@ -172,6 +193,11 @@ def export_student(
                 os.replace(trial / name, folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
+    if refused:
+        raise ConfigError(
+            f'{checks[-1]} ({checks[-2]}). All other files of the export are in {folder}. Allow '
+            'more, or give images to calibrate on that are more like those of the training.'
+        )
     return dict(
         config=folder / 'student.py',
         weights=folder / 'student.pth',
@@ -197,8 +223,12 @@ def build_trained_student(cfg: Config, state: Mapping[str, Tensor], origin: str)
 
 
 @torch.no_grad()
-def check_that_it_runs(student: nn.Module, images: Tensor) -> None:
-    """Raise a ConfigError where a student gives no logits of images (N, C, H, W)."""
+def check_that_it_runs(student: nn.Module, images: Tensor) -> int:
+    """Raise a ConfigError where a student gives no logits of images (N, C, H, W).
+
+    Returns:
+        How many classes it has.
+    """
     try:
         logits = student(images, mode='tensor')
     except RuntimeError as error:  # torch's, such as for other channels
@@ -212,3 +242,4 @@ def check_that_it_runs(student: nn.Module, images: Tensor) -> None:
             f'The student gives a {type(logits).__name__} in the place of logits (N, classes). Only a '
             'student with one head that gives one tensor can be exported. Nothing was written.'
         )
+    return logits.size(-1)

@@ -93,14 +93,7 @@ def write_onnx(model: Logits, images: Tensor, path: Path, any_size: bool) -> Run
     Raises:
         ConfigError: onnx or onnxruntime is not installed.
     """
-    try:
-        import onnx  # noqa: F401  (for the metadata)
-        import onnxruntime  # for the check
-    except ImportError as error:
-        raise ConfigError(
-            f'--onnx needs the package {error.name}, which cannot be imported ({error}). Install it '
-            'with "pip install onnx onnxruntime".'
-        ) from error
+    check_onnx('--onnx')
     options: dict[str, Any] = {}
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         # The exporter that torch 2.1 has too, and that needs no further package.
@@ -116,6 +109,25 @@ def write_onnx(model: Logits, images: Tensor, path: Path, any_size: bool) -> Run
         opset_version=OPSET,
         **options,
     )
+    return open_onnx(path)
+
+
+def check_onnx(option: str) -> None:
+    """Raise a ConfigError where what an option of the export needs can't be imported."""
+    try:
+        import onnx  # noqa: F401  (for the metadata)
+        import onnxruntime  # noqa: F401  (for the check)
+    except ImportError as error:
+        raise ConfigError(
+            f'{option} needs the package {error.name}, which cannot be imported ({error}). Install it '
+            'with "pip install onnx onnxruntime".'
+        ) from error
+
+
+def open_onnx(path: Path) -> Runner:
+    """What runs an ONNX file on a CPU."""
+    import onnxruntime
+
     quiet = onnxruntime.SessionOptions()
     quiet.log_severity_level = 4  # a trial at another size may fail
     session = onnxruntime.InferenceSession(str(path), quiet, providers=['CPUExecutionProvider'])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import math
 from pathlib import Path
 from typing import Callable
 
 import pytest
 import torch
-from command_line import CONFIG, TINY, arguments
+from command_line import CONFIG, TINY, arguments, load_tool
 from mmengine.registry import MODELS, init_default_scope
 
 from mmkdlayer import load_student
@@ -52,14 +54,31 @@ def test_all_options(main: Main, images: Path, tmp_path: Path, checkpoint: Path)
         (['--prune-images', '3'], '--prune-images 3 expects --prune-templates DATA'),
         (['--prune-templates', 'nowhere'], "'nowhere'"),
         (['--metrics', 'nowhere.json'], 'nowhere.json'),
+        (['--max-drop', 'none'], '--max-drop POINTS expects --int8 DATA'),
+        (['--int8', 'nowhere'], 'nowhere: expected a folder of images'),
+        (['--int8', '{images}/test/class_0'], '"--max-drop none" to write student_int8.onnx'),
     ],
 )
 def test_options_that_do_not_fit(
     options: list[str], words: str, main: Main, images: Path, tmp_path: Path, checkpoint: Path
 ) -> None:
     out = tmp_path / 'student'
+    options = [option.format(images=images) for option in options]
     line = arguments(CONFIG, checkpoint, '--out', out, *options, data=images)
     code, errors = main('export_student.py', line)
     assert code == 2
     assert words in errors[errors.rindex('\nerror: ') :]
     assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.parametrize(('points', 'found'), [('0', 0.0), ('2.5', 2.5), ('none', math.inf)])
+def test_points(points: str, found: float) -> None:
+    assert load_tool('export_student').points(points) == found
+
+
+@pytest.mark.parametrize('points', ['-1', '101', 'nan', 'inf', 'few'])
+def test_points_that_are_none(points: str) -> None:
+    with pytest.raises(
+        argparse.ArgumentTypeError, match='expected a number from 0 to 100, or none'
+    ):
+        load_tool('export_student').points(points)
