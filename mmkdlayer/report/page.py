@@ -48,6 +48,5 @@ def number(value: Any, digits: int = 4) -> str:
     """A number with so many significant digits; whole ones in full."""
     if value is None:
         return '–'
-    if isinstance(value, float) and not value.is_integer():
-        return f'{value:.{digits}g}'
-    return f'{int(value):,}'
+    value = float(value)  # numpy's numbers too
+    return f'{value:,.0f}' if value.is_integer() else f'{value:.{digits}g}'

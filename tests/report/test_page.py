@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from mmkdlayer.report.page import number, percent, render
 
 EVIL = '<script>alert(1)</script>'
@@ -32,4 +35,11 @@ def test_numbers() -> None:
     assert (number(1234567), number(0.123456), number(3.0), number(None)) == (
         *('1,234,567', '0.1235', '3'),
         '–',
+    )
+
+
+@pytest.mark.parametrize('kind', [float, np.float32, np.float64])
+def test_numbers_of_any_type_are_rounded_alike(kind: type) -> None:
+    assert (number(kind(3.72), 3), number(kind(3.0)), number(kind(1234567))) == (
+        *('3.72', '3', '1,234,567'),
     )
