@@ -58,19 +58,25 @@ class Vocabulary:
             np.add.at(self.by_class, (flat, labels[:, None]), 1)
 
     def add(self, entries: np.ndarray, values: np.ndarray, images: np.ndarray) -> None:
-        """Offer places: of images (N,) the entries (N, H, W) at each position, and how near they are."""
-        count, height, width = entries.shape
+        """Offer places of images (N,).
+
+        Args:
+            entries: One or several at each position, (N, H, W) or (N, R, H, W).
+            values: How near they are, of the same shape; -inf for those that are no place.
+            images: (N,).
+        """
+        height, width = entries.shape[-2:]
         rows, columns = np.divmod(np.arange(height * width), width)
         own = np.stack([(rows + 0.5) / height, (columns + 0.5) / width], 1)
         cell = np.broadcast_to(np.array([1 / height, 1 / width]), own.shape)
-        places = np.tile(np.concatenate([own, cell], 1).astype(np.float32), (count, 1))
-        of_images = np.repeat(images, height * width)
+        places = np.tile(np.concatenate([own, cell], 1).astype(np.float32), (entries.size // len(own), 1))
+        of_images = np.repeat(images, entries[0].size)
         order = np.lexsort((-values.ravel(), of_images, entries.ravel()))
         entry, image = entries.ravel()[order], of_images[order]
         # One place of an image: the nearest.
         first = np.ones(len(order), bool)
         first[1:] = (entry[1:] != entry[:-1]) | (image[1:] != image[:-1])
-        chosen = order[first]
+        chosen = order[first & (values.ravel()[order] > -np.inf)]
         entry = np.concatenate([self._entries, entries.ravel()[chosen]])
         value = np.concatenate([self._values, values.ravel()[chosen].astype(np.float32)])
         image = np.concatenate([self._images, of_images[chosen]])

@@ -105,8 +105,7 @@ class TemplateUse:
         )
         fired = values[:, 0] > 0
         self.vocabulary.count(entries[:, 0][fired][:, None, None], _at(labels, fired))
-        for rank in range(entries.shape[1]):
-            self.vocabulary.add(entries[:, rank], values[:, rank], images)
+        self.vocabulary.add(entries, np.where(values > 0, values, -np.inf), images)
         x, added = watch.x.float(), (watch.out - watch.x).float()
         ratio = added.norm(dim=1) / x.norm(dim=1).clamp_min(1e-12)
         found = ratio.flatten().cpu().numpy()

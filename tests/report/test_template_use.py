@@ -9,6 +9,7 @@ from torch import nn
 
 from mmkdlayer.deploy.folded_kd_layer import fold_layer
 from mmkdlayer.models import KDLayerConnector
+from mmkdlayer.report import template_use
 from mmkdlayer.report.template_use import BINS, LayerWatch, TemplateUse, find_layers
 
 CHANNELS, TEMPLATES, IMAGES, SIZE = 4, 6, 3, (2, 2)
@@ -54,6 +55,25 @@ def test_statistics_are_those_of_loops(layer: KDLayerConnector) -> None:
     expected = np.histogram(np.minimum(ratios, BINS[-1]), [*BINS, 1e9])[0]
     assert use.ratios.tolist() == expected.tolist()
     assert use.scales == {'templates': (3.0, 3.0), 'semantics': (1.0, 1.0)}
+
+
+@torch.no_grad()
+def test_places_are_of_as_many_images_and_where_the_template_fires(
+    layer: KDLayerConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(template_use, 'STRONGEST', TEMPLATES)
+    watch = LayerWatch(layer)
+    layer(torch.randn(IMAGES, CHANNELS, *SIZE))
+    matches = watch.matches(watch.scores())
+    use = TemplateUse(layer, classes=0)
+    use.add(watch, matches, np.arange(IMAGES), None)
+    greatest = matches.amax((2, 3))
+    for k in range(TEMPLATES):
+        places = use.vocabulary.places(k)
+        found = {place.image: place.value for place in places}
+        assert len(found) == len(places)
+        expected = {n: greatest[n, k].item() for n in range(IMAGES) if greatest[n, k] > 0}
+        assert found == pytest.approx(expected)
 
 
 @torch.no_grad()
