@@ -100,8 +100,10 @@ def plan_differences(begun: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
         name: {key: layer[key] for key in next(iter(now['kd_layers'].values())) if key in layer}
         for name, layer in begun['kd_layers'].items()
     }
-    kept = begun['logits'] and begun['logits']['top_k']
-    theirs = dict(begun, kd_layers=layers, logits=kept)
+    logits = begun['logits']
+    theirs = dict(begun, kd_layers=layers, logits=logits and logits['top_k'])
+    if logits and now['logits']:
+        now = dict(now, logits=min(now['logits'], logits['classes']))
     for key in ('seed', 'view_shape', 'batch_size', 'teacher', 'logits'):
         if theirs[key] != now[key]:
             phrases.append(f'{key} was {theirs[key]} and is {now[key]}')
