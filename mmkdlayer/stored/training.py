@@ -129,7 +129,7 @@ def needs_teacher(cfg: Config) -> Iterator[str]:
     distiller = model.distiller
     if type_name(distiller.get('type')) != 'KDLayerDistiller':
         yield f'model.distiller is a {type_name(distiller.get("type"))}. Use a KDLayerDistiller'
-    if any(distiller.get('distill_deliveries') or {}):
+    if any((distiller.get('distill_deliveries') or {}).values()):
         yield (
             'model.distiller.distill_deliveries hands over what the teacher computes as it runs. Take '
             f'it out, or {WITH_TEACHER}'

@@ -82,6 +82,10 @@ def test_what_needs_the_teacher_is_refused(changes: dict, words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_a_delivery_that_is_taken_out_is_none() -> None:
+    assert use_store(config(**{'model.distiller.distill_deliveries': dict(inherited=None)}), 's')
+
+
 def test_a_config_without_supervised_layers_is_refused() -> None:
     cfg = config(**{'model.distiller.kd_layers': {}})
     cfg.model.distiller.kd_layers = {}
