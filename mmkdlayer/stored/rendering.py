@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from mmkdlayer.engine.feature_stream import FeatureStream
-from mmkdlayer.engine.streamed_images import StreamedImages, Unreadable, refuse_unreadable
+from mmkdlayer.engine.streamed_images import CollateReadable, StreamedImages, refuse_unreadable
 from mmkdlayer.errors import ConfigError, DataError
 
 from .views import hash_view, render_view
@@ -70,12 +70,18 @@ def check_drawn_again(views: Views) -> None:
 
     Raises:
         ConfigError: Some are others the second time.
-        DataError: They differ in shape.
+        DataError: They differ in shape, or can't be read.
     """
-    views.shape = tuple(views.render(0, 0)[0]['inputs'].shape)
+
+    def drawn(index: int) -> Any:
+        found = views[0, index]
+        refuse_unreadable(found, ())
+        return found
+
+    views.shape = tuple(drawn(0)[0]['inputs'].shape)
     indices = [number * len(views) // TRIED for number in range(TRIED)]
-    first = {index: views.render(index, 0)[1] for index in indices}
-    if any(views.render(index, 0)[1] != first[index] for index in reversed(indices)):
+    first = {index: drawn(index)[1] for index in indices}
+    if any(drawn(index)[1] != first[index] for index in reversed(indices)):
         raise ConfigError(
             'The training pipeline draws other views from the same seed, so what is decided about them '
             'can not be used again. Take the transform out that draws with a generator of its own, not '
@@ -87,10 +93,7 @@ class _Collate:
     def __init__(self, collate: Any) -> None:
         self.collate = collate
 
-    def __call__(self, items: Sequence) -> Any:
-        broken = [entry for item in items if isinstance(item, Unreadable) for entry in item]
-        if broken:
-            return Unreadable(broken)
+    def __call__(self, items: Sequence) -> ViewBatch:
         hashes = np.array([found for _, found in items], np.uint64)
         return ViewBatch(self.collate([rendered for rendered, _ in items]), hashes)
 
@@ -114,7 +117,7 @@ def render_batches(
         **given,
         num_workers=own.num_workers,
         prefetch_factor=own.prefetch_factor,
-        collate_fn=_Collate(own.collate_fn.collate),
+        collate_fn=CollateReadable(_Collate(own.collate_fn.collate)),
         pin_memory=own.pin_memory,
         worker_init_fn=own.worker_init_fn,
         multiprocessing_context=own.multiprocessing_context,

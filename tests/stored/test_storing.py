@@ -151,6 +151,9 @@ def test_an_image_that_fails_loses_nothing_and_the_rest_is_stored_later(
         patch.setattr(NoisyImages, 'broken', (13,))
         with pytest.raises(DataError, match=r'13\.png .*cannot identify'):
             store_decisions(model, cfg, tmp_path / 's', options)
+        patch.setattr(NoisyImages, 'broken', (1,))  # of those that are drawn twice
+        with pytest.raises(DataError, match=r'1\.png .*cannot identify'):
+            store_decisions(model, cfg, tmp_path / 's', options)
     assert len(list((tmp_path / 's').rglob('*.begun'))) == 1
     with pytest.raises(StoreError, match='not finished'):
         Store.open(tmp_path / 's')
@@ -180,6 +183,12 @@ def test_data_workers_give_the_same_bytes(job: tuple, tmp_path: Path) -> None:
     cfg.train_dataloader.num_workers = 2
     store_decisions(model, cfg, tmp_path / 'two', StoreOptions(2))
     assert contents(tmp_path / 'one') == contents(tmp_path / 'two')
+
+
+def test_all_logits_are_stored_where_more_are_asked_for(job: tuple, tmp_path: Path) -> None:
+    for _ in range(2):  # the second time it goes on
+        store = store_decisions(*job, tmp_path / 's', StoreOptions(1, logits=1000))
+        assert store.manifest['logits']['top_k'] == store.manifest['logits']['classes'] == 3
 
 
 def other_table(model: Any, cfg: Any) -> None:
