@@ -158,9 +158,8 @@ def _read_entry(
     check_keys(entry, [item.name for item in fields(kind)], where)
     values = dict(entry)
     common = defaults['common'] or {} if kind is Row else {}
-    options = {**common, **(values.get('cfg_options') or {})}
     values.update(
-        cfg_options=dict(_dotted(options)),
+        cfg_options={**dict(_dotted(common)), **dict(_dotted(values.get('cfg_options') or {}))},
         amp=values.get('amp', defaults['amp']),
         label=values.get('label') or name,
     )

@@ -42,6 +42,16 @@ def test_defaults_reach_the_rows(tmp_path: Path) -> None:
     )
 
 
+def test_a_row_changes_some_of_the_common_options(tmp_path: Path) -> None:
+    row = "'train_dataloader': dict(num_workers=1), 'train_cfg': dict(max_epochs=2)"
+    text = STUDY.replace("'train_cfg.max_epochs': 1", row)
+    assert read_study(write(tmp_path, text)).rows['short'].cfg_options == {
+        'train_cfg.max_epochs': 2,
+        'train_dataloader.batch_size': 8,
+        'train_dataloader.num_workers': 1,
+    }
+
+
 @pytest.mark.parametrize(
     'old, new, words',
     [
