@@ -153,9 +153,10 @@ def start(task: Task, out: Path, slot: int, jobs: int) -> subprocess.Popen:
     (folder / FAILED).unlink(missing_ok=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     env = dict({'OMP_NUM_THREADS': str(max(1, (cores or 1) // jobs))}, **os.environ)
-    gpus = torch.cuda.device_count()
-    if gpus > 1 and 'CUDA_VISIBLE_DEVICES' not in os.environ:
-        env['CUDA_VISIBLE_DEVICES'] = str(slot % gpus)
+    listed = os.environ.get('CUDA_VISIBLE_DEVICES', '')
+    gpus = listed.split(',') if listed else list(map(str, range(torch.cuda.device_count())))
+    if len(gpus) > 1:
+        env['CUDA_VISIBLE_DEVICES'] = gpus[slot % len(gpus)]
     with (folder / LOG).open('a') as log:
         return subprocess.Popen(
             [sys.executable, '-W', 'ignore', str(SCRIPT), str(folder)],

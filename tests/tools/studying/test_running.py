@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import torch
 
 from studying import running
 from studying.planning import Task
-from studying.running import Board, Stopped, run_here
+from studying.running import Board, Stopped, run_here, start
 
 SCRIPT = """
 import json, os, pathlib, sys, time
@@ -92,6 +95,30 @@ def test_jobs_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert max(most) == 3
     lines = (tmp_path / 'order').read_text().splitlines()
     assert {line.split()[1] for line in lines if line[0] == '+'} == {'5'}
+
+
+@pytest.mark.parametrize(
+    ('listed', 'there', 'expected'),
+    [(None, 3, ['0', '1', '2', '0']), ('5,7', 2, ['5', '7', '5', '7']), ('4', 1, ['4'] * 4)],
+)
+def test_jobs_take_turns_on_the_gpus(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    listed: str | None,
+    there: int,
+    expected: list[str],
+) -> None:
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    if listed is not None:
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', listed)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: there)
+    started = []
+    monkeypatch.setattr(
+        subprocess, 'Popen', lambda *args, env, **kwargs: started.append(env) or Mock()
+    )
+    for slot in range(4):
+        start(task(f'run{slot}'), tmp_path, slot, 4)
+    assert [env['CUDA_VISIBLE_DEVICES'] for env in started] == expected
 
 
 def test_a_signal_ends_the_tasks_and_then_the_study(tmp_path: Path) -> None:
