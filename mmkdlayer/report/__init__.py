@@ -1,9 +1,10 @@
 """A page that shows what a student has learned: its templates, and the teacher's decisions."""
 
 from .comparing import compare
+from .images import loader_key
 from .networks import Networks, networks_of_training, open_networks
 from .report_hook import ReportHook
-from .writing import ReportOptions, agreement_before, loader_key, write_report
+from .writing import ReportOptions, agreement_before, write_report
 
 __all__ = [
     'Networks',

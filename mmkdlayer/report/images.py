@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mmkdlayer.engine.feature_stream import FeatureStream
 from mmkdlayer.engine.streamed_images import refuse_unreadable
 from mmkdlayer.engine.teacher_views import loads_bgr
-from mmkdlayer.errors import DataError
+from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.pipelines import in_order
 
 from .networks import Networks
@@ -78,6 +78,20 @@ class Images:
     def index(self, number: int) -> int:
         """The index in the data set of an image that is read."""
         return self.stream.images._indices[number]
+
+
+def loader_key(cfg: Any) -> str:
+    """The entry of a config whose images a report shows.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for key in ('val_dataloader', 'test_dataloader'):
+        if cfg.get(key):
+            return key
+    raise ConfigError(
+        'A report shows the images of val_dataloader, or of test_dataloader, but the config has neither.'
+    )
 
 
 def bar(items: Iterable[Any], desc: str, total: int, unit: str = 'batch') -> Any:

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 
 from mmkdlayer.engine.streamed_images import refuse_unreadable
-from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.pipelines import fitting_dataloader_cfg
 
 from .costs import REPEATS, count_costs, time_parts
 from .curves import curves_view
 from .geometry import INSTALL, ProbeRow, has_sklearn, pooled_features, probe, weakness
-from .images import Images
+from .images import Images, loader_key
 from .networks import Networks
 
 
@@ -34,7 +34,13 @@ def measure(
     refuse_unreadable(batch, ())
     inputs = networks.preprocessor(batch, False)['inputs']
     times: list[tuple[str, float]] = []
-    if networks.supervised and hasattr(networks.algorithm, 'teacher'):
+    if networks.supervised and hasattr(networks.algorithm, 'teacher') and get_world_size() > 1:
+        # This process alone writes the report, and a SyncBN that trains would wait for the others.
+        networks.notes.append(
+            'The parts of a training step were not timed, since the training had several processes: the '
+            'command report times them.'
+        )
+    elif networks.supervised and hasattr(networks.algorithm, 'teacher'):
         try:
             times = time_parts(networks, batch)
         except Exception as error:  # of any head or loss, as on images without labels
@@ -60,13 +66,12 @@ def measure(
 
 
 def probe_geometry(
-    students: Sequence[tuple[str, Networks, Any]], key: str, most: int
+    students: Sequence[tuple[str, Networks, Any]], most: int
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Section 3: the table, or None and why.
 
     Args:
         students: For each its name, its networks with their weights, and its config.
-        key: The config's entry of the loader of the images to test on.
         most: Images of either kind, at most.
     """
     if not has_sklearn():
@@ -79,11 +84,12 @@ def probe_geometry(
         try:
             train = Images(networks, fitting_dataloader_cfg(cfg), most)
             known = pooled_features(networks, train)
-            tested = pooled_features(networks, Images(networks, cfg[key], most))
-        except (ConfigError, DataError) as error:  # an export without training data, no labels
+            tested = pooled_features(networks, Images(networks, cfg[loader_key(cfg)], most))
+            found = probe(name, networks.layers, known, tested)
+        except ValueError as error:  # an export without training data, no labels, too few images
             notes.append(f'No geometry probe (section 3) of {name}: {error}')
             continue
-        rows += probe(name, networks.layers, known, tested)
+        rows += found
         channels = max(pair[0].shape[1] for pair in known[0].values())
         classes = len(set(known[1].tolist()))
         notes += filter(None, [weakness(len(known[1]), channels, classes)])

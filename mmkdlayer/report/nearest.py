@@ -69,7 +69,9 @@ class Vocabulary:
         rows, columns = np.divmod(np.arange(height * width), width)
         own = np.stack([(rows + 0.5) / height, (columns + 0.5) / width], 1)
         cell = np.broadcast_to(np.array([1 / height, 1 / width]), own.shape)
-        places = np.tile(np.concatenate([own, cell], 1).astype(np.float32), (entries.size // len(own), 1))
+        places = np.tile(
+            np.concatenate([own, cell], 1).astype(np.float32), (entries.size // len(own), 1)
+        )
         of_images = np.repeat(images, entries[0].size)
         order = np.lexsort((-values.ravel(), of_images, entries.ravel()))
         entry, image = entries.ravel()[order], of_images[order]

@@ -18,9 +18,9 @@ from mmkdlayer.registry import HOOKS
 
 from .collecting import collect
 from .figures import decision_figure, template_figure
-from .images import Images
+from .images import Images, loader_key
 from .networks import Networks, networks_of_training
-from .writing import ReportOptions, agreement_before, loader_key, write_report
+from .writing import ReportOptions, agreement_before, write_report
 
 #: Images that figures are made of, at most.
 FIGURE_IMAGES = 200

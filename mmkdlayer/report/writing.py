@@ -15,7 +15,7 @@ from mmkdlayer.version import __version__, installed_versions
 
 from .collecting import collect
 from .findings import Findings
-from .images import Images, cut_patches
+from .images import Images, cut_patches, loader_key
 from .measuring import measure, probe_geometry
 from .networks import Networks
 from .page import percent, render
@@ -107,24 +107,10 @@ def write_report(
     notes = networks.notes
     if options.probe_images:
         students = [(student, networks, cfg), *others]
-        view['geometry'], more = probe_geometry(students, key, options.probe_images)
+        view['geometry'], more = probe_geometry(students, options.probe_images)
         notes = [*notes, *more]
     facts = {**facts, 'data': f'{key} of the config'}
     return write_page(out, student, facts, notes, findings, view)
-
-
-def loader_key(cfg: Any) -> str:
-    """The entry of a config whose images a report shows.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    for key in ('val_dataloader', 'test_dataloader'):
-        if cfg.get(key):
-            return key
-    raise ConfigError(
-        'A report shows the images of val_dataloader, or of test_dataloader, but the config has neither.'
-    )
 
 
 def agreement_before(networks: Networks, cfg: Any) -> dict[str, Agreement]:

@@ -13,7 +13,7 @@ from mix_training import load_offline, shrink, side_of
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmkdlayer.report import ReportOptions, networks_of_training, write_report
+from mmkdlayer.report import ReportOptions, measuring, networks_of_training, write_report
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -86,3 +86,19 @@ def test_mixes(name: str, classes: int, teacher: bool, tmp_path: Path) -> None:
     assert '2. What the student matches' in page
     assert ('agreement with the teacher' in page) == teacher
     assert ('No teacher was run' in page) != teacher
+
+
+def test_what_can_not_be_measured_leaves_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip('sklearn', reason='the geometry probe needs scikit-learn')
+    cfg = folder_config(CONFIG, write_images(tmp_path / 'images', classes=2))
+    model = build(cfg, 64)
+    # Of several processes the first alone is here: nothing may wait for the others.
+    monkeypatch.setattr(measuring, 'get_world_size', lambda: 2)
+    steps: list[Any] = []
+    model.register_forward_pre_hook(lambda *_: steps.append(_))
+    page = write(cfg, model, tmp_path, probe_images=2)  # no more than classes
+    assert 'not timed, since the training had several processes' in page and not steps
+    assert 'No geometry probe (section 3) of student: ' in page
+    assert '4. Curves and cost' in page and 'backward pass' not in page
