@@ -94,6 +94,10 @@ def open_views(algorithm: Any, cfg: Any, options: StoreOptions) -> tuple[Feature
         for layer in layers:
             check_decision(layer)
             layer.decision.require_fitted()
+            if layer.name == 'logits' and options.logits is not None:
+                raise ConfigError(
+                    '--logits: rename kd_layers.logits, whose fields have the same names.'
+                )
         tested = cfg.get('val_dataloader') or cfg.get('test_dataloader') or {}
         batch_size = max(train.get('batch_size', 1), tested.get('batch_size', 1))
         loader = in_order(train, train['dataset'], batch_size, train.get('num_workers', 0))

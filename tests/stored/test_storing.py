@@ -264,6 +264,13 @@ def test_what_can_not_be_stored_is_refused(
     losses['loss_penult'].decision = CentroidDecision(5)
     with pytest.raises(UnfittedDecisionError):
         store_decisions(model, cfg, tmp_path / 't', StoreOptions(1))
+    del losses['loss_penult']
+    model.distiller.loss_forward_mappings['loss_logits'] = (
+        model.distiller.loss_forward_mappings.pop('loss_inter')
+    )
+    losses['loss_logits'] = losses.pop('loss_inter')
+    with pytest.raises(ConfigError, match='rename kd_layers.logits'):
+        store_decisions(model, cfg, tmp_path / 't', StoreOptions(1, logits=2))
     for name in list(losses):
         del losses[name]
     with pytest.raises(ConfigError, match='nothing to store'):
