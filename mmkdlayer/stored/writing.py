@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -176,8 +176,3 @@ def begun_plan(folder: str | os.PathLike) -> Optional[dict[str, Any]]:
             content = read_manifest(path)
             return {key: content[key] for key in content if key not in ('sha256', 'shards')}
     return None
-
-
-def total_bytes(record: np.dtype, shards: Iterable[Shard]) -> int:
-    """What shards take on disk, but for a header of 128 bytes or a few more each."""
-    return sum(shard.images * record.itemsize for shard in shards)

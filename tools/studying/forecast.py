@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmkdlayer.fitting.shortages import in_units
+
 from .costs import measure_cost
 from .curves import pace
 from .planning import Setting, Task
@@ -59,7 +61,7 @@ def forecast(
         yield (
             f'{name}: {len(todo)} of {len(tasks)} to do, {tasks[0].length} epochs, {time}; '
             f'{shown_count(cost["parameters"])} parameters, {shown_count(cost["flops"])} FLOPs '
-            f'(folded {shown_count(cost["folded_flops"])}); {shown_bytes(size)} of disk each'
+            f'(folded {shown_count(cost["folded_flops"])}); {in_units(size)} of disk each'
         )
     total = (
         f'time: {shown_time(seconds / jobs)} with {jobs} at once' if seconds else 'time: not known'
@@ -72,8 +74,8 @@ def forecast(
     yield f'{total}. Fitting, storing, exports and tests are not counted.'
     place = next(path for path in (board.out, *board.out.parents) if path.exists())
     yield (
-        f'disk: {shown_bytes(disk)} of checkpoints and students, without stored decisions, whose '
-        f'command says their size; {shown_bytes(shutil.disk_usage(place).free)} are free.'
+        f'disk: {in_units(disk)} of checkpoints and students, without stored decisions, whose '
+        f'command says their size; {in_units(shutil.disk_usage(place).free)} are free.'
     )
 
 
@@ -97,11 +99,3 @@ def checkpoint_bytes(cfg: Config, parameters: int, epochs: int, keep: bool) -> i
     count = (min(most, saved) if most > 0 else saved) + bool(hook.get('save_best'))
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     return 4 * parameters * (count * COPIES.get(str(optimizer.get('type')), 3) + 1)
-
-
-def shown_bytes(number: float) -> str:
-    """A size, such as ``1.2 GB``."""
-    for size, unit in ((1e9, 'GB'), (1e6, 'MB')):
-        if number >= size:
-            return f'{number / size:.1f} {unit}'
-    return f'{number / 1e3:.0f} kB'
