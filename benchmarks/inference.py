@@ -1,9 +1,10 @@
-"""What KD layers cost at inference: alone, as trained, folded, pruned, in PyTorch and in onnxruntime.
+"""What KD layers cost at inference: as trained, folded, pruned, in PyTorch, onnxruntime, 8-bit integers.
 
 All variants of a network share their weights and take turns in one run. The weights are random, with
 batch norm statistics of noise, so that about half of all assignments are positive, as in a fresh
 layer. How many templates a trained layer can lose depends on its data: here a given share is taken
-out (--kept), to show what that is worth.
+out (--kept), to show what that is worth. 8-bit files are calibrated on noise too: their times count, and
+their accuracy is told by export_student.py --int8 alone.
 
     python benchmarks/inference.py
     python benchmarks/inference.py --networks rn20 --batches 1 --repeats 3 --side 32    # a quick try
@@ -31,6 +32,7 @@ from mmkdlayer.deploy import student_model_config
 from mmkdlayer.deploy.example_images import first_channels
 from mmkdlayer.deploy.folding import fold_student, prune_student
 from mmkdlayer.deploy.formats import FILES, write_format
+from mmkdlayer.deploy.int8 import INT8, quantise
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'kdlayer'
 NETWORKS = dict(
@@ -94,16 +96,22 @@ def count(model: nn.Module, side: int) -> tuple[int, int]:
     return parameter_count(model)[''], analyzer.total()
 
 
-def onnx_session(model: nn.Module, side: int, folder: Path) -> tuple[Any, int]:
+def onnx_session(
+    model: nn.Module, side: int, folder: Path, integers: bool = False
+) -> tuple[Any, int]:
     """An onnxruntime session with as many threads as torch has, and the size of the file in bytes."""
     import onnxruntime
 
-    write_format('onnx', model, torch.randn(3, first_channels(model), side, side), folder)
+    noise = torch.randn(3, first_channels(model), side, side)
+    write_format('onnx', model, noise, folder)
+    file = folder / FILES['onnx']
+    if integers:
+        quantise(file, folder / INT8, iter([noise]))
+        file = folder / INT8
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Threads that spin between two runs would take the other cases' turn.
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')
-    file = folder / FILES['onnx']
     session = onnxruntime.InferenceSession(str(file), options, providers=['CPUExecutionProvider'])
     return session, file.stat().st_size
 
@@ -156,6 +164,10 @@ def table(args: argparse.Namespace, title: str, config: str, side: int) -> str:
                 session, size = onnx_session(models[name], side, Path(folder))
                 facts[f'ONNX: {name}'] = (None, None, size)
                 runs[f'ONNX: {name}'] = functools.partial(run_onnx, session)
+            for name in (ALONE, FOLDED):
+                session, size = onnx_session(models[name], side, Path(folder), integers=True)
+                facts[f'ONNX, 8-bit integers: {name}'] = (None, None, size)
+                runs[f'ONNX, 8-bit integers: {name}'] = functools.partial(run_onnx, session)
     seconds: dict[int, dict[str, float]] = {}
     layers: dict[int, dict[str, float]] = {}
     for batch in args.batches:

@@ -7,6 +7,7 @@ Finds out where the KD layers go and where the teacher is read; where it can't t
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from shlex import quote
 
@@ -70,6 +71,14 @@ def parse_args() -> argparse.Namespace:
         '--num-centroids', type=cli.whole_number(), help='default: 4096, fewer for few images'
     )
     sizes.add_argument(
+        '--max-extra-flops',
+        type=percentage,
+        metavar='5%%',
+        help="what the folded KD layers may add to the student's multiply-adds: chooses fewer "
+        'centroids and sub-classes (the two options above are then the most), and alpha 0 for a '
+        'layer that does not fit',
+    )
+    sizes.add_argument(
         '--epochs', type=cli.whole_number(), help='default: 240 for small images, else 100'
     )
     sizes.add_argument(
@@ -81,6 +90,17 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--force', action='store_true', help='replace files that are there')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
     return parser.parse_args()
+
+
+def percentage(text: str) -> float:
+    """A number of percent, 0 or more, with its sign: a share such as 0.05 would be mistaken for it."""
+    try:
+        value = float(text[:-1])
+        if text.endswith('%') and 0 <= value < math.inf:
+            return value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f'expected a percentage such as 5%, but got {text!r}')
 
 
 def main() -> None:

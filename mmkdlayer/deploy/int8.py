@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -81,14 +82,9 @@ def check_labels(images: LabelledImages, data: str, max_drop: float) -> None:
 def write_int8(folder: Path, images: LabelledImages, cfg: Any, preprocessor: nn.Module) -> Int8:
     """Quantise ``student.onnx`` of a folder to ``student_int8.onnx``, and run both on all images.
 
-    Weights are quantised for each output channel, to 7 bits of the 8, since products with more overflow
-    on processors without VNNI; activations for each tensor, to the range that they have on up to
-    512 of the images, drawn at random but the same each time. The graph has QuantizeLinear and
-    DequantizeLinear around the operators (QDQ).
-
     Args:
         folder: Where the file is.
-        images: To calibrate and to compare on.
+        images: To compare on, and up to 512, drawn at random but the same each time, to calibrate on.
         cfg: A config with the test pipeline.
         preprocessor: The student's.
 
@@ -96,31 +92,13 @@ def write_int8(folder: Path, images: LabelledImages, cfg: Any, preprocessor: nn.
         ConfigError: The network can't be quantised.
         DataError: None of the images can be read.
     """
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
     problems: dict[str, str] = {}
     count = min(CALIBRATION, len(images.files))
     chosen = sorted(random.Random(0).sample(range(len(images.files)), count))
     files = [images.files[index] for index in chosen]
     batches = read_batches(files, cfg, preprocessor, 'Calibrating', problems)
-
-    class Reader(CalibrationDataReader):
-        def get_next(self) -> Optional[dict[str, Any]]:
-            return next(({'input': batch.numpy()} for _, batch in batches), None)
-
-    prepared = folder / 'prepared.onnx'
     try:
-        quant_pre_process(folder / FLOAT, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            folder / INT8,
-            Reader(),
-            op_types_to_quantize=OPERATORS,
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-        )
+        quantise(folder / FLOAT, folder / INT8, (batch for _, batch in batches))
     except Exception as error:  # of onnx, onnxruntime or protobuf
         if len(problems) == len(files):
             raise _unreadable(problems) from error
@@ -129,11 +107,44 @@ def write_int8(folder: Path, images: LabelledImages, cfg: Any, preprocessor: nn.
             f'{FLOAT} cannot be quantised: onnxruntime says {type(error).__name__}: {first_line}. '
             'Leave --int8 out. Nothing was written.'
         ) from error
-    finally:
-        prepared.unlink(missing_ok=True)
     calibration = len(files) - len(problems)
     sizes = (folder / FLOAT).stat().st_size, (folder / INT8).stat().st_size
     return _compare(folder, images, cfg, preprocessor, calibration, sizes)
+
+
+def quantise(source: Path, target: Path, batches: Iterator[Tensor]) -> None:
+    """Write an ONNX file with 8-bit integers.
+
+    Weights are quantised for each output channel, to 7 bits of the 8, since products with more overflow
+    on processors without VNNI; activations for each tensor, to the range that they have on some images.
+    The graph has QuantizeLinear and DequantizeLinear around the operators (QDQ).
+
+    Args:
+        source: The file in float, with an input named ``input``.
+        target: The file to write.
+        batches: The images, (N, C, H, W) each.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def get_next(self) -> Optional[dict[str, Any]]:
+            return next(({'input': batch.numpy()} for batch in batches), None)
+
+    prepared = source.with_name('prepared.onnx')
+    try:
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            Reader(),
+            op_types_to_quantize=OPERATORS,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+    finally:
+        prepared.unlink(missing_ok=True)
 
 
 def _compare(

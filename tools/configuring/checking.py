@@ -64,7 +64,7 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
                 'of the student with this number of classes.'
             )
         for name, layer in model.student.kd_layers.items():
-            if not any(
+            if getattr(layer, 'alpha', 1) != 0 and not any(
                 p.grad is not None and bool((p.grad != 0).any()) for p in layer.parameters()
             ):
                 raise ConfigError(

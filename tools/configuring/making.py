@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import read_state_dict
 from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 
+from .budget import choose_sizes, count_flops, describe
 from .checking import check_config
 from .data_folder import DataFolder, read_data_folder
 from .networks import Network, build_network, image_channels, load_network
@@ -41,6 +43,7 @@ class PairOptions:
     image_size: int | None = None  #: side of the images, in pixels
     num_subclasses: int = 8  #: M, sub-classes a class
     num_centroids: int | None = None  #: K of the penultimate layer
+    max_extra_flops: float | None = None  #: what KD layers may cost, in percent of the student
     epochs: int | None = None  #: length of the training
     batch_size: int | None = None  #: images a process and step
     rate: float | None = None  #: learning rate
@@ -131,23 +134,43 @@ def plan(options: PairOptions) -> Pair:
     for role, network, prefix in (('student', student, ''), ('teacher', teacher, 'teacher_')):
         model = build_network(network.model, role)
         channels.append(image_channels(model))
+        if role == 'student' and options.max_extra_flops is not None:
+            flops = count_flops(model, image_size)
         trace = probe(model, image_size, role, network.name)
         names = {layer: getattr(options, prefix + layer) for layer in layers}
         found.append(choose_places(trace, names))
     pairs = {layer: (found[0][layer], found[1][layer]) for layer in layers}
     places = {layer: f'student {one}, teacher {other}' for layer, (one, other) in pairs.items()}
-    kd_layers = {layer: _kd_layer(layer, *pair, data, options) for layer, pair in pairs.items()}
-    hints = [
-        f'{layer}: the map is only {one.shape[1]}x{one.shape[2]}, and a KD layer compares its regions. '
-        f'A larger --image-size than {image_size} or another network gives more of them.'
-        for layer, (one, _) in pairs.items()
-        if max(one.shape[1:]) <= 2
-    ]
     reasons = [
         f'{layer}, {role}: {place.note}.'
         for layer, pair in pairs.items()
         for role, place in zip(('student', 'teacher'), pair)
         if place.note
+    ]
+    if options.max_extra_flops is None:
+        kd_layers = {layer: _kd_layer(layer, *pair, data, options) for layer, pair in pairs.items()}
+    else:
+        shapes = {layer: one.shape for layer, (one, _) in pairs.items()}
+        _, height, width = shapes['penult']
+        sizes = choose_sizes(
+            flops * options.max_extra_flops / 100,
+            {layer: 2 * math.prod(shape) for layer, shape in shapes.items()},
+            len(data.classes),
+            options.num_subclasses,
+            options.num_centroids or num_centroids(data.images * height * width),
+        )
+        chosen = replace(
+            options, num_subclasses=sizes.num_subclasses, num_centroids=sizes.num_centroids
+        )
+        kd_layers = {layer: _kd_layer(layer, *pair, data, chosen) for layer, pair in pairs.items()}
+        for layer in set(kd_layers) - set(sizes.fed_forward):
+            kd_layers[layer]['alpha'] = 0.0
+        reasons.append(describe(sizes, flops, options.max_extra_flops, kd_layers))
+    hints = [
+        f'{layer}: the map is only {one.shape[1]}x{one.shape[2]}, and a KD layer compares its regions. '
+        f'A larger --image-size than {image_size} or another network gives more of them.'
+        for layer, (one, _) in pairs.items()
+        if max(one.shape[1:]) <= 2
     ]
     check_channels(teacher, *channels)
     start = find_start(options, teacher)

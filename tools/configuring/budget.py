@@ -1,0 +1,100 @@
+"""Sizes of KD layers that cost at most a share of what the student costs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from mmengine.analysis import FlopAnalyzer
+from torch import nn
+
+from .networks import image_channels
+
+#: Fewer centroids, or sub-classes a class, are not chosen: no study here trains with less.
+LEAST_CENTROIDS, LEAST_SUBCLASSES = 256, 2
+#: Which layers feed forward, the best first; by the paper's ablation ``inter`` alone beats ``penult``.
+ORDER = (('inter', 'penult'), ('inter',), ('penult',), ())
+
+
+class Sizes(NamedTuple):
+    """What a budget leaves.
+
+    Attributes:
+        num_subclasses: M, sub-classes a class.
+        num_centroids: K of the penultimate layer.
+        fed_forward: Layers with alpha 1; the others have 0, are removed by folding, and cost nothing.
+        cost: Multiply-adds of the folded layers for one image.
+    """
+
+    num_subclasses: int
+    num_centroids: int
+    fed_forward: tuple[str, ...]
+    cost: int
+
+
+def choose_sizes(
+    budget: float,
+    per_template: Mapping[str, int],
+    num_classes: int,
+    most_subclasses: int,
+    most_centroids: int,
+) -> Sizes:
+    """The largest KD layers within a budget: M and K are halved before a layer is not fed forward.
+
+    Args:
+        budget: Multiply-adds for one image, at most.
+        per_template: Multiply-adds of one template of each layer: 2*C*H*W once it is folded.
+        num_classes: C of the data.
+        most_subclasses: The largest M.
+        most_centroids: The largest K.
+    """
+    subclasses = _halves(most_subclasses, LEAST_SUBCLASSES)
+    centroids = _halves(most_centroids, LEAST_CENTROIDS)
+    for fed in ORDER:
+        if not set(fed) <= set(per_template):
+            continue
+        few = subclasses if 'inter' in fed else subclasses[:1]
+        for m, k in itertools.product(few, centroids if 'penult' in fed else centroids[:1]):
+            templates = dict(inter=num_classes * m, penult=k)
+            cost = sum(templates[layer] * per_template[layer] for layer in fed)
+            if cost <= budget:
+                return Sizes(m, k, fed, cost)
+    raise ValueError(f'Expected a budget of 0 or more, but got {budget}.')
+
+
+def _halves(most: int, least: int) -> list[int]:
+    """A number, its half, and so on down to the least; the number alone where it is below."""
+    values = [most]
+    while values[-1] // 2 >= least:
+        values.append(values[-1] // 2)
+    return values
+
+
+def count_flops(student: nn.Module, image_size: int) -> int:
+    """What a network costs for one image, as mmengine counts it (multiply-adds, 2 a value of a norm)."""
+    image = torch.zeros(1, image_channels(student), image_size, image_size)
+    analyzer = FlopAnalyzer(student.eval(), (image,))
+    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    return analyzer.total()
+
+
+def describe(sizes: Sizes, flops: int, share: float, kd_layers: Mapping[str, Any]) -> str:
+    """What was chosen and what it costs, for people."""
+    layers = []
+    for name, layer in kd_layers.items():
+        decision = layer['decision']
+        size = (
+            f'{decision["num_centroids"]} centroids'
+            if 'num_centroids' in decision
+            else f'{decision["num_subclasses"]} sub-classes a class'
+        )
+        fed = '' if name in sizes.fed_forward else ', not fed forward (alpha 0)'
+        layers.append(f'{name} has {size}{fed}')
+    return (
+        f'Budget: folded, the KD layers add {sizes.cost / 1e6:.3g} M multiply-adds to the '
+        f'{flops / 1e6:.4g} M of the student ({sizes.cost / flops:.1%}; at most '
+        f'{share:.3g}% was asked for): {"; ".join(layers)}. What accuracy this keeps must be measured; '
+        'docs/results.md tells what was.'
+    )
