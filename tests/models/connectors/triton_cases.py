@@ -166,11 +166,13 @@ def test_the_loss(are_logits: bool, dtype: torch.dtype, monkeypatch: pytest.Monk
     scores = 3 * torch.randn(2, size, 2, 2, dtype=torch.float64) - 5
     scores = scores.to(dtype).to(memory_format=torch.channels_last).requires_grad_()
     wide = torch.promote_types(dtype, torch.float32)
+    parts = [slice(0, 5), slice(5, count)]
     targets: RowTargets
     if are_logits:  # of which the largest are far from zero, as those of an untidy code book
         rows, weight = torch.randn(count, 3, dtype=wide), torch.randn(size, 3, dtype=wide)
         targets = SoftmaxTargets(rows, weight, torch.full((size,), 1000.0, dtype=wide))
-        p = (targets.matrix(slice(0, count))[0]).double().softmax(1)
+        # The products of the same rows: those of others are rounded otherwise, by 1e-13 of 1000.
+        p = torch.cat([targets.matrix(part)[0] for part in parts]).double().softmax(1)
     else:
         table = torch.rand(size, size, dtype=wide)
         table[table < 0.5] = 0
@@ -182,7 +184,6 @@ def test_the_loss(are_logits: bool, dtype: torch.dtype, monkeypatch: pytest.Monk
     log_p = exact.permute(0, 2, 3, 1).flatten(0, 2).log_softmax(1)
     expected = (torch.special.xlogy(p, p) - p * log_p).sum(1).mean()
     (expected * 0.5).backward()
-    parts = [slice(0, 5), slice(5, count)]
     found = loss_kernels.FusedDivergence.apply(scores, targets, parts)
     close(found.detach(), expected.detach(), 1e-6 if wide == torch.float32 else 1e-14)
     rounded = {torch.bfloat16: 1e-2, torch.float32: 1e-6}.get(dtype, 1e-14)
