@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Write what follows from the page of pairs: its table of costs, metafile.yml and model-index.yml.
+"""Write what follows from the page of pairs: its tables of costs, metafile.yml and model-index.yml.
 
-The page, configs/kdlayer/README.md, is written by hand but for the table of costs. Its tables of
+The page, configs/kdlayer/README.md, is written by hand but for the tables of costs. Its tables of
 accuracies are the one place where the paper's figures stand; the metafile is made of them, of the
 configs that they link to, and of the measured costs.
 """
@@ -15,16 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from mmengine.analysis import FlopAnalyzer, parameter_count
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from student_costs import BUDGET, Cost, measure_once, within_budget
 
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.deploy import student_model_config
-from mmkdlayer.deploy.example_images import first_channels
-from mmkdlayer.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = 'python .dev_scripts/catalogue.py'
@@ -44,23 +40,6 @@ DATASETS = {
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a student costs for one image, as mmengine counts it.
-
-    Attributes:
-        parameters: Of the network alone.
-        flops: Of the network alone: one for each multiply-add, two for each output of a batch norm.
-        kd_parameters: Of its KD layers: 2*K*C + 2*K + 2 each.
-        kd_flops: Of its KD layers: 2*K*C*H*W + 2*K*H*W each.
-    """
-
-    parameters: int
-    flops: int
-    kd_parameters: int
-    kd_flops: int
-
-
-@dataclass(frozen=True)
 class Entry:
     """A pair's config in a row of the page: top-1 accuracies in percent (top-1, top-5 on ImageNet)."""
 
@@ -76,19 +55,24 @@ class Entry:
     cost: Cost
 
 
-def read_entries(page: str, folder: Path) -> list[Entry]:
-    """Every config that the page's tables of accuracies link to, in their order, measured.
-
-    Args:
-        page: Text of the page.
-        folder: Where the configs are.
-    """
+def check_complete(page: str, folder: Path) -> None:
+    """Exit with the names of configs that no table of accuracies links to."""
     pair = re.compile(rf'[^_]+_[^_]+_({"|".join(DATASETS)})(_letkd1)?')
     configs = {path.stem for path in folder.glob('*.py') if pair.fullmatch(path.stem)}
     left_out = sorted(configs - {name for _, name in LINK.findall(page)})
     if left_out:
         sys.exit(f'{README}: no row of it links to {", ".join(left_out)}. Add each to a table.')
+
+
+def read_entries(page: str, folder: Path) -> list[Entry]:
+    """Every config that the page's tables of accuracies link to, in their order, measured.
+
+    Args:
+        page: Text of the page, or some of its lines.
+        folder: Where the configs are.
+    """
     entries = []
+    known: dict[str, tuple[dict, Cost]] = {}
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip('|').split('|')]
         links = LINK.findall(line)[::-1]  # letKD-2 is the pair's main config
@@ -110,26 +94,10 @@ def read_entries(page: str, folder: Path) -> list[Entry]:
                     student_accuracy=figures[1],
                     accuracy=figures[{'letKD-1': 4, 'letKD-2': 5}[method]],
                     config=config,
-                    cost=measure(student_model_config(config), side),
+                    cost=measure_once(student_model_config(config), side, known),
                 )
             )
     return entries
-
-
-def measure(model: dict[str, Any], side: int) -> Cost:
-    """Build a student and count its parameters, and its FLOPs on one image.
-
-    Args:
-        model: Config of a classifier, or of a KDLayerClassifier.
-        side: Side of the image.
-    """
-    init_default_scope('mmpretrain')
-    network = MODELS.build(model).eval()
-    analyzer = FlopAnalyzer(network, (torch.zeros(1, first_channels(network), side, side),))
-    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    flops, parameters = analyzer.by_module(), parameter_count(network)
-    kd_flops, kd_parameters = flops['kd_layers'], parameters['kd_layers']
-    return Cost(parameters[''] - kd_parameters, flops[''] - kd_flops, kd_parameters, kd_flops)
 
 
 def render(page: str, entries: list[Entry]) -> dict[str, str]:
@@ -138,7 +106,7 @@ def render(page: str, entries: list[Entry]) -> dict[str, str]:
     after = rest.partition(END)[2]
     index = {'Import': [METAFILE]}
     return {
-        README: f'{before}{BEGIN}\n{cost_table(entries)}\n\n{END}{after}',
+        README: f'{before}{BEGIN}\n{cost_tables(entries)}\n\n{END}{after}',
         METAFILE: _yaml(metafile(entries)),
         MODEL_INDEX: _yaml(index),
     }
@@ -149,36 +117,48 @@ def _yaml(content: dict) -> str:
     return f'# Written by {COMMAND}; do not edit.\n{text}'
 
 
-def cost_table(entries: list[Entry]) -> str:
+def cost_tables(entries: list[Entry]) -> str:
     """One row for each student on each data set; the layers do not depend on the teacher."""
-    costs: dict[tuple[str, str], dict[str, Cost]] = {}
+    students: dict[tuple[str, str], dict[str, Entry]] = {}
     for entry in entries:
-        known = costs.setdefault((entry.student, entry.dataset), {})
-        if known.setdefault(entry.method, entry.cost) != entry.cost:
-            sys.exit(f'{entry.name}: {entry.student} costs {known[entry.method]} in other pairs.')
-    head = ['student', 'data']
-    for unit in ('parameters (M)', 'FLOPs (M)'):
-        head += [f'{unit}, alone', 'with letKD-1', 'with letKD-2']
-    rows = [head, ['---'] * len(head)]
-    for names, found in costs.items():
-        one, two = found.get('letKD-1'), found['letKD-2']
-        rows.append([*names, f'{two.parameters / 1e6:.2f}'])
-        rows[-1] += [
-            _more(cost.parameters, cost.kd_parameters) if cost else '–' for cost in (one, two)
-        ]
-        rows[-1] += [f'{two.flops / 1e6:.2f}']
-        rows[-1] += [_more(cost.flops, cost.kd_flops) if cost else '–' for cost in (one, two)]
-    lines = [f'| {" | ".join(row)} |' for row in rows]
+        methods = students.setdefault((entry.student, entry.dataset), {})
+        cost = methods.setdefault(entry.method, entry).cost
+        if cost != entry.cost:
+            sys.exit(f'{entry.name}: {entry.student} costs {cost} in other pairs.')
+    lines = []
+    for title, unit in (('Parameters', 'parameters'), ('FLOPs', 'flops')):
+        head = ['student', 'data', 'alone, or alphas 0 and folded', 'letKD-1', 'letKD-2']
+        head += ['letKD-2, folded', f'within {BUDGET}%, folded', f'fed forward within {BUDGET}%']
+        rows = [head, ['---'] * len(head)]
+        rows += [[*names, *_costs(found, unit)] for names, found in students.items()]
+        lines += [f'### {title}, in millions', '', *(f'| {" | ".join(row)} |' for row in rows), '']
     ranges = []
-    for method in ('letKD-1', 'letKD-2'):
-        added = [100 * e.cost.kd_flops / e.cost.flops for e in entries if e.method == method]
+    units = ('letKD-1', 'flops'), ('letKD-2', 'flops'), ('letKD-2', 'folded_flops')
+    for method, unit in units:
+        added = [100 * e.cost.added(unit) / e.cost.flops for e in entries if e.method == method]
         ranges.append(f'{min(added):.0f}% to {max(added):.0f}%')
-    shares = 'Counted in FLOPs, letKD-1 (K = 4096) adds {}, and letKD-2 {}.'.format(*ranges)
-    return '\n'.join([*lines, '', shares])
+    shares = 'Counted in FLOPs, letKD-1 (K = 4096) adds {}, and letKD-2 {} (folded {}).'
+    return '\n'.join([*lines, shares.format(*ranges)])
 
 
-def _more(alone: int, added: int) -> str:
-    return f'{(alone + added) / 1e6:.2f} (+{100 * added / alone:.0f}%)'
+def _costs(found: dict[str, Entry], unit: str) -> list[str]:
+    """The cells of a student's row: parameters or FLOPs, by the name of the unit."""
+    one, two = found.get('letKD-1'), found['letKD-2']
+    sizes, parameters = within_budget(two.cost, two.config.model.architecture.head.num_classes)
+    alone = getattr(two.cost, unit)
+    added = [
+        one.cost.added(unit) if one else None,
+        two.cost.added(unit),
+        two.cost.added(f'folded_{unit}'),
+        sizes.cost if unit == 'flops' else parameters,
+    ]
+    cells = [
+        f'{(alone + a) / 1e6:.2f} (+{100 * a / alone:.0f}%)' if a is not None else '–'
+        for a in added
+    ]
+    size = dict(inter=f'M = {sizes.num_subclasses}', penult=f'K = {sizes.num_centroids}')
+    fed = ', '.join(f'{layer} ({size[layer]})' for layer in sizes.fed_forward) or 'neither'
+    return [f'{alone / 1e6:.2f}', *cells, fed]
 
 
 def metafile(entries: list[Entry]) -> dict[str, Any]:
@@ -209,8 +189,8 @@ def _model(entry: Entry) -> dict[str, Any]:
         'Training Data': entry.dataset,
         'Epochs': config.train_cfg.max_epochs,
         'Batch Size': config.auto_scale_lr.base_batch_size,
-        'FLOPs': cost.flops + cost.kd_flops,
-        'Parameters': cost.parameters + cost.kd_parameters,
+        'FLOPs': cost.flops + cost.added('flops'),
+        'Parameters': cost.parameters + cost.added('parameters'),
         'FLOPs without KD layers': cost.flops,
         'Parameters without KD layers': cost.parameters,
         'Method': entry.method,
@@ -248,6 +228,7 @@ def main() -> None:
     )
     check = parser.parse_args().check
     page = (ROOT / README).read_text(encoding='utf-8')
+    check_complete(page, ROOT / FOLDER)
     pages = render(page, read_entries(page, ROOT / FOLDER))
     stale = [name for name, text in pages.items() if (ROOT / name).read_text('utf-8') != text]
     if check and stale:

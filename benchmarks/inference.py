@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from measuring import circumstances, interleaved, markdown
-from mmengine.analysis import FlopAnalyzer, parameter_count
+from mmengine.analysis import parameter_count
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from torch import Tensor, nn
 import mmkdlayer  # noqa: F401
 from mmkdlayer.deploy import student_model_config
 from mmkdlayer.deploy.example_images import first_channels
+from mmkdlayer.deploy.flops import count_flops
 from mmkdlayer.deploy.folding import fold_student, prune_student
 from mmkdlayer.deploy.formats import FILES, write_format
 from mmkdlayer.deploy.int8 import INT8, quantise
@@ -90,10 +91,8 @@ def variants(config: str, side: int, kept: float) -> dict[str, Any]:
 
 def count(model: nn.Module, side: int) -> tuple[int, int]:
     """Parameters, and multiply-adds for one image (as in the table of pairs)."""
-    image = torch.zeros(1, first_channels(model), side, side)
-    analyzer = FlopAnalyzer(model, (image,))
-    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return parameter_count(model)[''], analyzer.total()
+    flops = count_flops(model, (first_channels(model), side, side))
+    return parameter_count(model)[''], flops['']
 
 
 def onnx_session(

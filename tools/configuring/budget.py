@@ -6,12 +6,6 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
-from mmengine.analysis import FlopAnalyzer
-from torch import nn
-
-from .networks import image_channels
-
 #: Fewer centroids, or sub-classes a class, are not chosen: no study here trains with less.
 LEAST_CENTROIDS, LEAST_SUBCLASSES = 256, 2
 #: Which layers feed forward, the best first; by the paper's ablation ``inter`` alone beats ``penult``.
@@ -70,14 +64,6 @@ def _halves(most: int, least: int) -> list[int]:
     while values[-1] // 2 >= least:
         values.append(values[-1] // 2)
     return values
-
-
-def count_flops(student: nn.Module, image_size: int) -> int:
-    """What a network costs for one image, as mmengine counts it (multiply-adds, 2 a value of a norm)."""
-    image = torch.zeros(1, image_channels(student), image_size, image_size)
-    analyzer = FlopAnalyzer(student.eval(), (image,))
-    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return analyzer.total()
 
 
 def describe(sizes: Sizes, flops: int, share: float, kd_layers: Mapping[str, Any]) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from cli import check_out_file
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import read_state_dict
+from mmkdlayer.deploy.flops import count_flops
 from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 
-from .budget import choose_sizes, count_flops, describe
+from .budget import choose_sizes, describe
 from .checking import check_config
 from .data_folder import DataFolder, read_data_folder
 from .networks import Network, build_network, image_channels, load_network
@@ -135,7 +136,7 @@ def plan(options: PairOptions) -> Pair:
         model = build_network(network.model, role)
         channels.append(image_channels(model))
         if role == 'student' and options.max_extra_flops is not None:
-            flops = count_flops(model, image_size)
+            flops = count_flops(model.eval(), (channels[0], image_size, image_size))['']
         trace = probe(model, image_size, role, network.name)
         names = {layer: getattr(options, prefix + layer) for layer in layers}
         found.append(choose_places(trace, names))

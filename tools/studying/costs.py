@@ -6,14 +6,14 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.analysis import FlopAnalyzer, parameter_count
+from mmengine.analysis import parameter_count
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmkdlayer.deploy import student_model_config
 from mmkdlayer.deploy.example_images import find_examples
+from mmkdlayer.deploy.flops import count_flops
 from mmkdlayer.deploy.folding import fold_student
 from mmkdlayer.errors import ConfigError
 
@@ -60,8 +60,4 @@ def measure_cost(cfg: Config, exported: Path | None = None) -> dict[str, Any]:
 def count(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, int | None]:
     """Parameters of a network, and its FLOPs on one image (C, H, W); None without a shape."""
     parameters = int(parameter_count(network)[''])
-    if not shape:
-        return parameters, None
-    analyzer = FlopAnalyzer(network, (torch.zeros(1, *shape),))
-    analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return parameters, int(analyzer.total())
+    return parameters, int(count_flops(network, shape)['']) if shape else None
