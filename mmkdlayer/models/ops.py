@@ -11,7 +11,6 @@ convolution over positions in channels-last order is the same product on the sam
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
 from typing import Callable
 
 import torch
@@ -19,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.precision import float32_products
 
 #: Torch leaves oneDNN out for smaller batches.
 MKLDNN_MIN_BATCH = 16
@@ -53,7 +51,7 @@ def product(
     if out is not None:
         return torch.mm(rows, weight.t(), out=out)
     if _by_convolution(rows):
-        return _rows(F.conv2d(_map(rows), weight[:, :, None, None], bias))
+        return rows_of(F.conv2d(_map(rows), weight[:, :, None, None], bias))
     return F.linear(rows, weight, bias)
 
 
@@ -79,7 +77,7 @@ def product_gradients(upstream: Tensor, rows: Tensor, weight: Tensor) -> tuple[T
             _map(upstream), _map(rows), weight[:, :, None, None], None,
             [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [True, True, False],
         )  # fmt: skip
-        return _rows(d_map), d_weight.flatten(1)
+        return rows_of(d_map), d_weight.flatten(1)
     return upstream @ weight, upstream.t() @ rows
 
 
@@ -119,15 +117,6 @@ def _by_convolution(rows: Tensor) -> bool:
 def _map(rows: Tensor) -> Tensor:
     """Rows (M, C) as a batch (16, C, M / 16, 1); a view where they are contiguous."""
     return rows.reshape(MKLDNN_MIN_BATCH, -1, 1, rows.size(1)).permute(0, 3, 1, 2)
-
-
-def _rows(maps: Tensor) -> Tensor:
-    return maps.permute(0, 2, 3, 1).reshape(-1, maps.size(1))
-
-
-def full_precision(like: Tensor, precision: str = 'float32') -> AbstractContextManager[None]:
-    """See :func:`mmkdlayer.precision.float32_products`, for the device of a tensor."""
-    return float32_products(like.device, precision)
 
 
 def check_implementation(owner: str, implementation: str) -> None:

@@ -16,7 +16,7 @@ from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision
 from mmkdlayer.models.decisions.sizes import resize_to
 from mmkdlayer.models.decisions.table_targets import TableTargets
 from mmkdlayer.models.labels import read_labels
-from mmkdlayer.models.ops import full_precision
+from mmkdlayer.precision import float32_products
 
 from .truncation import keep_top
 
@@ -89,7 +89,7 @@ def _table_rows(layer: SupervisedLayer, feature: Tensor, samples: list) -> Tenso
                 'one class.'
             )
         label = label.argmax(1)
-    with full_precision(feature, decision.precision):
+    with float32_products(feature.device, decision.precision):
         wide = feature.to(torch.promote_types(feature.dtype, torch.float32))
         targets = decision.row_targets(wide, label)
     assert isinstance(targets, TableTargets)

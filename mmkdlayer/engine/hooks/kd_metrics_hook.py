@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmkdlayer.engine.loops import ends_epoch
 from mmkdlayer.models.connectors import KDLayerConnector
-from mmkdlayer.models.losses import StoredDecisionLoss, TeacherDecisionLoss
+from mmkdlayer.models.losses.teacher_decision_loss import DecisionLoss
 from mmkdlayer.models.ops import rows_of
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
@@ -26,7 +26,7 @@ CHUNK = 1 << 22
 
 @torch.no_grad()
 def assignment_metrics(
-    loss: TeacherDecisionLoss | StoredDecisionLoss,
+    loss: DecisionLoss,
     scores: Tensor,
     teacher_feature: Tensor | None = None,
     gt_label: Tensor | None = None,
@@ -118,7 +118,7 @@ class KDMetricsHook(Hook):
         model = unwrap_model(runner.model)
         distiller: Any = getattr(model, 'distiller', None)
         for name, loss in getattr(distiller, 'distill_losses', {}).items():
-            if isinstance(loss, (TeacherDecisionLoss, StoredDecisionLoss)):
+            if isinstance(loss, DecisionLoss):
                 recorder = distiller.loss_forward_mappings[name]['scores']['recorder']
                 source = distiller.student_recorders.get_recorder(recorder).source
                 # Data-free trainings have a wrapper around the student too.

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError, UnfittedDecisionError
-from mmkdlayer.models.ops import full_precision, maps_of
+from mmkdlayer.precision import float32_products
 from mmkdlayer.registry import MODELS
 
 from .files import ClassOrInstanceMethod, DecisionFile, load_decision, write_decision_file
-from .row_targets import DenseTargets, RowTargets
+from .row_targets import RowTargets
 from .sizes import resize_to
 
 
@@ -59,8 +59,7 @@ class TeacherDecision(nn.Module):
     reading before the decision is fitted is a clear error. What a step needs of them is computed once
     (:meth:`prepare`) and stays on the device of the features.
 
-    A subclass says which tables it has and how it decides: :meth:`target`, or :meth:`row_targets` where
-    a tensor of positions by templates is to be avoided.
+    A subclass says which tables it has and how it decides, :meth:`row_targets`.
 
     Args:
         file: Decision file to load. None builds an unfitted decision.
@@ -118,26 +117,14 @@ class TeacherDecision(nn.Module):
         """
         raise NotImplementedError
 
-    def target(self, feature: Tensor, gt_label: Tensor | None) -> Tensor:
-        """Probabilities (N, K, H, W) for pooled teacher features (N, D, H, W), in float32 or better."""
-        targets = self.row_targets(feature, gt_label)
-        images, _, height, width = feature.shape
-        rows = feature.new_zeros(images * height * width, self.num_templates)
-        targets.subtract_from(slice(0, len(rows)), rows)
-        return maps_of(rows.neg_(), feature)
-
     def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> RowTargets:
-        """The same probabilities, for a loss that asks for some positions at a time.
+        """Probabilities over the K templates, for a loss that asks for some positions at a time.
 
         Args:
             feature: Pooled teacher features (N, D, H, W), in float32 or better.
             gt_label: As :meth:`check_label` gives it.
         """
-
-        def target(images: slice) -> Tensor:
-            return self.target(feature[images], None if gt_label is None else gt_label[images])
-
-        return DenseTargets(target, feature.size(2) * feature.size(3))
+        raise NotImplementedError
 
     def prepare(self, tables: dict[str, Tensor]) -> dict[str, Any]:
         """What deciding needs, computed once from the tables: tensors, or what has their ``to``."""
@@ -237,10 +224,9 @@ class TeacherDecision(nn.Module):
         feature = resize_to(teacher_feature, size)
         self.check_features(feature)
         gt_label = self.check_label(gt_label, feature.size(0))
-        with full_precision(feature, self.precision):
-            return self.target(
-                feature.to(torch.promote_types(feature.dtype, torch.float32)), gt_label
-            )
+        with float32_products(feature.device, self.precision):
+            feature = feature.to(torch.promote_types(feature.dtype, torch.float32))
+            return self.row_targets(feature, gt_label).dense(feature, self.num_templates)
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the tables and what they were fitted on, atomically.

@@ -35,16 +35,18 @@ class TableTargets(RowTargets):
         self.table, self.entropies, self.index, self.shares = rows, entropies, index, shares
 
     def _divergence(self, rows: slice, log_q: Tensor) -> Tensor:
-        if self.shares is None:
-            index = self.index[rows]
-            return self.entropies[index].sum() - self.table.dot(index, log_q)
-        target = torch.zeros_like(log_q)
-        self._add_to(target, rows, 1)
-        return torch.special.xlogy(target, target).sub_(target * log_q).sum()  # 0 log 0 is 0
+        if self.shares is not None:
+            return super()._divergence(rows, log_q)
+        index = self.index[rows]
+        return self.entropies[index].sum() - self.table.dot(index, log_q)
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
-        self._add_to(grad, rows, -1)
+        if self.shares is None:
+            self.table.subtract_from(grad, self.index[rows])
+            return
+        for index, share in zip(self.index[:, rows], self.shares[:, rows]):
+            self.table.subtract_from(grad, index, share)
 
     @property
     def matrix_kind(self) -> str | None:  # type: ignore[override]
@@ -55,14 +57,6 @@ class TableTargets(RowTargets):
         """See :class:`RowTargets`."""
         assert isinstance(self.table, DenseRows)
         return self.table.table, self.index[rows]
-
-    def _add_to(self, total: Tensor, rows: slice, sign: int) -> None:
-        """Add p, or subtract it, in place from a tensor (rows, K)."""
-        if self.shares is None:
-            self.table.add_to(total, self.index[rows], None, sign)
-            return
-        for index, share in zip(self.index[:, rows], self.shares[:, rows]):
-            self.table.add_to(total, index, share, sign)
 
 
 def prepare_rows(table: Tensor) -> dict[str, Any]:
@@ -97,13 +91,13 @@ class DenseRows(NamedTuple):
         """``sum_i <row_index(i), scores_i>``, a scalar, for an index (M,) and scores (M, K)."""
         return torch.dot(self.table.index_select(0, index).flatten(), scores.flatten())
 
-    def add_to(self, total: Tensor, index: Tensor, share: Tensor | None, sign: int = 1) -> None:
-        """Add ``sign * share_i * row_index(i)`` to row i of a tensor (M, K), in place."""
+    def subtract_from(self, total: Tensor, index: Tensor, share: Tensor | None = None) -> None:
+        """Subtract ``share_i * row_index(i)`` from row i of a tensor (M, K), in place."""
         rows = self.table.index_select(0, index)
         if share is None:
-            total.add_(rows, alpha=sign)
+            total.sub_(rows)
         else:
-            total.addcmul_(rows, share[:, None], value=sign)
+            total.addcmul_(rows, share[:, None], value=-1)
 
     def mix(self, weights: Tensor) -> Tensor:
         """``weights @ table``, for weights (M, K)."""
@@ -156,12 +150,12 @@ class SparseRows(NamedTuple):
         columns, values = self._entries(index)
         return torch.dot(values.flatten(), scores.gather(1, columns).flatten())
 
-    def add_to(self, total: Tensor, index: Tensor, share: Tensor | None, sign: int = 1) -> None:
-        """As :meth:`DenseRows.add_to`."""
+    def subtract_from(self, total: Tensor, index: Tensor, share: Tensor | None = None) -> None:
+        """As :meth:`DenseRows.subtract_from`."""
         columns, values = self._entries(index)
         if share is not None:
             values.mul_(share[:, None])
-        total.scatter_add_(1, columns, values if sign == 1 else values.neg_())
+        total.scatter_add_(1, columns, values.neg_())
 
     def mix(self, weights: Tensor) -> Tensor:
         """As :meth:`DenseRows.mix`."""

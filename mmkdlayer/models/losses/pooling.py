@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mmkdlayer.models.ops import full_precision
+from mmkdlayer.precision import float32_products
 
 
 def grid_means(feature: Tensor, cells: int) -> Tensor:
@@ -21,7 +21,7 @@ def grid_means(feature: Tensor, cells: int) -> Tensor:
         Shape (N, C, cells * cells), row by row.
     """
     rows, columns = (_windows(feature, size, cells) for size in feature.shape[2:])
-    with full_precision(feature):
+    with float32_products(feature.device):
         return feature.flatten(2) @ torch.kron(rows, columns).t()
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.ops import full_precision
+from mmkdlayer.precision import float32_products
 from mmkdlayer.registry import MODELS
 
 from .logits import target_classes
@@ -138,5 +138,5 @@ class SDDLoss(nn.Module):
         dtype = torch.promote_types(feature.dtype, torch.float32)
         feature, weight = feature.to(dtype), weight.to(dtype)
         cells = torch.cat([grid_means(feature, scale) for scale in self.scales], 2)
-        with full_precision(feature):
+        with float32_products(feature.device):
             return F.linear(cells.transpose(1, 2), weight, None if bias is None else bias.to(dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,12 @@ from mmkdlayer.models.decisions.sizes import resize_to
 from mmkdlayer.models.ops import (
     MKLDNN_MIN_BATCH,
     check_implementation,
-    full_precision,
     maps_of,
     refuse_second_derivative,
     require_triton,
     rows_of,
 )
+from mmkdlayer.precision import float32_products
 from mmkdlayer.registry import MODELS
 
 #: Scores that are worked on together: 8 MiB in float32 on a CPU, whose cache they stay in. On other
@@ -66,7 +66,7 @@ class _DecisionDivergence(torch.autograd.Function):
             and rows.dtype in (torch.float32, torch.float64)
         )
         ctx.save_for_backward(scores)
-        with full_precision(scores, targets.precision):
+        with float32_products(scores.device, targets.precision):
             if ctx.is_early:
                 ctx.d_rows = torch.empty_like(rows)
             return _mean_divergence(rows, targets, ctx.d_rows)
@@ -78,7 +78,7 @@ class _DecisionDivergence(torch.autograd.Function):
         (factor,) = grad_outputs
         rows, targets = rows_of(scores), ctx.targets
         d_rows, ctx.d_rows = ctx.d_rows, None  # it becomes autograd's: a second pass makes another
-        with full_precision(scores, targets.precision):
+        with float32_products(scores.device, targets.precision):
             if not ctx.is_early:
                 d_rows = _gradient(rows, targets, factor / len(rows))
             else:
@@ -117,9 +117,51 @@ def _gradient(rows: Tensor, targets: RowTargets, factor: Tensor) -> Tensor:
     return d_rows
 
 
+class DecisionLoss(nn.Module):
+    """What losses of a teacher's decisions share; arguments as of :class:`TeacherDecisionLoss`."""
+
+    #: What is decided, as probabilities (N, K, H, W); arguments as of ``forward``.
+    decide: Callable[..., Tensor]
+
+    def __init__(
+        self,
+        decision: dict | TeacherDecision,
+        loss_weight: float = 1.0,
+        implementation: str = 'memory_efficient',
+    ) -> None:
+        super().__init__()
+        check_implementation(type(self).__name__, implementation)
+        self.implementation = implementation
+        self.decision = build_decision(decision, f'{type(self).__name__}: decision')
+        self.loss_weight = float(loss_weight)
+
+    def check_scores(self, scores: Tensor) -> None:
+        """Check the shape (N, K, H, W) against the decision, before anything is computed."""
+        self.decision.require_fitted()
+        templates = self.decision.num_templates
+        if scores.dim() != 4 or scores.size(1) != templates:
+            raise ConfigError(
+                f'{type(self).__name__}: {type(self.decision).__name__} decides over K={templates} '
+                f'templates, so it expects scores (N, K={templates}, H, W), but got '
+                f'{tuple(scores.shape)}. Set num_templates of the KD layer to {templates}, or the '
+                "decision's sizes to the layer's, and record the output of its `templates`."
+            )
+
+    def divergence(self, scores: Tensor, targets: RowTargets) -> Tensor:
+        """The loss of scores (N, K, H, W), a scalar in float32 or better."""
+        targets.precision = self.decision.precision
+        if self.implementation == 'reference':
+            loss = _by_formula(scores, targets.dense(scores, scores.size(1)))
+        elif self.implementation == 'triton':
+            loss = _by_triton(scores, targets, type(self).__name__)
+        else:
+            loss = _DecisionDivergence.apply(scores, targets)
+        return loss if self.loss_weight == 1 else self.loss_weight * loss
+
+
 @MODELS.register_module()
-class TeacherDecisionLoss(nn.Module):
-    """Makes the student's scores agree with what the teacher decides at every position.
+class TeacherDecisionLoss(DecisionLoss):
+    """Makes the student's scores agree with what a teacher decides at every position.
 
     ``loss_weight * mean over N*H*W positions of KL(p_T || softmax over templates of the scores)``
     (letKD, BMVC 2023, section 3.2). No gradient reaches the teacher.
@@ -135,18 +177,6 @@ class TeacherDecisionLoss(nn.Module):
     Raises:
         ConfigError: The decision is none, or the implementation is not known.
     """
-
-    def __init__(
-        self,
-        decision: dict | TeacherDecision,
-        loss_weight: float = 1.0,
-        implementation: str = 'memory_efficient',
-    ) -> None:
-        super().__init__()
-        check_implementation(type(self).__name__, implementation)
-        self.implementation = implementation
-        self.decision = build_decision(decision, 'TeacherDecisionLoss: decision')
-        self.loss_weight = float(loss_weight)
 
     def forward(
         self, scores: Tensor, teacher_feature: Tensor, gt_label: Tensor | None = None
@@ -167,7 +197,7 @@ class TeacherDecisionLoss(nn.Module):
             ConfigError: Shapes do not fit.
             DataError: A label is out of range.
         """
-        check_scores(scores, self.decision)
+        self.check_scores(scores)
         with torch.no_grad():
             feature = resize_to(teacher_feature, (scores.size(2), scores.size(3)))
         if feature.size(0) != scores.size(0):
@@ -177,23 +207,18 @@ class TeacherDecisionLoss(nn.Module):
             )
         self.decision.check_features(feature)
         gt_label = self.decision.check_label(gt_label, scores.size(0))
-        with full_precision(feature, self.decision.precision):
-            feature = feature.to(torch.promote_types(feature.dtype, scores.dtype))
-            feature = feature.detach().to(torch.promote_types(feature.dtype, torch.float32))
-            if self.implementation != 'reference':
-                loss = self._memory_efficient(scores, feature, gt_label)
-            else:
-                loss = by_formula(scores, self.decision.target(feature, gt_label))
-        return loss if self.loss_weight == 1 else self.loss_weight * loss
+        feature = feature.to(torch.promote_types(feature.dtype, scores.dtype))
+        feature = feature.detach().to(torch.promote_types(feature.dtype, torch.float32))
+        return self._compare(scores, feature, gt_label)
 
     @torch.compiler.disable  # it is in chunks already; not every torch can trace it
-    def _memory_efficient(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
-        with torch.no_grad():
-            targets = self.decision.row_targets(feature, gt_label)
-        targets.precision = self.decision.precision
-        # In the wider of the two precisions, as the plain formula.
-        scores = scores.double() if feature.dtype == torch.float64 else scores
-        return memory_efficient(scores, targets, self.implementation, type(self).__name__)
+    def _compare(self, scores: Tensor, feature: Tensor, gt_label: Tensor | None) -> Tensor:
+        with float32_products(feature.device, self.decision.precision):
+            with torch.no_grad():
+                targets = self.decision.row_targets(feature, gt_label)
+            # In the wider of the two precisions.
+            scores = scores.double() if feature.dtype == torch.float64 else scores
+            return self.divergence(scores, targets)
 
     def decide(
         self, scores: Tensor, teacher_feature: Tensor, gt_label: Tensor | None = None
@@ -202,38 +227,18 @@ class TeacherDecisionLoss(nn.Module):
         return self.decision.decide(teacher_feature, gt_label, (scores.size(2), scores.size(3)))
 
 
-@torch.compiler.disable  # it is in chunks already; not every torch can trace it
-def memory_efficient(
-    scores: Tensor, targets: RowTargets, implementation: str, owner: str
-) -> Tensor:
-    """The divergence of scores (N, K, H, W), by one of the two implementations with little memory.
-
-    ``owner`` is named in messages.
-    """
-    if implementation == 'triton':
-        require_triton(owner, scores.device.type)
-        if targets.matrix_kind is not None:
-            from .triton_kernels import FusedDivergence
-
-            return FusedDivergence.apply(scores, targets, _chunks(rows_of(scores)))
-    return _DecisionDivergence.apply(scores, targets)
-
-
-def by_formula(scores: Tensor, target: Tensor) -> Tensor:
+def _by_formula(scores: Tensor, target: Tensor) -> Tensor:
     """The divergence from dense targets (N, K, H, W)."""
     log_probability = scores.to(target.dtype).log_softmax(1)
     divergence = torch.special.xlogy(target, target) - target * log_probability
     return divergence.sum(1).mean()
 
 
-def check_scores(scores: Tensor, decision: TeacherDecision) -> None:
-    """Check the shape (N, K, H, W) against the decision, before anything is computed."""
-    decision.require_fitted()
-    templates = decision.num_templates
-    if scores.dim() != 4 or scores.size(1) != templates:
-        raise ConfigError(
-            f'TeacherDecisionLoss: {type(decision).__name__} decides over K={templates} templates, so '
-            f'it expects scores (N, K={templates}, H, W), but got {tuple(scores.shape)}. Set '
-            f"num_templates of the KD layer to {templates}, or the decision's sizes to the layer's, and "
-            'record the output of its `templates`.'
-        )
+def _by_triton(scores: Tensor, targets: RowTargets, owner: str) -> Tensor:
+    """The divergence by Triton's kernels, where they know such targets."""
+    require_triton(owner, scores.device.type)
+    if targets.matrix_kind is None:
+        return _DecisionDivergence.apply(scores, targets)
+    from .triton_kernels import FusedDivergence
+
+    return FusedDivergence.apply(scores, targets, _chunks(rows_of(scores)))

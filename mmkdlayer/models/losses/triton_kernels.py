@@ -19,7 +19,8 @@ import triton.language as tl
 from torch import Tensor
 
 from mmkdlayer.models.decisions.row_targets import RowTargets
-from mmkdlayer.models.ops import full_precision, maps_of, refuse_second_derivative, rows_of
+from mmkdlayer.models.ops import maps_of, refuse_second_derivative, rows_of
+from mmkdlayer.precision import float32_products
 
 #: Numbers of a block, and its threads / 32.
 BLOCK, WARPS = 2048, 8
@@ -143,7 +144,7 @@ class FusedDivergence(torch.autograd.Function):
         share = found.new_full((), 1 / len(rows)) if early else None
         if targets.matrix_kind == 'table':
             parts = [slice(0, len(rows))]
-        with full_precision(rows, targets.precision), torch.cuda.device_of(rows):
+        with float32_products(rows.device, targets.precision), torch.cuda.device_of(rows):
             for part in parts:
                 matrix, index = targets.matrix(part)
                 divergences[(triton.cdiv(part.stop - part.start, height),)](
@@ -168,7 +169,7 @@ class FusedDivergence(torch.autograd.Function):
             return maps_of(d_rows.mul_(grad_outputs[0]), scores), None, None
         d_rows = torch.empty_like(rows, memory_format=torch.contiguous_format)
         factor = grad_outputs[0].to(sums.dtype) / len(rows)
-        with full_precision(rows, ctx.targets.precision), torch.cuda.device_of(rows):
+        with float32_products(rows.device, ctx.targets.precision), torch.cuda.device_of(rows):
             for part in ctx.parts:
                 _write_gradient(rows, part, ctx.targets.matrix(part), sums, factor, d_rows)
         return maps_of(d_rows, scores), None, None

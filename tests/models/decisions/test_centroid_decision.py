@@ -105,7 +105,7 @@ def test_attributes():
 
 def test_centroids_that_want_gradients_do_not_pass_them_on():
     decision = CentroidDecision.from_tables(torch.randn(5, 3, requires_grad=True))
-    assert not decision.target(torch.randn(1, 3, 2, 2), None).requires_grad
+    assert not decision.decide(torch.randn(1, 3, 2, 2)).requires_grad
 
 
 @pytest.mark.parametrize('arguments', [dict(num_centroids=0), dict(temperature=0)])
