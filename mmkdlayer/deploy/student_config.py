@@ -16,8 +16,6 @@ from mmkdlayer.engine.teachers import loads_weights
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models import KDLayerClassifier
 from mmkdlayer.models.kd_layer_options import standalone_kd_layers
-from mmkdlayer.models.old_form import refuse_old_form
-from mmkdlayer.models.teachers import without_teacher_modules
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.type_names import type_name
 
@@ -98,7 +96,6 @@ def student_model_config(cfg: Config) -> dict:
     preprocessor.pop('batch_augments', None)
     preprocessor.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
     distiller = model.get('distiller') or {}
-    refuse_old_form(distiller.get('kd_layers') or {}, distiller)
     layers = dict(architecture.pop('kd_layers', None) or {})
     layers.update(standalone_kd_layers(distiller.get('kd_layers') or {}))
     for key in ('type', 'train_cfg', 'data_preprocessor'):
@@ -159,20 +156,29 @@ def own_modules(value: Any) -> set[str]:
 def without_teacher(cfg: Config) -> Config:
     """A copy of the config without the weights that only training needs: of teachers and decisions.
 
-    Teachers of other libraries are left out as a whole.
+    Teachers of other libraries are left out as a whole: of them there are only the names that are read.
     """
     cfg = Config(cfg.to_dict())
-    cfg.model = _without_weights(without_teacher_modules(cfg.model))
+    distiller = cfg.model.get('distiller') or {}
+    layers, recorders = distiller.get('kd_layers') or {}, distiller.get('teacher_recorders') or {}
+    names = [layer.get('teacher') for layer in layers.values()]
+    names += [recorder.get('source') for recorder in recorders.values() if recorder]
+    # Those of one of a group begin with its name.
+    names += [name.partition('.')[2] for name in names if name]
+    modules = sorted(set(filter(None, names)))
+    cfg.model = _without_weights(cfg.model, modules)
     return cfg
 
 
-def _without_weights(value: Any) -> Any:
+def _without_weights(value: Any, modules: list[str]) -> Any:
     if isinstance(value, (list, tuple)):
-        return type(value)(_without_weights(item) for item in value)
+        return type(value)(_without_weights(item, modules) for item in value)
     if not isinstance(value, dict):
         return value
+    if type_name(value.get('type')) == 'TeacherModule':
+        return dict(type='mmkdlayer.NoTeacher', modules=modules)
     weights = ('pretrained', 'teacher_ckpt', 'checkpoints', 'ckpt_path')
-    kept = {key: _without_weights(item) for key, item in value.items() if key not in weights}
+    kept = {k: _without_weights(item, modules) for k, item in value.items() if k not in weights}
     if isinstance(kept.get('decision'), dict):
         kept['decision'].pop('file', None)
     if 'cfg_path' in kept:

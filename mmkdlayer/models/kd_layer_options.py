@@ -24,6 +24,11 @@ TEACHER_KEYS = (
     *('decision', 'loss_weight'),
 )
 
+#: How a layer is declared, for messages.
+EXAMPLE = (
+    'dict(module="backbone.layer4", in_channels=512, teacher="backbone.layer4", '
+    'decision=dict(type="mmkdlayer.CentroidDecision", num_centroids=4096))'
+)
 #: Elements of the templates' weight above which a layer is refused before it is built: 4 GiB.
 MOST_WEIGHTS = 1 << 30
 
@@ -170,10 +175,7 @@ def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOpti
             'uses, such as "keys" or "train".'
         )
     if not isinstance(given, Mapping):
-        raise ConfigError(
-            f'{key} must be a dict such as dict(module="backbone.layer4", in_channels=512, ...), but '
-            f'got {given!r}.'
-        )
+        raise ConfigError(f'{key} must be a dict such as {EXAMPLE}, but got {given!r}.')
     given = {option: value for option, value in given.items() if value is not None}
     for option, value in given.items():
         _check_option(key, option, value, with_teacher)
@@ -250,8 +252,7 @@ def standalone_kd_layers(kd_layers: Mapping[str, Mapping[str, Any]]) -> dict[str
     for name, given in kd_layers.items():
         if not isinstance(given, Mapping):
             raise ConfigError(
-                f'kd_layers.{name} must be a dict such as dict(module=..., in_channels=..., ...), but '
-                f'got {given!r}.'
+                f'kd_layers.{name} must be a dict such as {EXAMPLE}, but got {given!r}.'
             )
         own = {key: value for key, value in given.items() if key not in TEACHER_KEYS}
         if given.get('decision') is not None:

@@ -168,7 +168,7 @@ def _stored_logits(recorders: Mapping[str, Mapping[str, Any]], folder: str) -> d
                 f'something else, with their recorders (NAME=None where inherited); or {WITH_TEACHER}.'
             )
     read = dict.fromkeys(recorder['source'] for recorder in recorders.values())
-    return dict(logits=list(read), classes=logits['classes'])
+    return dict(modules=list(read), classes=logits['classes'])
 
 
 def _batch_augments(cfg: Config) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, TRANSFORMS
 from mmkdlayer.deploy import student_config, student_model_config
 from mmkdlayer.deploy.student_config import without_teacher
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models import TeacherModule
 
 
 def test_the_model_is_the_architecture_with_its_kd_layers(
@@ -216,3 +217,20 @@ def test_nothing_is_downloaded_for_networks_that_only_training_needs(
     assert (
         str(found.model).count("'cfg_path'") == str(found.model).count("'pretrained': False") == 2
     )
+
+
+def test_names_stand_for_teachers_of_other_libraries(distillation_config, make_config):
+    absent = dict(type='mmkdlayer.TeacherModule', source='not_there:network', weights=True)
+    config = distillation_config()
+    config['teacher'] = dict(type='mmkdlayer.TeacherGroup', teachers=dict(a=absent))
+    config['distiller']['teacher_recorders'] = dict(
+        more=dict(type='ModuleOutputs', source='a.model.more')
+    )
+    for name, layer in config['distiller']['kd_layers'].items():
+        layer['teacher'] = f'a.model.{name}'
+    model = MODELS.build(without_teacher(make_config(config)).model)
+    assert sorted(model.student.kd_layers) == ['inter', 'penult']
+    assert not list(model.teacher.parameters())
+    for kind in (TeacherModule, 'TeacherModule'):
+        config['teacher'] = dict(absent, type=kind)
+        assert without_teacher(make_config(config)).model.teacher.type == 'mmkdlayer.NoTeacher'

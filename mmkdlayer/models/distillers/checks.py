@@ -10,6 +10,7 @@ from torch import nn
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
+from mmkdlayer.models.kd_layer_options import EXAMPLE
 from mmkdlayer.type_names import type_name
 
 #: Arguments of mmrazor's distiller that are dicts by name.
@@ -50,7 +51,8 @@ def check_arguments(distiller: type, given: Mapping[str, Any]) -> None:
         if isinstance(cfg, Mapping) and type_name(cfg.get('type')) == 'KDLayerConnector':
             raise ConfigError(
                 f'KDLayerDistiller: connectors has the KD layer "{name}", which would not run in the '
-                f'student. Declare it in kd_layers: {name}=dict(module=..., in_channels=..., ...).'
+                f'student. Declare it once, in kd_layers: {name}={EXAMPLE}. Its connector, recorders, '
+                'loss and loss_forward_mappings follow from that.'
             )
 
 

@@ -17,7 +17,6 @@ from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.models.labels import DataSampleRecorder
 from mmkdlayer.models.losses import StoredDecisionLoss
-from mmkdlayer.models.old_form import refuse_old_form
 from mmkdlayer.models.product_precision import set_precision
 from mmkdlayer.models.teachers import attach_views
 from mmkdlayer.registry import MODELS
@@ -87,14 +86,13 @@ class KDLayerDistiller(ConfigurableDistiller):
         precision: str | None = None,
         **kwargs: Any,
     ) -> None:
-        refuse_old_form(kd_layers or {}, kwargs)
+        check_arguments(type(self), kwargs)
         options = parse_kd_layers(kd_layers, type(self).__name__)
         check_flags(
             save_teacher=save_teacher,
             stop_teacher_early=stop_teacher_early,
             teacher_channels_last=teacher_channels_last,
         )
-        check_arguments(type(self), kwargs)
         kwargs = without_none(kwargs)
         for key in ('student_recorders', 'teacher_recorders'):
             kwargs[key] = mmrazor_recorders(kwargs.get(key) or {})

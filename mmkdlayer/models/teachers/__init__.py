@@ -1,7 +1,6 @@
 """Teachers of any origin, and the view of an image that each is given."""
 
 from .no_teacher import NoTeacher
-from .places import TeacherPlaces, without_teacher_modules
 from .sources import is_function
 from .teacher_module import TeacherModule
 from .view import Normalisation, TeacherView, attach_views, describe_view, find_view, members_of
@@ -10,12 +9,10 @@ __all__ = [
     'NoTeacher',
     'Normalisation',
     'TeacherModule',
-    'TeacherPlaces',
     'TeacherView',
     'attach_views',
     'describe_view',
     'find_view',
     'is_function',
     'members_of',
-    'without_teacher_modules',
 ]

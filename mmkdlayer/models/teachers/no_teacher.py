@@ -1,4 +1,4 @@
-"""What stands in the place of a teacher whose decisions are stored."""
+"""What stands in the place of a teacher that is not there: its decisions are stored, or not needed."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ class NoTeacher(BaseModel):
     Args:
         teacher: Config of the teacher that it stands for, and is not built.
         teacher_ckpt: Its checkpoint, which is not read.
-        logits: Names of modules of the teacher, such as ``head.fc``: modules of these names return the
-            logits that are stored of the images, for recorders.
-        classes: C, of the logits.
+        modules: Names of modules of the teacher that recorders read, such as ``head.fc``.
+        classes: C of the logits that are stored of the images, which these modules return; 0 for none.
     """
 
     def __init__(
         self,
         teacher: Any = None,
         teacher_ckpt: str | None = None,
-        logits: Sequence[str] = (),
+        modules: Sequence[str] = (),
         classes: int = 0,
     ) -> None:
         super().__init__()
-        self.logits, self.classes = tuple(logits), classes
-        for name in self.logits:
+        self.names, self.classes = tuple(modules), classes
+        for name in self.names:
             place: nn.Module = self
             for part in name.split('.'):
                 if part not in dict(place.named_children()):
@@ -47,10 +46,10 @@ class NoTeacher(BaseModel):
         Raises:
             DataError: The images came without.
         """
-        if self.logits:
+        if self.classes:
             stored = read_stored(data_samples, 'logits', inputs)
             logits = dense_logits(stored, self.classes)
-            for name in self.logits:
+            for name in self.names:
                 self.get_submodule(name)(logits)
         return {}
 

@@ -29,7 +29,7 @@ def test_logits_keep_their_sum_and_come_from_the_named_modules() -> None:
     torch.testing.assert_close(dense.logsumexp(1), logits.logsumexp(1))
     torch.testing.assert_close(dense.gather(1, rows), values)
 
-    teacher, seen = NoTeacher(logits=['head.fc', 'head'], classes=5), {}
+    teacher, seen = NoTeacher(modules=['head.fc', 'head'], classes=5), {}
     for name in ('head', 'head.fc'):
         module = teacher.get_submodule(name)
         module.register_forward_hook(lambda m, args, out, name=name: seen.update({name: out}))
