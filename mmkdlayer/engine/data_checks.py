@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.models.evaluating import evaluating
+from mmkdlayer.models.evaluating import evaluating, outputs_of
 
 from .prepare_decisions import unchanged_randomness
 
@@ -118,26 +118,17 @@ def check_batch_norms(student: nn.Module, images: Tensor, batches: str) -> None:
         images: One preprocessed image (1, C, H, W).
         batches: Which batches have one image.
     """
-    found: list[str] = []
     with evaluating(student):
         student.train()
-        names = {module: name for name, module in student.named_modules() if module.training}
+        norms = {
+            name: module
+            for name, module in student.named_modules()
+            if module.training and isinstance(module, _BatchNorm) and not _is_synchronised(module)
+        }
         student.eval()
-
-        def look(module: nn.Module, args: Any) -> None:
-            if args[0].numel() == args[0].size(1):
-                found.append(names[module])
-
-        handles = [
-            module.register_forward_pre_hook(look)
-            for module in names
-            if isinstance(module, _BatchNorm) and not _is_synchronised(module)
-        ]
-        try:
+        with outputs_of(norms) as maps:
             student(images, mode='tensor')
-        finally:
-            for handle in handles:
-                handle.remove()
+    found = [name for name, one in maps.items() if one.numel() == one.size(1)]
     if found:
         raise ConfigError(
             f'{batches}, and there {found[0]} has one value per channel (a map of 1x1), of which no '

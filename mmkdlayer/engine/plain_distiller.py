@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +15,7 @@ from mmkdlayer.fitting import run_fitters
 from mmkdlayer.models.attach import attach_kd_layers, find_module
 from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.decisions import TeacherDecision
-from mmkdlayer.models.evaluating import evaluating
+from mmkdlayer.models.evaluating import evaluating, outputs_of
 from mmkdlayer.models.kd_layer_options import parse_kd_layers
 from mmkdlayer.models.losses import TeacherDecisionLoss
 
@@ -144,17 +143,8 @@ class PlainDistiller:
     @torch.no_grad()
     def teach(self, images: Tensor) -> dict[str, Tensor]:
         """The teacher's feature maps (N, D, H, W) of images, by layer."""
-        outputs: dict[str, Any] = {}
-        handles = [
-            module.register_forward_hook(partial(_keep, outputs, name))
-            for name, module in self._modules.items()
-        ]
-        try:
-            with evaluating(self.teacher):
-                self.teacher(images)
-        finally:
-            for handle in handles:
-                handle.remove()
+        with outputs_of(self._modules) as outputs, evaluating(self.teacher):
+            self.teacher(images)
         missing = [name for name in self._features if name not in outputs]
         if missing:
             raise ConfigError(
@@ -230,8 +220,3 @@ class _Scores:
 
     def __reduce__(self) -> tuple:
         return _Scores, (False,)
-
-
-def _keep(kept: dict[str, Any], name: str, module: nn.Module, args: Any, output: Any) -> None:
-    """Forward hook that keeps a module's output."""
-    kept[name] = output

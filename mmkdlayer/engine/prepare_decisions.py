@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,14 @@ from .teacher_views import connect_views
 
 
 @contextmanager
-def unchanged_randomness() -> Iterator[None]:
-    """Leave the random numbers that follow as they are: a training is the same with stored decisions."""
+def unchanged_randomness(devices: Sequence[int] | None = None) -> Iterator[None]:
+    """Leave the random numbers that follow as they are: a training is the same with stored decisions.
+
+    ``devices`` are the GPUs whose generators are meant too; None for the current one.
+    """
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    if devices is None:
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices=devices):
             yield

@@ -1,9 +1,11 @@
-"""Models in eval mode for a while."""
+"""Models in eval mode, or watched, for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -19,3 +21,21 @@ def evaluating(*models: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+@contextmanager
+def outputs_of(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, Any]]:
+    """What modules return while the block runs, by name in the order in which they run."""
+    found: dict[str, Any] = {}
+
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        found[name] = output
+
+    handles = [
+        module.register_forward_hook(partial(keep, name)) for name, module in modules.items()
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

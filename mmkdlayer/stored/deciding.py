@@ -15,6 +15,7 @@ from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision
 from mmkdlayer.models.decisions.sizes import resize_to
 from mmkdlayer.models.decisions.table_targets import TableTargets
+from mmkdlayer.models.evaluating import outputs_of
 from mmkdlayer.models.labels import read_labels
 from mmkdlayer.precision import float32_products
 
@@ -118,19 +119,9 @@ def logit_modules(stream: FeatureStream, batch: Any) -> list[str]:
 
     A distiller whose recorders read these alone can be given stored logits instead.
     """
-    outputs: dict[str, Any] = {}
-    handles = [
-        module.register_forward_hook(
-            lambda module, args, out, name=name: outputs.update({name: out})
-        )
-        for name, module in stream.models[0].named_modules()
-        if name
-    ]
-    try:
+    modules = {name: module for name, module in stream.models[0].named_modules() if name}
+    with outputs_of(modules) as outputs:
         (logits,) = stream.run_teachers(batch)[2].values()
-    finally:
-        for handle in handles:
-            handle.remove()
     return [name for name, output in outputs.items() if output is logits]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmkdlayer.engine.prepare_decisions import unchanged_randomness
 from mmkdlayer.errors import DataError
 
 
@@ -61,15 +62,8 @@ def hash_view(inputs: Tensor) -> int:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed python's, numpy's and torch's generators (the CPU's), and put them back at the end."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    generator = torch.default_generator
-    cpu = generator.get_state()
-    try:
+    with unchanged_randomness(devices=()):
         random.seed(seed)
         np.random.seed([seed & 0xFFFFFFFF, seed >> 32])  # noqa: NPY002
-        generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        generator.set_state(cpu)

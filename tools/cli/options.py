@@ -20,7 +20,6 @@ from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
-from .kinds import check_kinds
 from .numbers import positive_number
 from .overrides import ConfigChanges, check_overrides, place_data
 
@@ -100,7 +99,6 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     # None in pure-Python configs, whose types are classes.
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
-    check_kinds(cfg)
     prepare_determinism(cfg)
     return cfg
 
