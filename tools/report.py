@@ -92,10 +92,24 @@ def parse_args() -> argparse.Namespace:
     )
     cli.add_common_options(parser, launcher=False, checkpoint=True)
     args = parser.parse_args()
-    if args.compare and args.config:
-        parser.error('--compare takes folders of reports alone, no CONFIG and CHECKPOINT')
-    if not args.compare and not args.checkpoint:
+    if args.compare:
+        # Without defaults, what is there was stated.
+        stated = vars(parser.parse_args(namespace=argparse.Namespace(**dict.fromkeys(vars(args)))))
+        unread = [
+            name.upper() if name in ('config', 'checkpoint') else '--' + name.replace('_', '-')
+            for name, value in stated.items()
+            if value is not None and name not in ('compare', 'out', 'debug')
+        ]
+        if unread:
+            parser.error(
+                f'--compare reads reports that are written already: leave out {", ".join(unread)}'
+            )
+    elif not args.checkpoint:
         parser.error('expected CONFIG and CHECKPOINT, or --compare DIR DIR')
+    elif args.also and not args.probe_images:
+        parser.error(
+            '--also names students of the geometry probe, which --probe-images 0 leaves out'
+        )
     return args
 
 

@@ -20,6 +20,7 @@ def count_flops(network: nn.Module, shape: Sequence[int]) -> Counter[str]:
     Returns:
         By the name of the module; ``''`` is the whole network.
     """
-    analyzer = FlopAnalyzer(network, (torch.zeros(1, *shape),))
+    first = next(network.parameters())
+    analyzer = FlopAnalyzer(network, (torch.zeros(1, *shape, device=first.device),))
     analyzer.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     return analyzer.by_module()

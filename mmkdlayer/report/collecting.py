@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -46,7 +47,7 @@ def collect(
     """
     found = Findings(images.class_names(networks.student))
     stream, student = images.stream, networks.student
-    number = 0
+    number, beyond = 0, []
     lists: dict[str, list[np.ndarray]] = {'labels': [], 'predicted': []}
     teachers: dict[str, list[np.ndarray]] = {}
     mistakes = MistakePictures(len(found.classes))
@@ -57,33 +58,32 @@ def collect(
             data = networks.preprocessor(batch, False)
             results = student(data['inputs'], data.get('data_samples'), mode='predict')
             count = len(results)
-            labels = single_labels(data.get('data_samples'), len(found.classes))
+            labels, more = single_labels(data.get('data_samples'), count, len(found.classes))
+            beyond += [number + i for i in more]
             numbers = np.arange(number, number + count)
             features: dict[str, Tensor] = {}
             outputs: dict[str, Any] = {}
             if networks.supervised:
                 features, _, outputs = stream.run_teachers(batch)
             if not only_agreement:
-                lists['labels'].append(np.full(count, -1) if labels is None else labels)
+                lists['labels'].append(labels)
                 lists['predicted'].append(_predicted(results))
                 for name, output in outputs.items():
                     teachers.setdefault(name, []).append(_guesses(output, count))
-                for i in range(count):
-                    label, said = int(lists['labels'][-1][i]), int(lists['predicted'][-1][i])
-                    if mistakes.wants(label, said):
+                said = lists['predicted'][-1].tolist()
+                for i, label in enumerate(labels.tolist()):
+                    if mistakes.wants(label, said[i]):
                         picture = to_image(batch['inputs'][i], images.bgr)
                         mistakes.add(images.index(number + i), label, picture)
-            chosen = [] if only_agreement else wanted.choose(labels, count)
+            chosen = [] if only_agreement else wanted.choose(labels)
             fresh = []
             for i in chosen:
-                label, said = (int(lists[key][-1][i]) for key in ('labels', 'predicted'))
                 picture = shrink(to_image(batch['inputs'][i], images.bgr))
                 ratio = picture.width / picture.height
-                fresh.append(Example(number + i, label, said, jpeg(picture), ratio))
+                fresh.append(Example(number + i, int(labels[i]), said[i], jpeg(picture), ratio))
             for name, watch in watches.items():
                 if name not in found.layers:
-                    classes = len(found.classes) if labels is not None else 0
-                    found.layers[name] = _begin(networks, name, watch, classes, kept)
+                    found.layers[name] = _begin(networks, name, watch, len(found.classes), kept)
                 layer = found.layers[name]
                 maps = _add(layer, watch, features.get(name), numbers, labels, only_agreement)
                 for example, i in zip(fresh, chosen):
@@ -97,6 +97,12 @@ def collect(
         found.teachers = {name: np.concatenate(parts) for name, parts in teachers.items()}
         if (found.labels < 0).all():
             found.classes = []
+        if beyond and found.classes:
+            networks.notes.append(
+                f'{len(beyond):,} of the images count as unlabelled, such as '
+                f'{os.path.basename(images.describe(beyond[0]))}: with {len(found.classes)} classes, '
+                f'labels must be 0 to {len(found.classes) - 1}.'
+            )
     return found
 
 
@@ -107,11 +113,10 @@ class _Wanted:
         self.each, self.classes = each, classes
         self.taken: dict[int, int] = {}
 
-    def choose(self, labels: np.ndarray | None, count: int) -> list[int]:
+    def choose(self, labels: np.ndarray) -> list[int]:
         chosen = []
-        for i in range(count):
-            label = -1 if labels is None else int(labels[i])
-            limit = self.each if labels is not None else 12
+        for i, label in enumerate(labels.tolist()):
+            limit = self.each if label >= 0 else 12
             if self.classes is not None and label >= 0 and label not in self.classes:
                 continue
             if self.taken.get(label, 0) < limit:
@@ -136,9 +141,7 @@ def _begin(
 ) -> LayerFindings:
     decision = networks.decisions.get(name)
     found = LayerFindings(TemplateUse(watch.layer, classes, kept), decision)
-    usable = decision is not None and (classes or not decision.needs_labels)
-    if usable and name in networks.supervised:
-        assert decision is not None
+    if decision is not None and name in networks.supervised:
         found.teacher = TeacherUse(decision, classes, kept)
         found.agreement = Agreement(decision, classes)
     return found
@@ -149,7 +152,7 @@ def _add(
     watch: LayerWatch,
     feature: Tensor | None,
     numbers: np.ndarray,
-    labels: np.ndarray | None,
+    labels: np.ndarray,
     only_agreement: bool,
 ) -> Callable[[int], LayerExample]:
     """Add a batch to a layer's statistics; returns what gives the maps of one of its images."""
@@ -158,22 +161,23 @@ def _add(
     if not only_agreement:
         found.use.add(watch, matches, numbers, labels)
     student = (matches if scores is None else scores).argmax(1).cpu().numpy()
-    own: list[np.ndarray] = []
-    decided: list[np.ndarray] = []
+    own: dict[int, np.ndarray] = {}
+    decided: dict[int, np.ndarray] = {}
     if feature is not None and found.teacher is not None and found.agreement is not None:
         decision, size = found.teacher.decision, (matches.size(2), matches.size(3))
+        usable = np.flatnonzero((labels >= 0) | (not decision.needs_labels))
         step = images_at_a_time(decision, size)
-        for start in range(0, len(numbers), step):
-            part = slice(start, start + step)
-            classes = None if labels is None else labels[part]
-            needed = classes is not None and decision.needs_labels
-            label = torch.as_tensor(classes, device=feature.device) if needed else None
+        for part in (usable[start : start + step] for start in range(0, len(usable), step)):
+            seen = feature[torch.as_tensor(part, device=feature.device)]
+            known = torch.as_tensor(labels[part], device=seen.device)
+            label = known if decision.needs_labels else None
             if not only_agreement:
-                distances = vocabulary_distances(decision, feature[part], size, label)
-                own.extend(found.teacher.add(distances, numbers[part], classes))
-            target = decision.decide(feature[part], label, size)
+                distances = vocabulary_distances(decision, seen, size, label)
+                own.update(zip(part, found.teacher.add(distances, numbers[part], labels[part])))
+            target = decision.decide(seen, label, size)
             if scores is not None:
-                decided.extend(found.agreement.add(scores[part], target, classes)[1])
+                answers = scores[torch.as_tensor(part, device=scores.device)]
+                decided.update(zip(part, found.agreement.add(answers, target, labels[part])[1]))
 
     def maps(i: int) -> LayerExample:
         strongest = matches[i].amax((1, 2)).topk(min(16, matches.size(1))).indices
@@ -183,20 +187,25 @@ def _add(
             student[i],
             strongest.cpu().numpy()[fires].tolist(),
             shares[fires],
-            own[i] if own else None,
-            decided[i] if decided else None,
+            own.get(i),
+            decided.get(i),
         )
 
     return maps
 
 
-def single_labels(samples: Any, classes: int) -> np.ndarray | None:
-    """The classes (N,) of images that have one each; None where any has not."""
-    given = [sample.get('gt_label') for sample in samples or ()]
-    if not given or any(label is None or label.numel() != 1 for label in given):
-        return None
-    labels = torch.cat([label.flatten() for label in given]).cpu().numpy().astype(np.int64)
-    return labels if ((labels >= 0) & (labels < classes)).all() else None
+def single_labels(samples: Any, count: int, classes: int) -> tuple[np.ndarray, list[int]]:
+    """The classes (N,) of images, -1 where one has not one of them, and which have a number beyond."""
+    labels, beyond = np.full(count, -1), []
+    for i, sample in enumerate(samples or ()):
+        given = sample.get('gt_label')
+        if given is None or given.numel() != 1:
+            continue
+        if 0 <= int(given) < classes:
+            labels[i] = int(given)
+        else:
+            beyond.append(i)
+    return labels, beyond
 
 
 def _predicted(results: Sequence[Any]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,18 @@ def compare(folders: Sequence[str | os.PathLike], out: str | os.PathLike) -> Pat
                 f'{"in another order or with other labels" if same[1] else "of other names"}. Write '
                 'both with the same data and the same --images.'
             )
-    if not first.classes or (first.labels < 0).any():
+    known = first.labels >= 0
+    if not first.classes or not known.any():
         raise ConfigError('--compare: expected images with one label each, but these have none.')
+    found = [
+        replace(
+            one,
+            indices=one.indices[known],
+            labels=one.labels[known],
+            predicted=one.predicted[known],
+        )
+        for one in found
+    ]
     page = render('compare.html', _view(found, list(map(str, folders))))
     path = Path(out, 'index.html')
     with replacing(path) as partial:

@@ -1,18 +1,19 @@
-"""Section 4 of the page: what the layers cost, in parameters, multiply-adds and time."""
+"""Section 4 of the page: what the layers cost, in parameters, FLOPs and time."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from mmengine.analysis import parameter_count
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from mmkdlayer.deploy.flops import count_flops
 from mmkdlayer.deploy.folded_kd_layer import fold_layer
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.connectors import KDLayerConnector
@@ -27,61 +28,54 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """Parameters, and multiply-adds of one image; None where they can't be counted."""
+    """Parameters, and FLOPs of one image; None where they can't be counted."""
 
     part: str
     parameters: int
-    multiply_adds: float | None
+    flops: int | None
+
+    def plus(self, part: str, others: Sequence[Cost], sign: int = 1) -> Cost:
+        """The cost of this with others, or without them."""
+        counts = [one.flops for one in (self, *others)]
+        known = [count for count in counts if count is not None]
+        flops = known[0] + sign * sum(known[1:]) if len(known) == len(counts) else None
+        return Cost(part, self.parameters + sign * sum(o.parameters for o in others), flops)
 
 
 def count_costs(networks: Networks, batch: Any) -> list[Cost]:
     """The costs of the student without and with its KD layers, of each of them, and folded.
-
-    Multiply-adds are those of convolutions and matrix products; of a KD layer 2 K C at a position.
 
     Args:
         networks: With the student.
         batch: Of a data loader.
     """
     student, layers = networks.student, networks.layers
-    images = networks.preprocessor(batch, False)['inputs'][:1]
-    with evaluating(student), torch.no_grad(), watching(networks) as watches:
-        student(images, mode='tensor')
-        areas = {name: watch.x.shape[-2:].numel() for name, watch in watches.items()}
-        owner = getattr(student, 'kd_layers', nn.ModuleDict())
-        taken = dict(owner.items())
-        owner.clear()
-        try:
-            alone = _multiply_adds(student, images)
-        finally:
-            owner.update(taken)
-    base = _parameters(student) - sum(map(_parameters, layers.values()))
-    found = [Cost('student without KD layers', base, alone)]
-    kept, folded = 0.0, 0
-    for name, layer in layers.items():
-        each = 2.0 * layer.in_channels * areas[name]
-        found.append(Cost(f'layer {name}', _parameters(layer), each * layer.num_templates))
-        smaller = _fold(layer)
-        if smaller is not None:
-            folded += _parameters(smaller)
-            kept += each * smaller.num_templates
-    whole = sum(cost.multiply_adds for cost in found[1:] if cost.multiply_adds)
-    found.append(
-        Cost(
-            'student with KD layers', _parameters(student), None if alone is None else alone + whole
-        )
-    )
-    if any(isinstance(layer, KDLayerConnector) for layer in layers.values()):
-        total = None if alone is None else alone + kept
-        found.append(Cost('folded (export_student --fold)', base + folded, total))
+    image = networks.preprocessor(batch, False)['inputs'][:1]
+    with evaluating(student), torch.no_grad():
+        with watching(networks) as watches:
+            student(image, mode='tensor')
+        whole = _count('student with KD layers' if layers else 'student', student, image)
+        each = [_count(f'layer {n}', layer, watches[n].x) for n, layer in layers.items()]
+        kept = {name: _fold(layer) for name, layer in layers.items()}
+        folded = [_count(name, layer, watches[name].x) for name, layer in kept.items() if layer]
+    found = [whole]
+    if layers:
+        alone = whole.plus('student without KD layers', each, -1)
+        found = [alone, *each, whole]
+        if any(isinstance(layer, KDLayerConnector) for layer in layers.values()):
+            found.append(alone.plus('folded (export_student --fold)', folded))
     teacher = getattr(networks.algorithm, 'teacher', None)
     if teacher is not None:
-        found.append(Cost('teacher (training only)', _parameters(teacher), None))
+        found.append(Cost('teacher (training only)', parameter_count(teacher)[''], None))
     return found
 
 
-def _parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def _count(part: str, module: nn.Module, x: Tensor) -> Cost:
+    try:
+        flops = count_flops(module, x.shape[1:])['']
+    except Exception:  # of a network that can't be traced
+        flops = None
+    return Cost(part, parameter_count(module)[''], flops)
 
 
 def _fold(layer: Any) -> Any:
@@ -91,15 +85,6 @@ def _fold(layer: Any) -> Any:
     try:
         return fold_layer(layer)
     except ConfigError:
-        return None
-
-
-def _multiply_adds(model: nn.Module, images: Tensor) -> float | None:
-    try:
-        with FlopCounterMode(display=False) as counter:
-            model(images, mode='tensor')
-        return counter.get_total_flops() / 2
-    except Exception:  # of an operation that the counter does not know
         return None
 
 

@@ -61,14 +61,14 @@ def pooled_features(
             refuse_unreadable(batch, ())
             data = networks.preprocessor(batch, False)
             networks.student(data['inputs'], mode='tensor')
-            own = single_labels(data.get('data_samples'), classes)
-            if own is None:
-                raise DataError('The geometry probe needs one label for each image.')
-            labels.append(own)
+            own, _ = single_labels(data.get('data_samples'), len(data['inputs']), classes)
+            labels.append(own[own >= 0])
             for name, watch in watches.items():
                 pair = (watch.x, watch.out)
-                pooled = [one.float().mean((2, 3)).cpu().numpy() for one in pair]
+                pooled = [one.float().mean((2, 3)).cpu().numpy()[own >= 0] for one in pair]
                 found[name].append((pooled[0], pooled[1]))
+    if not sum(map(len, labels)):
+        raise DataError('The geometry probe needs images with one label each.')
     features = {
         name: (np.concatenate([a for a, _ in parts]), np.concatenate([b for _, b in parts]))
         for name, parts in found.items()

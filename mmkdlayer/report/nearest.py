@@ -33,7 +33,7 @@ class Vocabulary:
 
     Args:
         entries: K.
-        classes: C; 0 where images have no single labels.
+        classes: C.
         kept: Places that are kept of each entry, from as many images.
     """
 
@@ -50,12 +50,12 @@ class Vocabulary:
         self._values = np.zeros(0, np.float32)
         self._places = np.zeros((0, 4), np.float32)
 
-    def count(self, strongest: np.ndarray, labels: np.ndarray | None) -> None:
-        """Count the strongest entry of each position (N, H, W), for images of classes (N,)."""
+    def count(self, strongest: np.ndarray, labels: np.ndarray) -> None:
+        """Count the strongest entry of each position (N, H, W), of classes (N,), -1 for none."""
         flat = strongest.reshape(len(strongest), -1)
         self.counts += np.bincount(flat.ravel(), minlength=len(self.counts))
-        if labels is not None and self.by_class.size:
-            np.add.at(self.by_class, (flat, labels[:, None]), 1)
+        known = labels >= 0
+        np.add.at(self.by_class, (flat[known], labels[known, None]), 1)
 
     def add(self, entries: np.ndarray, values: np.ndarray, images: np.ndarray) -> None:
         """Offer places of images (N,).

@@ -23,7 +23,7 @@ class TeacherUse:
 
     Args:
         decision: A fitted decision.
-        classes: C; 0 without single labels.
+        classes: C.
         kept: Places that are kept of each entry.
     """
 
@@ -31,7 +31,7 @@ class TeacherUse:
         self.decision = decision
         self.vocabulary = Vocabulary(decision.num_templates, classes, kept)
 
-    def add(self, distances: Tensor, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    def add(self, distances: Tensor, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Add images: distances (N, K, H, W) as :func:`vocabulary_distances` gives them.
 
         Returns:
@@ -78,7 +78,7 @@ class Agreement:
 
     Args:
         decision: What the student was taught by.
-        classes: C; 0 without single labels.
+        classes: C.
     """
 
     def __init__(self, decision: TeacherDecision, classes: int) -> None:
@@ -90,9 +90,14 @@ class Agreement:
         self.by_place: np.ndarray | None = None
 
     def add(
-        self, scores: Tensor, target: Tensor, labels: np.ndarray | None
+        self, scores: Tensor, target: Tensor, labels: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Add images: the student's scores and the teacher's probabilities, (N, K, H, W) both.
+
+        Args:
+            scores: Of the student.
+            target: Of the teacher.
+            labels: Classes of the images (N,), -1 for none.
 
         Returns:
             The most probable template of each position (N, H, W): the student's, the teacher's.
@@ -108,9 +113,9 @@ class Agreement:
             self.class_hits += int((student // size == teacher // size).sum())
         self.positions += equal.size
         self.hits += int(equal.sum())
-        if labels is not None and len(self.by_class):
-            np.add.at(self.by_class[:, 0], labels, equal.sum((1, 2)))
-            np.add.at(self.by_class[:, 1], labels, equal[0].size)
+        known = labels >= 0
+        np.add.at(self.by_class[:, 0], labels[known], equal[known].sum((1, 2)))
+        np.add.at(self.by_class[:, 1], labels[known], equal[0].size)
         if self.by_place is None:
             self.by_place = np.zeros((2, *equal.shape[1:]), np.int64)
         if self.by_place.shape[1:] == equal.shape[1:]:

@@ -64,7 +64,7 @@ class TemplateUse:
 
     Args:
         layer: The layer.
-        classes: C; 0 without single labels.
+        classes: C.
         kept: Places that are kept of each template.
     """
 
@@ -86,7 +86,7 @@ class TemplateUse:
         self.ratio_sum = 0.0
 
     def add(
-        self, watch: LayerWatch, matches: Tensor, images: np.ndarray, labels: np.ndarray | None
+        self, watch: LayerWatch, matches: Tensor, images: np.ndarray, labels: np.ndarray
     ) -> None:
         """Add the images of one forward pass.
 
@@ -94,7 +94,7 @@ class TemplateUse:
             watch: Of this layer.
             matches: As it gives them (N, K, H, W).
             images: Their indices (N,).
-            labels: Their classes (N,), where there are.
+            labels: Their classes (N,), -1 for none.
         """
         count, _, height, width = matches.shape
         self.positions += count * height * width
@@ -104,7 +104,8 @@ class TemplateUse:
             found.cpu().numpy() for found in matches.topk(min(STRONGEST, self.templates), dim=1)
         )
         fired = values[:, 0] > 0
-        self.vocabulary.count(entries[:, 0][fired][:, None, None], _at(labels, fired))
+        at = np.broadcast_to(labels[:, None, None], fired.shape)[fired]
+        self.vocabulary.count(entries[:, 0][fired][:, None, None], at)
         self.vocabulary.add(entries, np.where(values > 0, values, -np.inf), images)
         x, added = watch.x.float(), (watch.out - watch.x).float()
         ratio = added.norm(dim=1) / x.norm(dim=1).clamp_min(1e-12)
@@ -122,10 +123,3 @@ class TemplateUse:
     def ratio(self) -> float:
         """The mean of |alpha v| / |x| over the positions."""
         return self.ratio_sum / max(1, self.positions)
-
-
-def _at(labels: np.ndarray | None, positions: np.ndarray) -> np.ndarray | None:
-    """The labels (N,) of images at each chosen position of (N, H, W)."""
-    if labels is None:
-        return None
-    return np.broadcast_to(labels[:, None, None], positions.shape)[positions]

@@ -111,6 +111,24 @@ def test_a_wrong_class_and_another_teacher_are_refused(
     refused(main, tmp_path / 'b', line, *words, tool='report.py')
 
 
+@pytest.mark.parametrize(
+    ('stated', 'words'),
+    [
+        ('--compare a b --images 5', 'leave out --images'),
+        ('--compare a b --patches 5 --no-teacher --cfg-options x=1', '--no-teacher, --cfg-options'),
+        ('student.py student.pth --compare a b', 'leave out CONFIG, CHECKPOINT'),
+        ('student.py', 'expected CONFIG and CHECKPOINT'),
+        ('a.py a.pth --probe-images 0 --also b.py b.pth', '--probe-images 0 leaves out'),
+    ],
+)
+def test_what_would_not_be_read_is_refused(
+    stated: str, words: str, tmp_path: Path, main: Main
+) -> None:
+    code, errors = main('report.py', [*stated.split(), '--out', str(tmp_path / 'out')])
+    assert code == 2 and words in errors
+    assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize('name', ['index.html', 'predictions.npz'])
 def test_the_files_are_whole(report: Path, name: str) -> None:
     assert not list(report.parent.glob('.*'))

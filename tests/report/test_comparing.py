@@ -74,6 +74,12 @@ def test_the_page_counts_as_loops_do(tmp_path: Path) -> None:
     assert rows == [('50.0', '0.0', '100.0')]
 
 
+def test_images_without_a_label_are_left_out(tmp_path: Path) -> None:
+    labels = np.array([-1, *LABELS[1:]])
+    folders = [write(tmp_path, title, ANSWERS[title], labels=labels) for title in ANSWERS]
+    assert '5 images; all students are right on 0' in compare(folders, tmp_path / 'out').read_text()
+
+
 def test_what_can_not_be_compared_is_refused(tmp_path: Path) -> None:
     first = write(tmp_path, 'first', ANSWERS['first'])
     other = write(tmp_path, 'other', ANSWERS['second'], labels=LABELS[::-1])

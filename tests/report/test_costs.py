@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from mmpretrain.structures import DataSample
 
+from mmkdlayer.deploy.flops import count_flops
+from mmkdlayer.deploy.folded_kd_layer import fold_layer
 from mmkdlayer.models import KDLayerClassifier
 from mmkdlayer.report.costs import count_costs, time_parts
 from mmkdlayer.report.networks import Networks
@@ -25,19 +27,22 @@ def test_costs_are_those_of_the_shapes(classifier_config, kd_layer_configs) -> N
     assert list(student.kd_layers) == ['inter', 'penult']
     for name, layer in student.kd_layers.items():
         weights = layer.templates.weight.numel() + layer.semantics.weight.numel()
-        assert costs[f'layer {name}'].multiply_adds == weights * 4 * 4
+        assert costs[f'layer {name}'].flops == (weights + 2 * layer.num_templates) * 4 * 4
         assert costs[f'layer {name}'].parameters == weights + 2 * layer.num_templates + 2
     alone, whole = costs['student without KD layers'], costs['student with KD layers']
-    convolutions = 0
-    for name, module in student.backbone.named_modules():
-        if isinstance(module, torch.nn.Conv2d):
-            side = 16 // (4 if 'layer3' in name else 2 if 'layer2' in name else 1)
-            convolutions += module.weight.numel() * side**2
-    assert alone.multiply_adds == convolutions + student.head.fc.weight.numel()
-    added = sum(costs[f'layer {name}'].multiply_adds for name in student.kd_layers)
-    assert whole.multiply_adds == alone.multiply_adds + added
+    added = sum(costs[f'layer {name}'].flops for name in student.kd_layers)
+    assert whole.flops == alone.flops + added
     assert whole.parameters == sum(p.numel() for p in student.parameters())
-    assert costs['folded (export_student --fold)'].parameters <= whole.parameters
+    # As studies and budgets count them.
+    assert whole.flops == count_flops(student.eval(), (3, 16, 16))['']
+    folded = costs['folded (export_student --fold)']
+    kept = [fold_layer(layer) for layer in student.kd_layers.values()]
+    assert folded.parameters - alone.parameters == sum(
+        p.numel() for layer in kept for p in layer.parameters()
+    )
+    assert folded.flops - alone.flops == sum(
+        2 * layer.num_templates * layer.in_channels * 4 * 4 for layer in kept
+    )
 
 
 def test_timing_leaves_the_student_as_it_is(make_distillation) -> None:

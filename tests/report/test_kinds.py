@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmkdlayer.report import ReportOptions, measuring, networks_of_training, write_report
+from mmkdlayer.report.predictions import Predictions
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -69,6 +70,23 @@ def test_images_without_labels(data: Path, tmp_path: Path) -> None:
     assert 'accuracy of the student' not in page and 'centroid ' in page
     # What the teacher decides about sub-classes is not known without labels.
     assert 'agreement on the class' not in page
+
+
+def test_a_label_beyond_the_classes_is_that_of_one_image(data: Path, tmp_path: Path) -> None:
+    cfg = folder_config(CONFIG, data)
+    files = sorted((data / 'test').rglob('*.*'))
+    lines = [f'{file.relative_to(data)} {i % 2}' for i, file in enumerate(files)]
+    lines[1] = f'{files[1].relative_to(data)} 7'
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    cfg.val_dataloader.dataset.update(
+        ann_file=str(tmp_path / 'list.txt'), data_prefix='', classes=['a', 'b']
+    )
+    write(cfg, build(cfg, 64), tmp_path, probe_images=0)
+    stored = Predictions.load(tmp_path)
+    assert stored.labels.tolist() == [0, -1, *(i % 2 for i in range(2, len(files)))]
+    page = (tmp_path / 'index.html').read_text()
+    assert f'1 of the images count as unlabelled, such as {files[1].name}' in page
+    assert 'with 2 classes, labels must be 0 to 1' in page and 'agreement on the class' in page
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,17 @@ def test_places_are_those_of_a_search_over_all(batches) -> None:
 def test_counts_are_those_of_loops(batches) -> None:
     vocabulary = Vocabulary(ENTRIES, CLASSES, KEPT)
     counts = np.zeros((ENTRIES, CLASSES), int)
+    unlabelled = np.zeros(ENTRIES, int)
     for entries, _, _, labels in batches:
+        labels = np.concatenate([[-1], labels[1:]])
         vocabulary.count(entries, labels)
         for n, row, column in np.ndindex(entries.shape):
-            counts[entries[n, row, column], labels[n]] += 1
+            if labels[n] < 0:
+                unlabelled[entries[n, row, column]] += 1
+            else:
+                counts[entries[n, row, column], labels[n]] += 1
     assert (vocabulary.by_class == counts).all()
-    assert (vocabulary.counts == counts.sum(1)).all()
+    assert (vocabulary.counts == counts.sum(1) + unlabelled).all()
 
 
 def test_memory_does_not_grow_with_the_images() -> None:

@@ -66,7 +66,7 @@ def test_places_are_of_as_many_images_and_where_the_template_fires(
     layer(torch.randn(IMAGES, CHANNELS, *SIZE))
     matches = watch.matches(watch.scores())
     use = TemplateUse(layer, classes=0)
-    use.add(watch, matches, np.arange(IMAGES), None)
+    use.add(watch, matches, np.arange(IMAGES), np.full(IMAGES, -1))
     greatest = matches.amax((2, 3))
     for k in range(TEMPLATES):
         places = use.vocabulary.places(k)
