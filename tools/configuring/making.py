@@ -14,7 +14,7 @@ from mmkdlayer.checkpoints import read_state_dict
 from mmkdlayer.deploy.flops import count_flops
 from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 
-from .budget import choose_sizes, describe
+from .budget import MEASURED, choose_sizes, describe
 from .checking import check_config
 from .data_folder import DataFolder, read_data_folder
 from .networks import Network, build_network, image_channels, load_network
@@ -173,6 +173,8 @@ def plan(options: PairOptions) -> Pair:
         for layer, (one, _) in pairs.items()
         if max(one.shape[1:]) <= 2
     ]
+    if options.max_extra_flops is not None:
+        hints.append(MEASURED)
     check_channels(teacher, *channels)
     start = find_start(options, teacher)
     if options.teacher_out and start is None and data.images < FEW_IMAGES:

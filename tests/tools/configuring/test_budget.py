@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import load_tool
+from command_line import ROOT, load_tool
 from mmengine.config import Config
 from pairs import pair_options
 from torch import nn
 
 from configuring import make_config
-from configuring.budget import Sizes, choose_sizes
+from configuring.budget import MEASURED, Sizes, choose_sizes
 from mmkdlayer.deploy import student_model_config
 from mmkdlayer.deploy.folding import fold_student
 from mmkdlayer.registry import MODELS
+from studying.results import read_results
+from studying.tables import accuracies
 
 BOTH = dict(inter=10, penult=10)
 
@@ -85,6 +88,18 @@ def test_a_config_keeps_its_budget(
     assert f'add {added / 1e6:.3g} M multiply-adds' in said
     assert said.count('not fed forward') == alphas.count(0.0)
     assert 'Budget' in out.read_text()
+    assert MEASURED in pair.hints
+
+
+def test_what_is_said_of_accuracy_is_what_the_study_has_measured() -> None:
+    results = read_results(ROOT / 'studies' / 'results' / 'photographs')
+    for row in ('sixteenth', 'quarter', 'alone', 'kd'):
+        mean = statistics.fmean(accuracies(results, row).values())
+        assert f'{mean:.2f}' in MEASURED, f'{row} is {mean:.2f} now: correct budget.MEASURED'
+    for row in ('letkd2', 'alpha0', 'letkd1', 'quest'):
+        assert not accuracies(results, row), (
+            f'{row} is measured now: budget.MEASURED says it is not'
+        )
 
 
 def test_percentages() -> None:
