@@ -7,6 +7,7 @@ import argparse
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from torch import nn
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
@@ -29,7 +30,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='training config')
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='folder for the decisions (default: where training looks)')
-    cli.add_image_options(parser)
     cli.add_common_options(parser)
     return parser.parse_args()
 
@@ -38,25 +38,9 @@ def main() -> None:
     """Fit."""
     args = parse_args()
     with cli.report_errors(args.debug):
-        cfg = cli.load_config(args)
-        take_out_store(cfg, forget=True)  # a training that reads stored decisions has fitted ones
-        cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
-        cli.choose_work_dir(cfg, args)
-        cli.watch_signals(cfg)
-        hook = fitting_hook(cfg)
-        out = args.out or hook.folder(cfg.work_dir)
-        prepare_launch(cfg, args.dist_timeout)
-        with errors_on_all_ranks():
-            data_sets = cli.check_data(cfg, ('train_dataloader',), args=args)
-            cli.check_writable(out)
-            cli.check_checkpoints(cfg, data_sets)
+        cfg, hook, out = prepare(args)
         compare_configs(cfg)
-        cfg.custom_hooks = []
-        runner = cli.build_runner(cfg)
-        model = unwrap_model(runner.model)
-        model.init_weights()
-        for teacher in find_teachers(model, cfg.model):
-            check_teacher(teacher)
+        model = build_model(cfg)
         paths = prepare_decisions(model, cfg, out, hook.options)
         for name, path in paths.items():
             if is_main_process():
@@ -67,6 +51,37 @@ def main() -> None:
                 'Nothing to fit: the config has no KD layer whose decision is not given by a file.'
             )
         end_launch()
+
+
+def prepare(args: argparse.Namespace) -> tuple[Config, FitDecisionsHook, str]:
+    """Read the config and check the data, before anything is built.
+
+    Returns:
+        The config, its hook, and the folder that is written.
+    """
+    cfg = cli.load_config(args)
+    take_out_store(cfg, forget=True)  # the config of a training that reads what is stored already
+    cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False
+    cli.choose_work_dir(cfg, args)
+    cli.watch_signals(cfg)
+    hook = fitting_hook(cfg)
+    out = args.out or hook.folder(cfg.work_dir)
+    prepare_launch(cfg, args.dist_timeout)
+    with errors_on_all_ranks():
+        data_sets = cli.check_data(cfg, ('train_dataloader',), args=args)
+        cli.check_writable(out)
+        cli.check_checkpoints(cfg, data_sets)
+    return cfg, hook, out
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the algorithm; its teachers must have weights."""
+    cfg.custom_hooks = []
+    model = unwrap_model(cli.build_runner(cfg).model)
+    model.init_weights()
+    for teacher in find_teachers(model, cfg.model):
+        check_teacher(teacher)
+    return model
 
 
 def fitting_hook(cfg: Config) -> FitDecisionsHook:

@@ -30,7 +30,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', help='folder for logs')
     parser.add_argument('--out', help='JSON file to write the metrics to')
     cli.add_amp_option(parser)
-    cli.add_image_options(parser)
     cli.add_common_options(parser, checkpoint=True)
     return parser.parse_args(cli.separate_amp(sys.argv[1:]))
 

@@ -69,7 +69,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
     )
-    cli.add_image_options(parser)
     cli.add_common_options(parser)
     return parser.parse_args(cli.separate_amp(sys.argv[1:]))
 

@@ -9,7 +9,6 @@ from .checks import (
     check_out_file,
     check_writable,
 )
-from .images import add_image_options
 from .mixed_precision import (
     add_amp_option,
     separate_amp,
@@ -30,7 +29,6 @@ from .unread import check_unread, unread_warnings
 __all__ = [
     'add_amp_option',
     'add_common_options',
-    'add_image_options',
     'build_runner',
     'check_checkpoints',
     'check_data',

@@ -20,6 +20,7 @@ from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
+from .images import add_image_options
 from .numbers import positive_number
 from .overrides import ConfigChanges, check_overrides, place_data
 
@@ -34,9 +35,11 @@ def add_common_options(
 
     Args:
         parser: Where to.
-        launcher: With those of several processes.
+        launcher: With those of several processes, and of the check of images.
         checkpoint: With that of commands on a checkpoint that was trained with the config.
     """
+    if launcher:
+        add_image_options(parser)
     if checkpoint:
         parser.add_argument(
             '--config-as-given',
