@@ -11,11 +11,11 @@ from torch import nn
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from cli.agreement import compare_configs
+from cli.launch import end_launch, prepare_launch
 from mmkdlayer.engine import prepare_decisions
-from mmkdlayer.engine.agreement import compare_configs
 from mmkdlayer.engine.hooks import FitDecisionsHook
 from mmkdlayer.engine.hooks.check_weights_hook import check_teacher
-from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.teachers import find_teachers
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.decisions import read_decision_file

@@ -10,10 +10,10 @@ from mmengine.logging import MMLogger
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from cli.agreement import compare_configs
+from cli.launch import end_launch
 from fit_decisions import build_model, prepare
 from mmkdlayer.engine import prepare_decisions
-from mmkdlayer.engine.agreement import compare_configs
-from mmkdlayer.engine.launch import end_launch
 from mmkdlayer.stored.planning import StoreOptions
 from mmkdlayer.stored.storing import store_decisions
 from mmkdlayer.stored.training import needs_teacher

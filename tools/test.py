@@ -11,12 +11,12 @@ from mmengine.dist import is_main_process
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
+from cli.agreement import compare_configs
+from cli.launch import end_launch, prepare_launch
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import load_weights, read_student_weights
 from mmkdlayer.deploy import check_trained_config, student_model_config
 from mmkdlayer.deploy.student_config import test_settings
-from mmkdlayer.engine.agreement import compare_configs
-from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.trial_evaluation import check_evaluation
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.models.wrappers import unwrap_model

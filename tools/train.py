@@ -17,11 +17,11 @@ from mmengine.device import get_device
 
 import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
-from mmkdlayer.engine.agreement import compare_configs, compare_data
+from cli.agreement import compare_configs, compare_data
+from cli.launch import end_launch, prepare_launch
+from cli.resuming import find_checkpoint
 from mmkdlayer.engine.data_checks import check_batches
-from mmkdlayer.engine.launch import end_launch, prepare_launch
 from mmkdlayer.engine.locks import folder_lock
-from mmkdlayer.engine.resuming import find_checkpoint
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
 from mmkdlayer.stored import use_store

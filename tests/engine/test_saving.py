@@ -18,9 +18,9 @@ from mmengine.fileio import get_file_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import Runner
 
+from cli.resuming import find_checkpoint
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.engine.hooks import PreemptionHook
-from mmkdlayer.engine.resuming import find_checkpoint
 from mmkdlayer.engine.saving import KeepingCheckpointHook, WholeFileBackend
 from mmkdlayer.engine.signals import WATCH
 

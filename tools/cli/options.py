@@ -15,12 +15,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmkdlayer.config_variables import read_with_variables
-from mmkdlayer.engine.determinism import prepare_determinism
-from mmkdlayer.engine.launch import TIMEOUT
 from mmkdlayer.errors import ConfigError, DataError, KDLayerError
 from mmkdlayer.type_names import type_name
 
+from .determinism import prepare_determinism
 from .images import add_image_options
+from .launch import TIMEOUT
 from .numbers import positive_number
 from .overrides import ConfigChanges, check_overrides, place_data
 

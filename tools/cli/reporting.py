@@ -11,13 +11,13 @@ from urllib.error import URLError
 
 from mmengine.config import Config
 
-from mmkdlayer.engine.launch import explain_lost_process
 from mmkdlayer.engine.signals import INTERRUPTED, SIGNALS, WATCH
 from mmkdlayer.errors import KDLayerError
 from mmkdlayer.fitting.shortages import explain_shortage
 
 from .building import explain_build_error
 from .host_errors import WORKER_PREFIX, explain_host_error
+from .launch import explain_lost_process
 from .options import find_hook
 
 # The registry puts this before the message of an error inside a class that it builds.

@@ -15,7 +15,7 @@ import torch
 from mmengine.config import Config
 
 import mmkdlayer
-from mmkdlayer.engine.resuming import find_checkpoint
+from cli.resuming import find_checkpoint
 from mmkdlayer.errors import CheckpointError
 
 from .costs import measure_cost

@@ -24,7 +24,6 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmkdlayer.atomic import remove_leftovers
-from mmkdlayer.engine.launch import timeout_of
 from mmkdlayer.engine.loops import ends_epoch, is_finished, place_in_epoch, resume_in_epoch
 from mmkdlayer.engine.resuming import (
     load_optimizer,
@@ -135,7 +134,8 @@ class PreemptionHook(Hook):
         if self.numbers:
             shield_loops(runner)
             if get_world_size() > 1:
-                wait = timedelta(seconds=timeout_of(runner.cfg))
+                options = (runner.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+                wait = timedelta(seconds=options['timeout']) if options.get('timeout') else None
                 self.group = torch.distributed.new_group(backend='gloo', timeout=wait)
             WATCH.deferring = True
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmkdlayer.engine import launch
+from cli import launch
 from mmkdlayer.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mmkdlayer.engine import rendezvous
-from mmkdlayer.engine.rendezvous import meet
+from cli import rendezvous
+from cli.rendezvous import meet
 from mmkdlayer.errors import ConfigError
 
 HOST = '127.0.0.1'

@@ -50,7 +50,8 @@ def prepare_launch(cfg: Config, timeout: float | None = None) -> None:
     launcher = cfg.get('launcher', 'none')
     if launcher == 'none':
         return
-    timeout = timeout_of(cfg) if timeout is None else timeout
+    if timeout is None:
+        timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout') or TIMEOUT
     if not timeout > 0:
         raise ConfigError(f'--dist-timeout expects seconds above 0, but got {timeout}.')
     cfg.merge_from_dict({'env_cfg.dist_cfg.timeout': timeout})
@@ -115,11 +116,6 @@ def first_slurm_host() -> str:
             'the first process is not known. Set MASTER_ADDR.'
         ) from error
     return names.split()[0]
-
-
-def timeout_of(cfg: Config) -> float:
-    """Seconds that a process waits for another one."""
-    return ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout') or TIMEOUT
 
 
 def end_launch() -> None:

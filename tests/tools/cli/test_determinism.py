@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mmkdlayer.engine import determinism
-from mmkdlayer.engine.determinism import VARIABLE, prepare_determinism
+from cli import determinism
+from cli.determinism import VARIABLE, prepare_determinism
 from mmkdlayer.errors import ConfigError
 
 ASKED = dict(randomness=dict(seed=0, deterministic=True))
