@@ -23,14 +23,9 @@ MARK = '.partial-'
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Write a file beside its place, then put it there: a reader sees the old one or the new one, whole.
 
-    A device, a pipe or a stream such as /dev/stdout is written to at the end, and stays what it is.
-
-    Args:
-        path: Where the file goes; its folder is made as needed.
-
-    Yields:
-        The empty file to write. Nothing of it stays where the block fails; :func:`remove_leftovers`
-        removes it where the process was killed.
+    The block gets the empty file to write; the folder of ``path`` is made as needed. Nothing of it
+    stays where the block fails; :func:`remove_leftovers` removes it where the process was killed. A
+    device, a pipe or a stream such as /dev/stdout is written to at the end, and stays what it is.
 
     Raises:
         OSError: The folder can't be made or written, or there is a folder in the place of the file. It
@@ -89,12 +84,8 @@ def is_stream(path: str | os.PathLike) -> bool:
 def partial_folder(parent: str | os.PathLike, name: str) -> Iterator[Path]:
     """A folder for files that are not ready yet, removed at the end with all that is in it.
 
-    Args:
-        parent: Where it is made; made as needed.
-        name: What it is for.
-
-    Yields:
-        The empty folder. :func:`remove_leftovers` removes it where the process was killed.
+    It is empty, in ``parent``, which is made as needed. :func:`remove_leftovers` removes it where
+    the process was killed.
 
     Raises:
         OSError: It can't be made.
@@ -113,11 +104,7 @@ def remove_leftovers(folder: str | os.PathLike) -> list[Path]:
     """Remove what killed processes have left half written in a folder, and nothing of living ones.
 
     A process holds a lock on what it writes, which the system releases however the process ends. On a
-    disk without locks nothing is removed.
-
-    Args:
-        folder: Where :func:`replacing` and :func:`partial_folder` have written; it need not exist. Not
-            what is in its folders.
+    disk without locks nothing is removed, nor in a folder that does not exist, nor in folders of it.
 
     Returns:
         What was removed.

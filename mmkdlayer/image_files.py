@@ -12,10 +12,8 @@ from PIL import Image, UnidentifiedImageError
 def why_bad(path: str, load: Callable[[str], Any], full: bool = True) -> str:
     """Why an image file can't be used; empty if it can.
 
-    Args:
-        path: The file.
-        load: Reads it as the pipeline does; whatever it raises tells that it can't.
-        full: Decode the file even if it begins and ends as an image does.
+    ``load`` reads it as the pipeline does; whatever it raises tells that it can't. ``full`` decodes
+    the file even if it begins and ends as an image does.
     """
     try:
         path.encode()

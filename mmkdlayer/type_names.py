@@ -7,15 +7,11 @@ from typing import Any
 
 
 def type_name(value: Any) -> str:
-    """The bare name of what stands as ``type=`` in a config.
+    """The bare name of what stands as ``type=`` in a config, such as 'PreemptionHook'; empty for None.
 
-    Args:
-        value: A class or function (pure-Python configs, also before mmengine has imported it); a name
-            alone, with its scope ('mmkdlayer.PreemptionHook') or with its module
-            ('mmkdlayer.engine.PreemptionHook'); None for a dict without type.
-
-    Returns:
-        Such as 'PreemptionHook'; empty for None.
+    It may be a class or function (pure-Python configs, also before mmengine has imported it), or a
+    name alone, with its scope ('mmkdlayer.PreemptionHook') or its module
+    ('mmkdlayer.engine.PreemptionHook').
     """
     if value is None:
         return ''

@@ -37,8 +37,8 @@ def read_state_dict(
         sha256: What the SHA-256 of the file must be; None for any.
 
     Returns:
-        Names and tensors, in the order of the file and without the prefix of a wrapper; and the whole
-        checkpoint (empty where it is a bare state dict), whose ``meta`` is a dict if it has one.
+        Names and tensors, without the prefix of a wrapper; and the whole checkpoint (empty where it
+        is a bare state dict), whose ``meta`` is a dict if it has one.
 
     Raises:
         CheckpointError: The file can't be read, holds no state dict, or one that is none of numbers.
@@ -62,16 +62,12 @@ def read_state_dict(
 
 
 def check_content(content: Any, origin: str, entries: Sequence[str] = ('state_dict',)) -> None:
-    """Check that what a file holds can be a checkpoint.
-
-    Args:
-        content: What was read.
-        origin: Where, for the message.
-        entries: Names of entries that hold weights.
+    """Check that what a file holds can be a checkpoint; ``origin`` says where it was read.
 
     Raises:
-        CheckpointError: It is no dict of names, its weights or ``meta`` are of other types, or its
-            weights are no numbers.
+        CheckpointError: It is no dict of names, its weights (``entries``) or ``meta`` are of other
+        types, or
+            its weights are no numbers.
     """
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -132,13 +128,12 @@ def read_student_weights(
         path: A file, or a URL that mmengine can read.
         ema: True for averaged weights, False for those of the last step, None for what the checkpoint
             has as its weights: averaged ones where it has both.
-        sha256: What the SHA-256 of the file must be (of an exported student its config knows it); that
-            finds damage and mixed-up files, not malice. None for any.
+        sha256: What the SHA-256 of the file must be: finds damage and mixed-up files, not malice.
 
     Returns:
-        The student's state dict, without prefix, and the checkpoint's ``meta``; there, ``averaged`` says
-        which weights these are, where the checkpoint has both. ``dataset_meta`` is there only where it
-        is a dict; its ``classes`` are a list, if any.
+        The state dict, without prefix, and ``meta``; there, ``averaged`` says which weights these
+        are, where the checkpoint has both, and ``dataset_meta`` is a dict, whose ``classes`` are a
+        list, if any.
 
     Raises:
         CheckpointError: It can't be read, is another file, or holds no state dict, or not the averaged

@@ -28,13 +28,8 @@ DEVICE_ERRORS = (torch.cuda.OutOfMemoryError, getattr(torch, 'AcceleratorError',
 def explained(path: str | os.PathLike, file: IO[bytes] | None = None) -> Iterator[None]:
     """Turn whatever reading a checkpoint raises into a CheckpointError that tells damage from danger.
 
-    Args:
-        path: What is read.
-        file: The same, opened; None for a download.
-
-    Raises:
-        CheckpointError: Anything was raised.
-        URLError, or an error of the device that tensors are read to: As it was raised.
+    ``file`` is the same, opened; None for a download. A URLError, or an error of the device that
+    tensors are read to, stays as it is.
     """
     try:
         yield

@@ -21,14 +21,10 @@ FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 def load_restricted(file: IO[bytes], map_location: Any = 'cpu') -> Any:
-    """Load a file of torch without running code in it, into memory of its own.
+    """Load a file of torch, opened at its start, without running code in it, into memory of its own.
 
     The same with every torch: the reader behind ``weights_only=True`` takes mmengine's checkpoints from
     torch 2.4 on, and no size is compared before torch 2.9.
-
-    Args:
-        file: Opened at its start.
-        map_location: Where tensors go, as in ``torch.load``.
 
     Raises:
         RefusedPickleError: It asks for something that is not allowed.

@@ -19,7 +19,7 @@ from .loading import load_restricted
 def read_checkpoint(
     path: str | os.PathLike, map_location: Any = 'cpu', sha256: str | None = None
 ) -> Any:
-    """Read a file that torch saved, with tensors and plain values only, into memory of its own.
+    """Read what torch saved, of tensors and plain values only, into memory of its own.
 
     An unpickler of ours reads it, which knows torch's allow-list and what mmengine's checkpoints hold
     besides; also what mmengine has downloaded.
@@ -28,9 +28,6 @@ def read_checkpoint(
         path: A file, or a URL that mmengine can read.
         map_location: Where tensors go, as in ``torch.load``.
         sha256: What the file's SHA-256 must be, in hexadecimal digits; what is hashed is what is read.
-
-    Returns:
-        Whatever was saved.
 
     Raises:
         CheckpointError: There is no such file, or it is damaged, of another kind, or needs code to

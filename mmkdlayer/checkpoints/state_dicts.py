@@ -20,13 +20,8 @@ def describe_misfits(
 ) -> list[str]:
     """How a state dict differs from that of a network, in phrases that name up to three examples each.
 
-    Args:
-        expected: Names and tensors of the network; the shapes count.
-        found: Those of the file.
-        optional: Ending of names that may be missing.
-
-    Returns:
-        A phrase for what is missing, unknown, and of another shape; none where it fits.
+    What is missing (but for names with the ending ``optional``), unknown, and of another shape;
+    none where it fits.
     """
     missing = [key for key in expected if key not in found and not key.endswith(optional)]
     other_shapes = _other_shapes(expected, found)
@@ -50,16 +45,10 @@ def _phrase(what: str, names: Sequence[str]) -> str:
 
 
 def check_values(state: Mapping[str, Any], origin: str) -> None:
-    """Check that a network can compute with what a state dict holds.
+    """Raise a CheckpointError where a network can't compute with what a state dict holds.
 
-    Infinity is allowed where it is negative, as in the masks of attention.
-
-    Args:
-        state: Names and tensors, on any device.
-        origin: Where they come from, for the message.
-
-    Raises:
-        CheckpointError: An entry is no tensor, is complex, has no values, or holds NaN or infinity.
+    That is an entry that is no tensor, complex or without values, or holds NaN or infinity; negative
+    infinity is allowed, as in the masks of attention. ``origin`` says where it was read.
     """
     problems = {name: _problem(value) for name, value in state.items()}
     wrong = [f'{name} {problem}' for name, problem in problems.items() if problem]
@@ -92,15 +81,9 @@ def _problem(value: Any) -> str | None:
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load a state dict that must fit exactly.
+    """Load a state dict that must fit exactly, or raise a CheckpointError that names examples.
 
-    Args:
-        model: Where to.
-        state: Names and tensors.
-        origin: Where they come from, for the message.
-
-    Raises:
-        CheckpointError: Entries are missing or unknown, or shapes differ; examples are named.
+    ``origin`` says where it was read.
     """
     misfits = describe_misfits(model.state_dict(), state)
     if misfits:
@@ -115,16 +98,11 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
 def load_what_fits(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> list[str]:
     """Load the entries of a state dict that a network has too, in the same shape.
 
-    Args:
-        model: Where to; the rest of it stays as it is.
-        state: Names and tensors.
-        origin: Where they come from, for the message.
-
     Returns:
         Phrases about what was loaded, what stays as it is and why, and what is not used.
 
     Raises:
-        CheckpointError: Nothing fits.
+        CheckpointError: Nothing fits; ``origin`` says where it was read.
     """
     own = model.state_dict()
     other_shapes = _other_shapes(own, state)

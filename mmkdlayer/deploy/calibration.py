@@ -28,11 +28,8 @@ SAMPLE = 32
 def calibration_loader(cfg: Config, data: str, images: int | None = None) -> DataLoader:
     """Images under the test-time transform, to see which templates fire.
 
-    Args:
-        cfg: The training config.
-        data: 'train', 'val' or 'test' for the images of that data loader, or a folder of images, with or
-            without sub-folders.
-        images: How many at most, drawn at random but the same each time; None for all.
+    ``data`` is 'train', 'val' or 'test' for those of that data loader, or a folder of images, with
+    or without sub-folders; ``images`` how many at most, drawn at random but the same each time.
 
     Raises:
         ConfigError: The config has no such data loader.

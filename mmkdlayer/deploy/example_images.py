@@ -46,13 +46,8 @@ def find_examples(
     """Images as the student gets them.
 
     Their size is that of test images, else what the test pipeline makes of files of two sizes, else
-    the ``image_shape`` of an exported student.
-
-    Args:
-        cfg: A config with ``test_dataloader`` or ``val_dataloader``.
-        preprocessor: The student's.
-        network: The student; its first convolution says how many channels, where no image does.
-        size: Height and width, where nothing tells a single one.
+    ``size`` (H, W), else the ``image_shape`` of an exported student. Where no image tells how many
+    channels there are, the first convolution of the student does.
 
     Raises:
         ConfigError: Nothing tells the size of the images, or another one than ``size``.

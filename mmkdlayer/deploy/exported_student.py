@@ -54,11 +54,7 @@ def build_student(
 ) -> BaseModel:
     """A student in eval mode, of the config and the weights of one that stands alone.
 
-    Args:
-        cfg: As :func:`student_config` gives it.
-        state: The weights.
-        meta: Their meta data, which may name the classes.
-        origin: Where the weights come from, for the message.
+    ``meta`` may name the classes; ``origin`` says where the weights come from.
 
     Raises:
         CheckpointError: The weights do not fit.

@@ -41,13 +41,7 @@ def write_format(
     images: Tensor,
     folder: Path,
 ) -> Written:
-    """Write the student in one format and run the file.
-
-    Args:
-        name: 'onnx', 'torchscript' or 'torch_export'.
-        student: In eval mode.
-        images: To compare on, (N, C, H, W).
-        folder: Where to.
+    """Write the student, in eval mode, in one format and run the file on images (N, C, H, W).
 
     Returns:
         How its logits compare with the student's, over several batch sizes; whether H and W are free.

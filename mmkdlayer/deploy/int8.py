@@ -82,11 +82,7 @@ def check_labels(images: LabelledImages, data: str, max_drop: float) -> None:
 def write_int8(folder: Path, images: LabelledImages, cfg: Any, preprocessor: nn.Module) -> Int8:
     """Quantise ``student.onnx`` of a folder to ``student_int8.onnx``, and run both on all images.
 
-    Args:
-        folder: Where the file is.
-        images: To compare on, and up to 512, drawn at random but the same each time, to calibrate on.
-        cfg: A config with the test pipeline.
-        preprocessor: The student's.
+    Up to 512 of them, drawn at random but the same each time, are those that it is calibrated on.
 
     Raises:
         ConfigError: The network can't be quantised.
@@ -113,16 +109,12 @@ def write_int8(folder: Path, images: LabelledImages, cfg: Any, preprocessor: nn.
 
 
 def quantise(source: Path, target: Path, batches: Iterator[Tensor]) -> None:
-    """Write an ONNX file with 8-bit integers.
+    """Write an ONNX file, with an input named ``input``, with 8-bit integers.
 
-    Weights are quantised for each output channel, to 7 bits of the 8, since products with more overflow
-    on processors without VNNI; activations for each tensor, to the range that they have on some images.
-    The graph has QuantizeLinear and DequantizeLinear around the operators (QDQ).
-
-    Args:
-        source: The file in float, with an input named ``input``.
-        target: The file to write.
-        batches: The images, (N, C, H, W) each.
+    Weights are quantised for each output channel, to 7 bits of the 8, since products with more
+    overflow on processors without VNNI; activations for each tensor, to the range that they have on
+    batches of images (N, C, H, W). The graph has QuantizeLinear and DequantizeLinear around the
+    operators (QDQ).
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -21,13 +21,7 @@ BATCH = 32
 
 
 class LabelledImages(NamedTuple):
-    """Image files with their classes.
-
-    Attributes:
-        files: All images of the folder.
-        labels: Number of the class of each; None where the folders do not tell.
-        note: How the classes were told, or why not, for people.
-    """
+    """Image files, the class of each (None where the folders do not tell), and how that is told."""
 
     files: list[str]
     labels: Optional[list[int]]
@@ -37,13 +31,9 @@ class LabelledImages(NamedTuple):
 def find_labelled(folder: str, classes: Any, num_classes: int) -> LabelledImages:
     """The images of a folder; of folders of classes also the classes.
 
-    Folders are classes by their names, which are those of the student; or where they are as many as the
-    student has classes, by their order, as mmpretrain's CustomDataset has it.
-
-    Args:
-        folder: Holds images, or a folder for each class.
-        classes: Names of the student's classes, if they are known.
-        num_classes: How many it has.
+    Folders are classes by their names, which are those of the student, if these are known; or where
+    they are as many as the student has classes, by their order, as mmpretrain's CustomDataset has
+    it.
 
     Raises:
         DataError: There is no such folder, or there are no images in it.
@@ -81,12 +71,7 @@ def read_batches(
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Images as the student takes them, under a progress bar.
 
-    Args:
-        files: Their paths.
-        cfg: A config with the test pipeline.
-        preprocessor: The student's.
-        desc: What the bar says.
-        problems: Gets the files that can't be read, with the reason; they are left out.
+    ``problems`` gets the files that can't be read, with the reason; they are left out.
 
     Yields:
         Indices in ``files``, and the images (N, C, H, W): at most 32 of one size.

@@ -83,15 +83,6 @@ def model_card(
 ) -> str:
     """The page's text: a YAML header as model hubs read it, then tables.
 
-    Args:
-        cfg: The training config.
-        student_cfg: The exported one.
-        checkpoint: What was exported.
-        meta: Its meta data.
-        files: The files of the export, as they are written.
-        checks: Sentences about what was compared and what was left out.
-        options: Those of the export: measured figures, licence of the weights.
-
     Raises:
         DecisionFileError: A decision file of the training is damaged.
     """

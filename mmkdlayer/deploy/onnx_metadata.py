@@ -23,13 +23,7 @@ def add_metadata(
     Its keys are ``classes`` (names, in the order of the logits), ``mean`` and ``std`` (of pixels from 0
     to 255), ``size`` (H, W), ``channels`` ('RGB', 'BGR', 'gray' or their number), ``output``, and the
     version of this package; classes, mean and std only where they are known. All but words are JSON.
-
-    Args:
-        file: The ONNX file.
-        cfg: The training config.
-        preprocessor: The config of the student's data preprocessor.
-        classes: Their names, if they are known.
-        shape: C, H and W of the images of the test pipeline.
+    ``shape`` is (C, H, W) of the images of the test pipeline.
     """
     import onnx
 

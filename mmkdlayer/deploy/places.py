@@ -16,15 +16,9 @@ STORES = ('backend_args', 'file_client_args')
 def without_places(value: Any, root: str = '') -> Any:
     """A copy of a config's test settings that holds no absolute path, and no access to a store.
 
-    A data set at /some/where/animals is at data/animals then, unless --data-root names another place;
-    all other paths are relative to it. Names of classes that are in a file are read from it.
-
-    Args:
-        value: The config, or a part of it.
-        root: Where the data set is that it belongs to.
-
-    Raises:
-        OSError: A file with the names of classes can't be read.
+    A data set at /some/where/animals is at data/animals then, unless --data-root names another
+    place; all other paths are relative to it. Names of classes that are in a file are read from it.
+    ``root`` is where the data set is that a part belongs to.
     """
     if isinstance(value, (list, tuple)):
         return type(value)(without_places(item, root) for item in value)

@@ -20,12 +20,7 @@ PARTS = ('backbone', 'neck', 'head')
 def reparameterise(model_cfg: dict, student: nn.Module) -> list[str]:
     """Merge the branches of a student's parts that have ``switch_to_deploy``, in place, its config too.
 
-    Args:
-        model_cfg: The ``model`` of the student's config.
-        student: With its trained weights, in eval mode.
-
-    Returns:
-        A sentence for each part that can be merged: what became of it, or why it stays as it is.
+    A sentence for each part that can be merged: what became of it, or why it stays as it is.
     """
     return [
         f'{part} {_merge(part, model_cfg, student)}'

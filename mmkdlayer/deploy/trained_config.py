@@ -77,8 +77,7 @@ def check_trained_config(
 def student_facts(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """What of a config decides what its student answers; nothing is imported or built for it.
 
-    Args:
-        cfg: That of a training, of an exported student or of a plain classifier.
+    The config is that of a training, of an exported student or of a plain classifier.
     """
     model = cfg['model']
     student = dict(model.get('architecture', model))

@@ -18,11 +18,7 @@ from .teachers import find_teachers
 
 
 def check_algorithm(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
-    """Check the parts of a distillation algorithm of mmrazor against each other, before it is used.
-
-    Args:
-        algorithm: Any of mmrazor's.
-        model_cfg: Its config.
+    """Check the parts of a distillation algorithm of mmrazor, and its config, before it is used.
 
     Raises:
         ConfigError: A teacher that is trained is to decide; a network has a data preprocessor of its
@@ -53,12 +49,7 @@ def check_preprocessor(algorithm: Any, network: nn.Module, role: str) -> None:
 
     The algorithm's alone is used, except by teachers (:mod:`mmkdlayer.engine.teacher_views`). Both
     are run on an image; one that changes nothing, as that of a network whose config states none, asks
-    for nothing.
-
-    Args:
-        algorithm: Whose ``data_preprocessor`` is used.
-        network: Whose ``data_preprocessor`` is not.
-        role: What the network is, for messages.
+    for nothing. ``role`` is what the network is, for messages.
 
     Raises:
         ConfigError: They give different images.
@@ -124,14 +115,7 @@ def _check_options(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
 
 
 def check_stock_networks(model_cfg: Mapping[str, Any]) -> None:
-    """Refuse keys beside a network's ``cfg_path`` that the stock config has: mmengine leaves them out.
-
-    Args:
-        model_cfg: Of an algorithm.
-
-    Raises:
-        ConfigError: There are such keys, with other values.
-    """
+    """Refuse keys beside a ``cfg_path`` that its config has too: mmengine leaves them out."""
     networks = {key: model_cfg.get(key) or {} for key in ('architecture', 'teacher')}
     for name, member in (networks['teacher'].get('teachers') or {}).items():
         networks[f'teacher.teachers.{name}'] = member

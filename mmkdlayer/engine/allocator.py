@@ -26,10 +26,7 @@ def keep_memory(cfg: Config) -> str:
     """Keep freed memory in this process, where that is a gain and nobody chose otherwise.
 
     That is on a CPU, with glibc's own allocator. Processes that are forked from now on, such as the
-    workers of data loaders, do the same.
-
-    Args:
-        cfg: The config; ``env_cfg.keep_memory=False`` leaves the allocator as it is.
+    workers of data loaders, do the same. ``env_cfg.keep_memory=False`` leaves the allocator as it is.
 
     Returns:
         A line for the log; empty where nothing was changed.

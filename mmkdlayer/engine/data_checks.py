@@ -18,16 +18,9 @@ from .prepare_decisions import unchanged_randomness
 
 
 def check_training_data(model: Any, dataloader: Any) -> list[str]:
-    """Check the student's head and batch norms against the training set.
+    """Check the student's head and batch norms against the training set; warnings are returned.
 
-    One image is read, where that is needed.
-
-    Args:
-        model: The network that is trained, or an algorithm with a ``student``.
-        dataloader: Of the training.
-
-    Returns:
-        Warnings.
+    One image is read, where that is needed. The model may be the student or an algorithm with one.
 
     Raises:
         ConfigError: The head has fewer classes than the data set, or a batch norm would be given one
@@ -113,10 +106,7 @@ def batches_of_one(dataloader: Any) -> str:
 def check_batch_norms(student: nn.Module, images: Tensor, batches: str) -> None:
     """Raise a ConfigError where a batch norm in training mode would see a single value per channel.
 
-    Args:
-        student: The network; its modes are left as they are.
-        images: One preprocessed image (1, C, H, W).
-        batches: Which batches have one image.
+    It is looked for with one preprocessed image (1, C, H, W); ``batches`` says which have one image.
     """
     with evaluating(student):
         student.train()

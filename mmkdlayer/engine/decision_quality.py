@@ -32,13 +32,9 @@ def report_quality(
 ) -> None:
     """Log how good the teachers and their fitted decisions are, and warn of a teacher near chance.
 
-    All ranks must call it. Nothing that goes wrong here ends the training.
-
-    Args:
-        algorithm: The distillation algorithm.
-        layers: Its supervised layers, with their teachers and fitted decisions.
-        cfg: The training config; without ``val_dataloader`` nothing is measured.
-        images: Number of evenly spaced validation images, at most; 0 for none.
+    All ranks must call it. Nothing that goes wrong here ends the training. At most ``images``
+    evenly spaced validation images are looked at; none where that is 0, or without
+    ``val_dataloader`` in the config.
     """
     loader = cfg.get('val_dataloader')
     if not images or not loader:
@@ -124,12 +120,9 @@ def count_guesses(logits: Any, labels: Tensor | None, classes: int | None = None
 def count_shares(layer: SupervisedLayer, feature: Tensor, labels: Tensor | None) -> Tensor:
     """How a decision distributes its templates over the positions of features (N, D, H, W).
 
-    Labels (N,) are those of a decision that needs them.
-
-    Returns:
-        The number of positions, the sums of the highest probabilities and of the shares of the image's
-        own class (sub-classes alone), and how often each template is the most likely one: (3 + K,),
-        float64.
+    Labels (N,) are those of a decision that needs them. (3 + K,), float64: the number of positions,
+    the sums of the highest probabilities and of the shares of the image's own class (sub-classes
+    alone), and how often each template is the most likely one.
     """
     decision, size = layer.decision, (layer.size[0], layer.size[1])
     step = max(1, _MOST_ELEMENTS // (decision.num_templates * size[0] * size[1]))

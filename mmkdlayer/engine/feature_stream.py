@@ -28,8 +28,8 @@ class FeatureStream:
     """Iterates (features by name of the layer, labels) over a data set, as often as it is asked.
 
     Args:
-        algorithm: A distillation algorithm with one teacher or several, ``distiller`` (any of
-            mmrazor's) and ``data_preprocessor``.
+        algorithm: A distillation algorithm with teachers, a distiller (any of mmrazor's) and a data
+            preprocessor.
         layers: The layers whose features are streamed, with their teachers; may be replaced by some of
             them. Labels are read where one of them needs them.
         dataloader: Config of the data loader, which ``seed`` is for.

@@ -39,12 +39,6 @@ def describe_dataset(
     Labels are checked against ``num_classes``, C, if it is given. Where no labels are needed, images
     may have none or several, and only single ones are checked.
 
-    Args:
-        dataset: The data set.
-        num_classes: C.
-        needs_labels: Whether each image must have one label.
-        backend_args: How the files are read, as in mmengine.
-
     Returns:
         ``images``, their number; ``files``, a hash of the names below the folder that they share (or
         of the pixels) and of the labels of all; ``content``, a hash of the sizes of :data:`SIZES`

@@ -29,16 +29,11 @@ def folder_lock(
 
     All ranks must call it. The system frees the lock with the process that holds it, however that one
     ends. A folder that can't be locked (some network file systems can't) is used without, with a
-    warning.
-
-    Args:
-        folder: What only one is to use; made as needed.
-        task: What the lock is for, in one word: locks of other tasks do not matter.
-        patience: Seconds to wait for another holder; without an end by default.
-        advice: What else to do, for the error.
+    warning. Locks of other tasks do not matter.
 
     Raises:
-        FolderInUseError: The other holder, who is named, was still there after ``patience``.
+        FolderInUseError: The other holder, who is named, was still there after ``patience`` seconds;
+            ``advice`` says what else to do.
     """
     path, looks = Path(folder, f'.{task}.lock'), 0
     with ExitStack() as held:

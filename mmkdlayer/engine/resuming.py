@@ -37,11 +37,9 @@ def not_resumable(checkpoint: Any) -> str | None:
 
 
 def load_optimizer(wrapper: Any, state: Any) -> str | None:
-    """Load the state of an optimiser, or say why it is that of another, as the rest of a sentence.
+    """Load the state of an optimiser, which stays as it is, or say why it is that of another.
 
-    Args:
-        wrapper: An OptimWrapper, or an OptimWrapperDict.
-        state: What one has saved; it stays as it is.
+    The answer is the rest of a sentence.
     """
     try:
         if isinstance(wrapper, OptimWrapperDict):

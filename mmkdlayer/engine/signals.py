@@ -44,10 +44,7 @@ class SignalWatch:
         return INTERRUPTED if self.received == signal.SIGINT else EXIT_CODE
 
     def start(self, names: Sequence[str]) -> bool:
-        """Begin to watch for signals, unless that was begun before.
-
-        Args:
-            names: Such as ``'SIGTERM'``.
+        """Begin to watch for signals, such as ``'SIGTERM'``, unless that was begun before.
 
         Returns:
             Whether they are watched: False without any, and outside the main thread, which alone can.
@@ -89,8 +86,7 @@ class SignalWatch:
     def end(self, state: str) -> None:
         """End the process without cleaning up, with :attr:`exit_code`; the first rank says why.
 
-        Args:
-            state: What becomes of the work so far, as a part of a sentence.
+        ``state`` is what becomes of the work so far, as a part of a sentence.
         """
         if os.environ.get('RANK', '0') == '0':
             name = self.received.name if self.received else 'A signal'

@@ -21,11 +21,9 @@ class Unreadable(list):
 
 
 class StreamedImages:
-    """A data set whose items are :class:`Unreadable` where it fails.
+    """A data set (or its config) whose items are :class:`Unreadable` where it fails.
 
-    Args:
-        dataset: The data set, or its config.
-        most: Number of items, at most: evenly spaced ones. None for all.
+    ``most`` is the number of items, at most: evenly spaced ones. None for all.
     """
 
     def __init__(self, dataset: Any, most: int | None = None) -> None:

@@ -26,12 +26,9 @@ MOST_IMAGES = 8
 def check_evaluation(runner: Runner, name: str = 'val') -> None:
     """Run a loop of a runner on evenly spaced images, and compare the metrics with what asks for them.
 
-    Metrics of mmpretrain are computed too; others may need all images, or write files. All ranks must
-    call it; each looks at the same images.
-
-    Args:
-        runner: Before its training or test.
-        name: The loop, ``val`` or ``test``; without one there is nothing to check.
+    Metrics of mmpretrain are computed too; others may need all images, or write files. All ranks
+    must call it; each looks at the same images. The loop is ``val`` or ``test``; without one there
+    is nothing to check.
 
     Raises:
         ConfigError: It fails, or has no batch; or ``save_best``, or what a hook or scheduler monitors,

@@ -15,23 +15,15 @@ from torch.utils.data import DataLoader
 def shield_workers(loader: Any, numbers: Sequence[signal.Signals]) -> None:
     """Let the data workers of a loader ignore signals: the main process decides when they end.
 
-    A worker that dies of a signal would fail the main process before it could save.
-
-    Args:
-        loader: It has not started its workers; one that is no DataLoader is left as it is.
-        numbers: The signals; without any, nothing is changed.
+    A worker that dies of a signal would fail the main process before it could save. The loader has
+    not started its workers; one that is no DataLoader, or without any signals, is left as it is.
     """
     if numbers and isinstance(loader, DataLoader):
         loader.worker_init_fn = ShieldedWorkerInit(loader.worker_init_fn, numbers)
 
 
 class ShieldedWorkerInit:
-    """A ``worker_init_fn`` whose worker ignores signals.
-
-    Args:
-        init: The loader's own ``worker_init_fn``, or None.
-        numbers: The signals.
-    """
+    """A ``worker_init_fn`` whose worker ignores signals, around the loader's own, if it has one."""
 
     def __init__(self, init: Any, numbers: Sequence[signal.Signals]) -> None:
         self.init = init

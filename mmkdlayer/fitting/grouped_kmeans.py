@@ -37,15 +37,7 @@ def grouped_kmeans(
     An empty cluster is put on the point of its group that is farthest from its own center, several
     on the farthest ones in turn. A group with fewer distinct points than clusters keeps equal
     centers and is reported; one without points has centers of zeros. Ranks share the groups; all must
-    hold the same ``rows``.
-
-    Args:
-        rows: (n, D), sorted by group; any floating point type.
-        counts: (G,), int64, sizes of the groups.
-        num_clusters: M.
-        device: Where to calculate.
-        iterations: Largest number of steps.
-        seed: Chooses the first centers.
+    hold the same ``rows`` (n, D), sorted by group, of which there are ``counts`` (G,), int64.
 
     Returns:
         Centers (G, M, D), float64, and which groups have fewer distinct points than clusters (G,),
@@ -151,18 +143,12 @@ def draw_uniforms(groups: int, num_clusters: int, seed: int) -> Tensor:
 
 
 def greedy_plus_plus(points: Tensor, mask: Tensor, uniforms: Tensor) -> Tensor:
-    """Greedy k-means++ (Arthur and Vassilvitskii, 2007) in many groups at once.
+    """Greedy k-means++ (Arthur and Vassilvitskii, 2007) in many groups at once: centers (G, K, D).
 
     Each center is the best of some candidates, drawn with probabilities proportional to the squared
-    distance to the centers before. A group with fewer distinct points gets equal centers.
-
-    Args:
-        points: (G, n, D), float64, centred.
-        mask: (G, n), bool, which points there are; the first ones of each group.
-        uniforms: (G, K, candidates), float64, in [0, 1).
-
-    Returns:
-        (G, K, D).
+    distance to the centers before. A group with fewer distinct points gets equal centers. Points
+    (G, n, D), float64, are centred; ``mask`` (G, n) says which there are, the first ones of each
+    group; ``uniforms`` are (G, K, candidates), float64, in [0, 1).
     """
     groups = torch.arange(len(points), device=points.device)[:, None]
     squares = points.square().sum(2)

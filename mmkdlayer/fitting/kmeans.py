@@ -29,17 +29,12 @@ _MARGIN = 8
 def kmeans(points: Tensor, num_clusters: int, *, iterations: int = 25, seed: int = 0) -> Tensor:
     """Lloyd's algorithm from seeded random distinct points, or k-means++ for some hundred centers.
 
-    Distances are float32 products of vectors centred about their mean, sums are exact (of points that
-    are rounded to steps below float32's own, see :func:`exact_steps`). An empty cluster is put on the
-    point farthest from its own center, several on the farthest ones in turn. Every rank must hold the
-    same ``points``: ranks share the search for nearest centers, and the result is the same for any
-    number of them. Ends early when no point changes its cluster.
-
-    Args:
-        points: (n, D), float32; centred in place about their mean, and rounded.
-        num_clusters: K.
-        iterations: Largest number of steps.
-        seed: Chooses the first centers.
+    Distances are float32 products of vectors centred about their mean, sums are exact (of points
+    that are rounded to steps below float32's own, see :func:`exact_steps`). An empty cluster is put
+    on the point farthest from its own center, several on the farthest ones in turn. Every rank must
+    hold the same ``points`` (n, D), float32, which are centred in place and rounded: ranks share
+    the search for nearest centers, and the result is the same for any number of them. Ends early
+    when no point changes its cluster.
 
     Returns:
         Centers (K, D), float32.
@@ -142,10 +137,9 @@ class StreamedStep:
     values up to 8 times the largest of the centers in each channel.
 
     Args:
-        centers: (K, D), float32.
-        number: How many points there are on all the ranks.
-        sums: (K, D), float64, of the points of each cluster so far; None before the first.
-        counts: (K,), int64, likewise.
+        centers: (K, D), float32. number: How many points there are on all the ranks. sums, counts:
+        (K, D), float64, and (K,), int64, of the points of each cluster so far; None before the
+            first.
     """
 
     def __init__(

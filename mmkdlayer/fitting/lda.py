@@ -27,10 +27,6 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> tuple[Tensor, T
     one. Constant and collinear channels are dropped, as scikit-learn's solver 'svd' does. Signs are
     fixed by making the largest weight of each component positive.
 
-    Args:
-        statistics: Of all the data. A class without positions counts for nothing.
-        num_components: Upper limit of L.
-
     Returns:
         A (L, D) and b (L,), float64, of z = A f + b, whose mean is zero: the
         L = min(num_components, C - 1, rank) directions, strongest first; C classes have positions.

@@ -29,16 +29,11 @@ _MIX_2 = 0xC4CEB9FE1A85EC53 - (1 << 64)
 
 
 class HashSample:
-    """Keeps the float32 vectors with the smallest hashes, at most ``capacity`` in each group.
+    """Keeps the float32 vectors (D,) with the smallest hashes, at most ``capacity`` in each group.
 
     Which vectors are kept, and their order, does not depend on the sizes or the order of the
     batches, nor on how the data is split over ranks. Everything is kept while it fits. The rows
     live in host memory, ``num_groups * capacity * (1 + 1/8)`` of them at most.
-
-    Args:
-        capacity: Largest number of vectors of one group.
-        width: D.
-        num_groups: G.
     """
 
     def __init__(self, capacity: int, width: int, num_groups: int = 1) -> None:

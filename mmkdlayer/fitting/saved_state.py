@@ -62,9 +62,8 @@ class SavedState:
     def resume(self, fitters: Mapping[str, Fitter], num_batches: Optional[int] = None) -> Point:
         """Restore fitters from the latest pass that all ranks have a file of; all must call it.
 
-        Args:
-            fitters: Fitters that have seen nothing yet.
-            num_batches: How many this rank has in a pass, where that is known.
+        The fitters have seen nothing yet; ``num_batches`` is how many this rank has in a pass,
+        where that is known.
 
         Returns:
             Where this rank continues; the start, with untouched fitters, where there is nothing.

@@ -172,15 +172,12 @@ class _CallCheck:
 
 
 def find_module(model: nn.Module, name: str, role: str) -> nn.Module:
-    """The submodule called ``name``.
-
-    Args:
-        model: Where to look.
-        name: Dotted name, as in ``model.named_modules()``.
-        role: What the model is, as the message begins ("kd_layers.inter: the student").
+    """The submodule with a dotted name.
 
     Raises:
-        ConfigError: There is no such module (the message lists near matches).
+        ConfigError: There is none. The message begins with ``role``, such as "kd_layers.inter: the
+        student",
+            and lists near matches.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules or not name:

@@ -143,10 +143,7 @@ def parse_kd_layers(
 ) -> dict[str, KDLayerOptions]:
     """Read ``kd_layers`` of a config; decisions are built, and K is derived from them.
 
-    Args:
-        kd_layers: For each name, a dict with the keys of :class:`KDLayerOptions`.
-        owner: Whose argument it is, for messages.
-        with_teacher: Whether the owner has a teacher.
+    ``owner`` is whose argument it is, for messages; without teacher its keys are refused.
 
     Raises:
         ConfigError: A key is missing, unknown or of the wrong type, or keys contradict each other.
@@ -242,11 +239,7 @@ def _check_option(key: str, option: str, value: Any, with_teacher: bool) -> None
 def standalone_kd_layers(kd_layers: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """``kd_layers`` of a student alone, from those of a distiller: without teacher, with K stated.
 
-    Args:
-        kd_layers: As in the config of a :class:`KDLayerDistiller`. Files of decisions are not read.
-
-    Raises:
-        ConfigError: As :func:`parse_kd_layers`.
+    Files of decisions are not read. Errors as of :func:`parse_kd_layers`.
     """
     standalone = {}
     for name, given in kd_layers.items():

@@ -18,9 +18,6 @@ STORED = 'stored_decisions'
 def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
     """Labels of a batch of mmpretrain's data samples, after batch augments.
 
-    Args:
-        data_samples: A DataSample for each of N images.
-
     Returns:
         Class indices (N,), int64, or where the samples have ``gt_score``, class shares (N, C): its
         values where it is of floats (Mixup, CutMix), and where it is of integers (one-hot, or several
@@ -62,16 +59,9 @@ def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
 
 
 def read_stored(data_samples: Sequence[Any] | None, name: str, like: Tensor) -> dict[str, Tensor]:
-    """Stored decisions or logits of a batch of data samples.
+    """What is stored of a batch of N data samples, on the device of a tensor: by field (N, ...).
 
-    Args:
-        data_samples: A DataSample for each of N images.
-        name: Of the KD layer; or 'logits'.
-        like: For the device.
-
-    Returns:
-        By the names of the fields what is stored, one for each of N images, (N, ...), integers as
-        int64.
+    ``name`` is that of the KD layer, or 'logits'. Integers are int64.
 
     Raises:
         DataError: The images came without.

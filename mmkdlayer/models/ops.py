@@ -37,16 +37,9 @@ def maps_of(rows: Tensor, like: Tensor) -> Tensor:
 def product(
     rows: Tensor, weight: Tensor, bias: Tensor | None = None, out: Tensor | None = None
 ) -> Tensor:
-    """``rows @ weight.T + bias``.
+    """``rows @ weight.T + bias``, (M, K), of rows (M, C), weight (K, C) and bias (K,).
 
-    Args:
-        rows: Shape (M, C).
-        weight: Shape (K, C).
-        bias: Shape (K,).
-        out: Where to write the product, without a bias; None for a new tensor.
-
-    Returns:
-        Shape (M, K), contiguous where it is new.
+    It is written to ``out``, without a bias; None for a new tensor, which is contiguous.
     """
     if out is not None:
         return torch.mm(rows, weight.t(), out=out)
@@ -65,12 +58,9 @@ def add_product(total: Tensor | None, rows: Tensor, weight: Tensor) -> Tensor:
 
 
 def product_gradients(upstream: Tensor, rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of :func:`product` for rows and weight, ``upstream @ weight, upstream.T @ rows``.
+    """The gradients of :func:`product` for rows (M, C) and weight (K, C), from its own, (M, K).
 
-    Args:
-        upstream: Shape (M, K).
-        rows: Shape (M, C).
-        weight: Shape (K, C).
+    ``upstream @ weight, upstream.T @ rows``.
     """
     if _by_convolution(rows):
         d_map, d_weight, _ = torch.ops.aten.convolution_backward(
@@ -84,17 +74,10 @@ def product_gradients(upstream: Tensor, rows: Tensor, weight: Tensor) -> tuple[T
 def add_product_gradients(
     d_rows: Tensor | None, d_weight: Tensor, upstream: Tensor, rows: Tensor, weight: Tensor
 ) -> Tensor:
-    """As :func:`product_gradients`, added to ``d_rows`` and written to ``d_weight``.
-
-    Args:
-        d_rows: Shape (M, C), changed in place; None for the first of a sum.
-        d_weight: Shape (K, C).
-        upstream: Shape (M, K).
-        rows: Shape (M, C).
-        weight: Shape (K, C).
+    """As :func:`product_gradients`, added to ``d_rows`` (M, C) and written to ``d_weight`` (K, C).
 
     Returns:
-        The sum, shape (M, C).
+        The sum, shape (M, C): ``d_rows`` itself, a new tensor where it is None.
     """
     if _by_convolution(rows):
         more, found = product_gradients(upstream, rows, weight)
@@ -159,11 +142,7 @@ def require_triton(owner: str, device_type: str) -> None:
 
 
 def refuse_second_derivative(name: str) -> None:
-    """Call this first in a backward pass that is not differentiable itself.
-
-    Raises:
-        RuntimeError: The backward pass is being recorded; torch would silently leave terms out.
-    """
+    """Raise a RuntimeError in a backward pass that is recorded: torch would silently leave terms out."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             f'{name} has no second derivative: do not differentiate its gradient (create_graph=True).'
@@ -171,16 +150,12 @@ def refuse_second_derivative(name: str) -> None:
 
 
 def require(condition: Tensor, expected: str, found: Callable[[], str]) -> None:
-    """Raise a DataError where a condition on data does not hold.
+    """Raise a DataError where a condition on data, a bool tensor with one element, does not hold.
 
     On CUDA the check is asynchronous (the device stops with an assertion later, which says what was
     expected), because a training step must not wait for the device; other accelerators have no such
-    check.
-
-    Args:
-        condition: Bool tensor with one element.
-        expected: What must hold, a sentence without its full stop.
-        found: Says what was found, when it is needed.
+    check. ``expected`` is a sentence without its full stop; ``found`` says what was found, when it
+    is needed.
     """
     if condition.device.type == 'cpu':
         if not bool(condition):

@@ -61,8 +61,8 @@ class TokenLayoutFinder:
         key: How messages begin, such as ``kd_layers.inter: the student's module "backbone.layers.5"``.
         network: The network; pre-hooks are registered.
         module: Name of the module whose tokens are meant.
-        extra_tokens: How many tokens come before the positions; None where the network tells.
-        grid: (height, width) of the positions; None where the network tells.
+        extra_tokens, grid: How many tokens come before the positions, and (height, width) of these; None
+            where the network tells.
         names: What the two are called in the config, for messages.
     """
 
@@ -228,15 +228,12 @@ def choose_output(output: Any, index: int | str | None, key: str, option: str) -
     """One output of a module that returns several: a tuple's, a list's or a mapping's.
 
     Of tokens and their grid, (tokens, (height, width)), the tokens are chosen by themselves.
-
-    Args:
-        output: What the module returned.
-        index: Which; None for the only one.
-        key: How messages begin.
-        option: What the index is called in the config.
+    ``index`` is None for the only one.
 
     Raises:
-        ConfigError: There is no such output, or it has to be chosen.
+        ConfigError: There is no such output, or it has to be chosen. The message begins with
+        ``key``, and
+            names the ``option`` of the config.
     """
     if isinstance(output, Tensor) and index is None:
         return output

@@ -29,12 +29,8 @@ COMPARED = 32
 def check_stored(model: Any, dataloader: Any, dataset_cfg: Any) -> None:
     """Compare a store with the training that reads it, and give the decisions their tables.
 
-    All ranks must call it.
-
-    Args:
-        model: The distillation algorithm.
-        dataloader: Of the training; its data set is a :class:`StoredViews`.
-        dataset_cfg: The config of the training set that this renders.
+    All ranks must call it. The data set of the loader is a :class:`StoredViews`, ``dataset_cfg``
+    the config of what that renders.
 
     Raises:
         ConfigError: It is of other KD layers, or batches are mixed.
@@ -65,11 +61,7 @@ def check_stored(model: Any, dataloader: Any, dataset_cfg: Any) -> None:
 
 
 def compare_drawing(dataset: StoredViews, dataset_cfg: Any) -> None:
-    """Compare images and pipeline with those that were stored; then render some views again.
-
-    Raises:
-        StoreError: They differ; the message says in what.
-    """
+    """Raise a StoreError where images, pipeline or some rendered views are not those stored."""
     store, others = dataset.store, []
     now = describe_drawing(dataset.images, dataset_cfg)
     advice = 'Go back to what it was, or store the decisions anew.'
@@ -97,8 +89,7 @@ def compare_drawing(dataset: StoredViews, dataset_cfg: Any) -> None:
 def take_tables(model: Any, store: Store) -> dict[str, dict]:
     """Give each decision of a distillation algorithm the tables that were stored.
 
-    Returns:
-        What the manifest says of each layer that is supervised.
+    By layer that is supervised, what the manifest says of it.
 
     Raises:
         ConfigError: A layer is not in the store, or has a table of its own.
@@ -134,11 +125,7 @@ def take_tables(model: Any, store: Store) -> dict[str, dict]:
 
 @torch.no_grad()
 def check_grids(model: Any, dataloader: Any, layers: dict[str, dict]) -> None:
-    """Compare the positions of the student's maps, for one image, with those that were decided about.
-
-    Raises:
-        ConfigError: There are others.
-    """
+    """Raise a ConfigError where the student's maps have other positions than were decided about."""
     distiller = model.distiller
     with evaluating(model.student):
         batch = dataloader.collate_fn([dataloader.dataset[0]])

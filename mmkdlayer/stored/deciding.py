@@ -37,13 +37,10 @@ def check_decision(layer: SupervisedLayer) -> None:
 def decide_batch(
     stream: FeatureStream, batch: Any, top_k: Mapping[str, int | None], logits: int | None
 ) -> Arrays:
-    """Run the teacher on a batch.
+    """Run the teacher on a batch of the stream's data loader.
 
-    Args:
-        stream: Of the training set.
-        batch: As its data loader gives it.
-        top_k: By layer, how many templates are kept; None for rows of a table.
-        logits: How many logits are kept; None for none.
+    ``top_k`` says by layer how many templates are kept, None for rows of a table; ``logits`` how
+    many of these.
 
     Returns:
         By field of a record an array (N, ...).
@@ -98,11 +95,7 @@ def _table_rows(layer: SupervisedLayer, feature: Tensor, samples: list) -> Tenso
 
 
 def check_logits(outputs: Mapping[str, Any]) -> Tensor:
-    """The logits (N, C) of the one teacher.
-
-    Raises:
-        ConfigError: There are several teachers, or it returns something else.
-    """
+    """The logits (N, C) of the one teacher, or a ConfigError where there are several, or none."""
     found = list(outputs.values())
     if len(found) != 1 or not isinstance(found[0], Tensor) or found[0].dim() != 2:
         what = [f'{tuple(f.shape)}' if isinstance(f, Tensor) else type(f).__name__ for f in found]

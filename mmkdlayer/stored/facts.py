@@ -19,11 +19,7 @@ DRAWING = (
 
 
 def describe_drawing(dataset: Any, dataset_cfg: Any) -> dict[str, Any]:
-    """What decides the views of a training set.
-
-    Args:
-        dataset: The training set, without wrappers that repeat images.
-        dataset_cfg: ``train_dataloader.dataset`` of the config.
+    """What decides the views of a training set, without wrappers that repeat images, and its config.
 
     Returns:
         ``data`` (``images``, ``files``, ``content``, as

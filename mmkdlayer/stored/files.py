@@ -190,9 +190,7 @@ class Store:
     def check(self, full: bool = True, progress: Optional[Callable[[int], object]] = None) -> None:
         """Check that every file is there, as large as it was written and, if ``full``, unchanged.
 
-        Args:
-            full: Calculate the checksums too, of all that is stored.
-            progress: Called with a number of bytes that are checked.
+        ``progress`` is called with a number of bytes that are checked.
 
         Raises:
             StoreError: It names the first files that are not.
@@ -252,11 +250,7 @@ def write_manifest(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest or plan.
-
-    Raises:
-        StoreError: There is none, it is damaged, or of another version.
-    """
+    """Read a manifest or plan, or raise a StoreError: none there, damaged, or of another version."""
     try:
         content = parse_json(path.read_text())
         if not isinstance(content, dict):

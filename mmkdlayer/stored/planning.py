@@ -55,11 +55,8 @@ def describe_store(
 ) -> dict[str, Any]:
     """What a store is of: the part of its plan that must be the same to go on with it.
 
-    Args:
-        stream: Of the training set, with the layers' sizes.
-        views: Its views.
-        options: What is stored.
-        drawing: As :func:`~mmkdlayer.stored.facts.describe_drawing` gives it.
+    The stream is of the training set, with the layers' sizes; ``drawing`` is as
+    :func:`~mmkdlayer.stored.facts.describe_drawing` gives it.
     """
     teachers = {
         name or 'teacher': dict(
@@ -202,8 +199,7 @@ def save_decisions(
 ) -> dict[str, dict[str, Any]]:
     """Put the decision of each layer into a store, unless the file that is ``known`` is there.
 
-    Returns:
-        By layer ``file``, ``bytes`` and ``sha256``.
+    By layer ``file``, ``bytes`` and ``sha256``.
 
     Raises:
         ResourceError: The disk is full.
@@ -257,11 +253,7 @@ def check_space(plan: Mapping[str, Any], pending: Sequence[Shard], folder: Path)
 
 
 def refuse_other_plan(begun: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    """Raise a StoreError where a folder has the decisions of something else.
-
-    Raises:
-        StoreError: It names what differs.
-    """
+    """Raise a StoreError that names what differs where a folder has the decisions of something else."""
     phrases = plan_differences(begun, now)
     if phrases:
         raise StoreError(

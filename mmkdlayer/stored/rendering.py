@@ -16,12 +16,7 @@ from .views import hash_view, render_view
 
 
 class ViewBatch(NamedTuple):
-    """Views of some images.
-
-    Attributes:
-        batch: As the training's data loader collates it.
-        hashes: Of each view, (N,), uint64.
-    """
+    """Views as the training's data loader collates them, and the hash of each, (N,), uint64."""
 
     batch: Any
     hashes: np.ndarray
@@ -30,10 +25,7 @@ class ViewBatch(NamedTuple):
 class Views(StreamedImages):
     """Views of a data set's images by (view, index), each with its hash; Unreadable where one fails.
 
-    Args:
-        dataset: The data set.
-        seed: Base seed.
-        shape: (C, H, W) that every view must have; None for any.
+    ``shape`` (C, H, W) is what every view must have; None for any.
     """
 
     def __init__(self, dataset: Any, seed: int, shape: Sequence[int] | None = None) -> None:
@@ -101,12 +93,9 @@ class _Collate:
 def render_batches(
     stream: FeatureStream, views: Views, places: Iterable[Sequence[tuple[int, int]]]
 ) -> Iterator[ViewBatch]:
-    """Batches of views, in order.
+    """Batches of views, in order, made by the workers and the collate function of the stream's loader.
 
-    Args:
-        stream: Whose data loader's workers and collate function are used.
-        views: The views.
-        places: For each batch (view, index) of its images; iterated once.
+    ``places`` has for each batch (view, index) of its images, and is iterated once.
 
     Raises:
         DataError: There are images that can't be read, or views of another size.

@@ -26,11 +26,7 @@ REST = 0.01
 
 
 def keep_top(probabilities: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row, in falling order.
-
-    Args:
-        probabilities: Shape (M, K), float32 or float64.
-        k: At least 1.
+    """The k largest of each row of probabilities (M, K), float32 or float64, in falling order.
 
     Returns:
         Columns (M, k), int64; their values (M, k), float16, rounded down.
@@ -56,12 +52,9 @@ def sum_falling(probabilities: Tensor) -> Tensor:
 
 
 def choose_k(sums: Tensor, count: int, rest: float = REST) -> tuple[int, float]:
-    """The smallest k so that what is not kept is at most ``rest`` on average.
+    """The smallest k so that what is not kept is at most ``rest`` on average over ``count`` positions.
 
-    Args:
-        sums: The sums (K,) of :func:`sum_falling` over a sample.
-        count: Its positions.
-        rest: The bound.
+    ``sums`` (K,) are those of :func:`sum_falling`.
 
     Returns:
         k, at least 1 and below K (where K is above 1); and what is not kept on average.
@@ -83,10 +76,8 @@ def spread(rows: Tensor, kept: Tensor, templates: int) -> Tensor:
 def loss_error(rest: float, score_range: float, templates: int) -> float:
     """How much the KL divergence of a position changes at most, in nats.
 
-    Args:
-        rest: r of the position, or the mean over positions for the mean of the loss.
-        score_range: Largest score minus smallest, at most.
-        templates: K.
+    ``rest`` is r of the position, or the mean over positions for the mean of the loss;
+    ``score_range`` the largest score minus the smallest, at most; ``templates`` K.
     """
     if rest <= 0:
         return 0.0

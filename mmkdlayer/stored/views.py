@@ -26,13 +26,7 @@ def render_view(dataset: Any, index: int, view: int, seed: int) -> dict[str, Any
     """An image as the data set's pipeline gives it under the seed of one of its views.
 
     Python's, numpy's and torch's generators (the CPU's) are as before afterwards, so in which process
-    and in which order views are rendered changes nothing.
-
-    Args:
-        dataset: Of mmengine's kind: ``dataset[index]`` runs the training pipeline on an image.
-        index: Which image.
-        view: Which of its views.
-        seed: Base seed of the store.
+    and in which order views are rendered changes nothing. ``dataset[index]`` runs the training pipeline.
 
     Returns:
         What the pipeline gives: ``inputs`` (C, H, W) and ``data_samples``.

@@ -37,10 +37,7 @@ BEGUN = '.begun'
 class Writer:
     """Writes the shards of one store; several processes may, each its own shards.
 
-    Args:
-        folder: Where the store is to be.
-        plan: What the manifest says but for ``shards``: ``images``, ``views``, ``fields``,
-            ``shard_images`` and what the store is of.
+    The plan is what the manifest says but for ``shards``.
     """
 
     def __init__(self, folder: str | os.PathLike, plan: Mapping[str, Any]) -> None:
@@ -62,8 +59,7 @@ class Writer:
     def pending(self, progress: Optional[Callable[[int], object]] = None) -> list[Shard]:
         """The shards that are not there yet. A damaged one is removed, with a warning.
 
-        Args:
-            progress: Called with a number of shards that were looked at.
+        ``progress`` is called with a number of shards that were looked at.
         """
         found = []
         with ThreadPoolExecutor(THREADS) as pool:
@@ -165,11 +161,7 @@ def _digest_of(path: Path) -> str:
 
 
 def begun_plan(folder: str | os.PathLike) -> Optional[dict[str, Any]]:
-    """The plan of a storing that was begun in a folder, or what is stored there; None for an empty one.
-
-    Raises:
-        StoreError: It is damaged.
-    """
+    """The plan of what is stored in a folder, finished or not; None for an empty one."""
     for name in (PLAN, MANIFEST):
         path = Path(folder, name)
         if path.exists():

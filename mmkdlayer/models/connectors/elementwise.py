@@ -14,15 +14,9 @@ from torch import Tensor
 
 
 def mean_and_variance(s_MT: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each template's scores.
+    """Mean and biased variance of each template's scores, both of shape (T,).
 
     Not as the difference of two sums, which loses the variance of scores far from zero.
-
-    Args:
-        s_MT: Scores.
-
-    Returns:
-        Both of shape (T,).
     """
     if s_MT.device.type == 'cpu':  # where torch.var_mean over rows takes three times as long
         mean_T = s_MT.mean(0)
@@ -32,16 +26,9 @@ def mean_and_variance(s_MT: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def assign(s_MT: Tensor, slope_T: Tensor, offset_T: Tensor, out: Tensor | None = None) -> Tensor:
-    """The assignments of scores.
+    """The assignments (M, T) of scores, by slope and offset of each template, both (T,).
 
-    Args:
-        s_MT: Scores.
-        slope_T: Factor of each template's scores.
-        offset_T: What is added to each template's scores.
-        out: Where to write the assignments; it may be ``s_MT`` itself. None for a new tensor.
-
-    Returns:
-        ``p``, shape (M, T).
+    They are written to ``out``, which may be the scores themselves; None for a new tensor.
     """
     return torch.addcmul(offset_T, s_MT, slope_T, out=out).relu_()
 
@@ -59,14 +46,9 @@ def masked_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient behind the ReLU, and what the batch norm's backward pass needs of it.
 
-    ``g = d_p - p * factor`` where p > 0, and 0 elsewhere. Both ``d_p_MT`` and ``p_MT`` may be
-    overwritten; g may be in the memory of either.
-
-    Args:
-        d_p_MT: Gradient of the assignments, but for the part that comes through their length.
-        p_MT: Assignments, as :func:`assign` gives them.
-        s_MT: Scores.
-        factor_M: That part, as a factor of each position's assignments.
+    ``g = d_p - p * factor`` where p > 0, and 0 elsewhere: d_p is the gradient of the assignments,
+    but for the part that comes through their length, which is a factor (M,) of each position's.
+    Both ``d_p_MT`` and ``p_MT`` may be overwritten.
 
     Returns:
         g, shape (M, T), ``sum_M g`` and ``sum_M s * g``, both of shape (T,).
@@ -89,14 +71,8 @@ def score_gradient(
 ) -> Tensor:
     """The gradient of the scores, ``(g + s * tilt - shift) * slope``, plus one from elsewhere.
 
-    Args:
-        g_MT: As :func:`masked_gradient` gives it; may be overwritten.
-        s_MT: Scores.
-        slope_T: Slopes of the batch norm.
-        tilt_T: How the gradient goes through the variance; None where that is a constant.
-        shift_T: How it goes through the mean; None where that is a constant.
-        loss_d_s_MT: Gradient of the scores from elsewhere, None for none. It is not overwritten, and
-            may be a view of columns.
+    ``tilt_T`` and ``shift_T`` say how it goes through variance and mean; None where these are constants.
+    ``g_MT`` may be overwritten, ``loss_d_s_MT`` not; that one may be a view of columns.
 
     Returns:
         Shape (M, T), contiguous.

@@ -57,10 +57,8 @@ TILE_MULTIPLE = 64
 class MemoryEfficientMatch:
     """Stands in for the templates' convolution: it gives the scores, and keeps the values.
 
-    Args:
-        bn: Over the K templates; its running statistics are updated by :meth:`values`.
-        semantics: Makes values of the assignments.
-        kernels: A module with the functions of :mod:`elementwise`.
+    ``bn`` is over the K templates; its running statistics are updated by :meth:`values`.
+    ``kernels`` is a module with the functions of :mod:`elementwise`.
     """
 
     def __init__(
@@ -237,13 +235,7 @@ class _ExplainBackward:
         self.d_u_CK = torch.empty_like(self.u_CK)
 
     def score_gradient(self, s_MT: Tensor, loss_d_s_MT: Tensor | None, tile: slice) -> Tensor:
-        """The gradient d_s of a tile, (M, T).
-
-        Args:
-            s_MT: Scores of the tile.
-            loss_d_s_MT: A gradient of the scores from elsewhere, to be added.
-            tile: Which templates.
-        """
+        """The gradient d_s of the scores of a tile, (M, T), with one from elsewhere added."""
         mean_T, u_CT, slope_T = self.mean_K[tile], self.u_CK[:, tile], self.slope_K[tile]
         p_MT = self.kernels.assign(s_MT, slope_T, self.offset_K[tile])
         d_p_MT, d_u_CT = product_gradients(self.h_MC, p_MT, u_CT)

@@ -17,9 +17,7 @@ class TeacherFeature(nn.Module):
         name: Name of the KD layer, for messages.
         module: Name of the teacher's module.
         index: Which of its outputs, a number or a name; None for the only one.
-        extra_tokens: Of tokens, how many at the beginning are no positions; None where the
-            teacher tells.
-        grid: Of the others, (height, width); None where the teacher or the image tells.
+        extra_tokens, grid: As for a :class:`TokenLayoutFinder`.
     """
 
     def __init__(

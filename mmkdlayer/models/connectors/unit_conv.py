@@ -29,17 +29,11 @@ def shortest(dtype: torch.dtype) -> float:
 
 
 def inverse_norm(x: Tensor) -> Tensor:
-    """One over the length of each position's vector, never above 1 / EPS.
+    """One over the length of each position's vector, never above 1 / EPS, in float32 or better.
 
-    A position that is exactly zero has no direction: it gets 0, so that the normalised vector is zero
-    (as with ``torch.nn.functional.normalize``) and its gradient is zero instead of 1e12, which would
-    overflow in half precision.
-
-    Args:
-        x: Feature map, shape (N, C, H, W), any float dtype.
-
-    Returns:
-        Shape (N, 1, H, W), in float32 or better.
+    Of (N, C, H, W) it is (N, 1, H, W). A position that is exactly zero has no direction: it gets 0,
+    so that the normalised vector is zero (as with ``torch.nn.functional.normalize``) and its
+    gradient is zero instead of 1e12, which would overflow in half precision.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=dtype)
@@ -84,9 +78,7 @@ class UnitConv2d(nn.Module):
     ) -> Tensor:
         """Map (N, C, H, W) to (N, K, H, W); float32 or better whatever the dtype of ``x``.
 
-        Args:
-            x: Feature map.
-            by: Computes the same numbers in another way, where a caller has one.
+        ``by`` computes the same numbers in another way, where a caller has one.
         """
         # In full precision: the gradient of the product grows with 1 / |x|, beyond what half holds.
         with float32_products(x.device, self.precision):

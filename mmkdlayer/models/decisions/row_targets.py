@@ -29,15 +29,10 @@ class RowTargets:
         raise NotImplementedError
 
     def divergence(self, rows: slice, log_q: Tensor, grad: Tensor | None = None) -> Tensor:
-        """``sum_i sum_k p_k (log p_k - log q_k)`` over some rows.
+        """``sum_i sum_k p_k (log p_k - log q_k)`` over some rows, a scalar.
 
-        Args:
-            rows: Which.
-            log_q: Log-probabilities of them, shape (rows, K), contiguous; may be overwritten.
-            grad: Where to write ``q - p``, shape (rows, K), contiguous; None for nowhere.
-
-        Returns:
-            A scalar.
+        ``log_q``, (rows, K), contiguous, may be overwritten; ``q - p`` is written to ``grad``, if
+        there is one.
         """
         if grad is not None:
             torch.exp(log_q, out=grad)
@@ -72,9 +67,7 @@ class RowTargets:
 class DenseTargets(RowTargets):
     """For any decision: the targets of the images that the rows lie in.
 
-    Args:
-        target: Gives probabilities (n, K, H, W) for a run of images.
-        area: H*W, positions of one image.
+    ``target`` gives probabilities (n, K, H, W) for a run of images, of H*W = ``area`` positions each.
     """
 
     def __init__(self, target: Callable[[slice], Tensor], area: int) -> None:

@@ -12,12 +12,8 @@ from mmkdlayer.errors import ConfigError
 def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
     """Average-pool a teacher's map where it is larger than the student's (docs/method.md, section 2c).
 
-    Args:
-        feature: Shape (N, D, H, W).
-        size: (h, w), or None to leave the map as it is.
-
-    Returns:
-        Shape (N, D, min(H, h), min(W, w)); where it pools, in float32 or better.
+    Of (N, D, H, W) and a size (h, w), or None for none, (N, D, min(H, h), min(W, w)); where it pools, in
+    float32 or better.
 
     Raises:
         ConfigError: ``feature`` is no map, or has one position and the student's map several.
@@ -45,21 +41,11 @@ def pool_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
 
 
 def resize_to(feature: Tensor, size: tuple[int, int] | None) -> Tensor:
-    """A teacher's map at the student's size: pooled where it is larger (:func:`pool_to`).
+    """A teacher's map (N, D, H, W) at the student's size, (N, D, h, w): pooled where it is larger.
 
     Where it is smaller, each of the student's positions gets the nearest of the teacher's, by the middle
     of the region that it stands for; a decision depends on one position alone, so it is the nearest's
-    decision. Decisions are fitted at the teacher's own size then.
-
-    Args:
-        feature: Shape (N, D, H, W).
-        size: (h, w), or None to leave the map as it is.
-
-    Returns:
-        Shape (N, D, h, w).
-
-    Raises:
-        ConfigError: As :func:`pool_to`.
+    decision. Decisions are fitted at the teacher's own size then. Errors as of :func:`pool_to`.
     """
     feature = pool_to(feature, size)
     if size is None or tuple(feature.shape[2:]) == tuple(size):

@@ -14,14 +14,10 @@ LARGEST = 1e12
 def check_subclass_tables(
     tables: dict[str, Tensor], num_classes: int, num_subclasses: int, num_components: int
 ) -> None:
-    """Check names, shapes and values.
+    """Check names, shapes and values for C classes, M sub-classes and at most L components.
 
-    Args:
-        tables: projection (L, D), offset (L,), centers (C*M, L), decisions (C*M, C*M), dense or
-            sparse, and optionally prototypes (C*M, L).
-        num_classes: C.
-        num_subclasses: M.
-        num_components: Upper limit of L.
+    They are projection (L, D), offset (L,), centers (C*M, L), decisions (C*M, C*M), dense or sparse, and
+    optionally prototypes (C*M, L).
 
     Raises:
         ConfigError: Something does not fit.

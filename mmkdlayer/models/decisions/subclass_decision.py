@@ -246,15 +246,9 @@ class SubclassDecision(TeacherDecision):
         )
 
     def _nearest(self, z: Tensor, label: Tensor, prepared: dict[str, Any]) -> Tensor:
-        """The sub-class of each position among those of its image's class: rows of the table.
+        """The sub-class of each position among those of its image's class: rows of the table, (N*H*W,).
 
-        Args:
-            z: Projected features without offset (N, L, H*W).
-            label: Class indices (N,).
-            prepared: As from :meth:`prepare`.
-
-        Returns:
-            Shape (N*H*W,), int64.
+        ``z`` are projected features without offset (N, L, H*W), ``label`` class indices (N,).
         """
         z = z + prepared['own_offset'][label][:, :, None]
         # |z|^2 is left out: it is the same for all of them.

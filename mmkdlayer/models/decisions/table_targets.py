@@ -62,9 +62,8 @@ class TableTargets(RowTargets):
 def prepare_rows(table: Tensor) -> dict[str, Any]:
     """A table (K, K), dense or torch-sparse, for look-ups in the training step.
 
-    Returns:
-        ``rows``, :class:`DenseRows` or :class:`SparseRows`, and ``entropies``, ``sum_k p_k log p_k`` of
-        each row, shape (K,).
+    ``rows``, :class:`DenseRows` or :class:`SparseRows`, and ``entropies``, ``sum_k p_k log p_k`` of
+    each row, shape (K,).
     """
     most = table.size(1) * SPARSE_SHARE
     if not table.is_sparse and int((table != 0).sum(1).max()) > most:

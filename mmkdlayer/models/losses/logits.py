@@ -10,15 +10,10 @@ from mmkdlayer.models.ops import require
 
 
 def full_precision_logits(name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Both logits in float32, or float64 where one has it.
-
-    Args:
-        name: The loss, for messages.
-        student: Shape (N, C).
-        teacher: Shape (N, C).
+    """Both logits (N, C) in float32, or float64 where one has it.
 
     Raises:
-        ConfigError: The shapes differ, or are not (N, C).
+        ConfigError: The shapes differ, or are not (N, C); ``name`` is the loss.
     """
     if student.dim() != 2 or student.shape != teacher.shape:
         raise ConfigError(
@@ -31,19 +26,12 @@ def full_precision_logits(name: str, student: Tensor, teacher: Tensor) -> tuple[
 
 
 def target_classes(name: str, gt_labels: Tensor, images: int, classes: int) -> Tensor:
-    """One class of each image: of a soft label, the one with the largest share (the first of equals).
+    """One class of each image, (N,), int64: of a soft label, the one with the largest share.
 
-    Args:
-        name: The loss, for messages.
-        gt_labels: Class indices (N,) or class shares (N, C).
-        images: N.
-        classes: C.
-
-    Returns:
-        Class indices (N,), int64.
+    Labels are class indices (N,) or class shares (N, C); of equal shares the first counts.
 
     Raises:
-        DataError: The shape is another, or a class is out of range.
+        DataError: The shape is another, or a class is out of range; ``name`` is the loss.
     """
     if tuple(gt_labels.shape) == (images, classes) and gt_labels.dim() == 2:
         return gt_labels.argmax(1)

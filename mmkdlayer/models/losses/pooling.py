@@ -9,16 +9,10 @@ from mmkdlayer.precision import float32_products
 
 
 def grid_means(feature: Tensor, cells: int) -> Tensor:
-    """Means of a map's cells, as of torch's ``adaptive_avg_pool2d``.
+    """Means of a map's cells, as of torch's ``adaptive_avg_pool2d``: (N, C, cells * cells), row by row.
 
-    As a matrix product, because the gradient of torch's function is not deterministic on CUDA.
-
-    Args:
-        feature: Shape (N, C, H, W), in float32 or better.
-        cells: Along each side.
-
-    Returns:
-        Shape (N, C, cells * cells), row by row.
+    As a matrix product, because the gradient of torch's function is not deterministic on CUDA. The map
+    (N, C, H, W) is in float32 or better.
     """
     rows, columns = (_windows(feature, size, cells) for size in feature.shape[2:])
     with float32_products(feature.device):

@@ -31,11 +31,9 @@ MOST_DEVICE_CHUNKS = 2
 
 
 def _chunks(rows: Tensor, temporaries: int = 1) -> list[slice]:
-    """The positions in runs that are worked on together.
+    """The positions of scores (M, K) in runs that are worked on together.
 
-    Args:
-        rows: Scores, shape (M, K).
-        temporaries: How many times as many tensors of the size of a run's scores there are as usual.
+    There are ``temporaries`` times as many tensors of the size of a run's scores as usual.
     """
     count, templates = rows.shape
     if rows.device.type == 'cpu':

@@ -57,10 +57,8 @@ class NoTeacher(BaseModel):
 def dense_logits(stored: dict[str, Tensor], classes: int) -> Tensor:
     """Logits (N, C), float32, from the k largest of each image and what stands for all others.
 
-    Args:
-        stored: ``rows`` (N, k), which they are; ``values`` (N, k); ``rest`` (N,), the log of the mean of
-            exp of the others.
-        classes: C.
+    ``stored`` has ``rows`` (N, k), which they are; ``values`` (N, k); ``rest`` (N,), the log of the
+    mean of exp of the others.
     """
     dense = stored['rest'].float()[:, None].repeat(1, classes)
     return dense.scatter_(1, stored['rows'], stored['values'].to(torch.float32))

@@ -59,11 +59,8 @@ def build_network(
 ) -> Network:
     """Build a network and load its weights.
 
-    Args:
-        source: As in :class:`~mmkdlayer.models.teachers.TeacherModule`.
-        weights: As there.
-        size: (height, width) of the images that it will be given, if it is stated.
-        arguments: More arguments for what builds it.
+    Source, weights and arguments are as in :class:`~mmkdlayer.models.teachers.TeacherModule`;
+    ``size`` is (height, width) of the images that it will be given, if it is stated.
 
     Raises:
         CheckpointError: The file does not fit.
