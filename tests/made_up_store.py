@@ -107,3 +107,27 @@ def rows_of_table(found: Tensor, table: Tensor) -> np.ndarray:
     table = table.to_dense()
     distances = torch.cdist(found[0].flatten(1).t(), table)
     return distances.argmin(1).view(found.shape[2:]).numpy()
+
+
+def loss_error(rest: float, score_range: float, templates: int) -> float:
+    """How much the KL divergence of a position changes at most, in nats.
+
+    ``rest`` is r of the position, or the mean over positions for the mean of the loss;
+    ``score_range`` the largest score minus the smallest, at most; ``templates`` K.
+    """
+    if rest <= 0:
+        return 0.0
+    mixed = min(rest, 1 - 1 / templates)  # where the bound of the entropy is largest
+    entropy = 0.0
+    if mixed > 0:
+        entropy = mixed * math.log(max(1, templates - 1)) - mixed * math.log(mixed)
+        entropy -= (1 - mixed) * math.log1p(-mixed)
+    return rest * score_range + entropy
+
+
+def spread(rows: Tensor, kept: Tensor, templates: int) -> Tensor:
+    """Distributions p' (M, K), float32, from rows and probabilities (M, k) as they are stored."""
+    values = kept.float()
+    rest = (1 - values.sum(1, keepdim=True)).clamp(min=0)
+    dense = (rest / max(1, templates - rows.size(1))).repeat(1, templates)
+    return dense.scatter_(1, rows.long(), values)

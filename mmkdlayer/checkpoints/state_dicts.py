@@ -34,6 +34,12 @@ def describe_misfits(
     return [_phrase(what, names) for what, names in phrases.items() if names]
 
 
+def describe_lacks(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str]:
+    """As :func:`describe_misfits`, but for unknown names and missing counters of batch norms."""
+    known = {key: found[key] for key in expected if key in found}
+    return describe_misfits(expected, known, optional='num_batches_tracked')
+
+
 def _other_shapes(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[str]:
     return [key for key in expected if key in found and found[key].shape != expected[key].shape]
 
@@ -113,9 +119,7 @@ def load_what_fits(model: nn.Module, state: Mapping[str, Tensor], origin: str) -
             f'fits: {"; ".join(describe_misfits(own, state))}. It belongs to another architecture.'
         )
     model.load_state_dict(fitting, strict=False)
-    stay = describe_misfits(
-        own, {key: state[key] for key in own if key in state}, optional='num_batches_tracked'
-    )
+    stay = describe_lacks(own, state)
     unused = [key for key in state if key not in own]
     phrases = [f'{len(fitting)} of {len(own)} entries are loaded']
     phrases += [f'the rest stays as it is initialised, {", ".join(stay)}'] if stay else []

@@ -190,19 +190,19 @@ def hash_json(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
 
-def without_places(config: Any) -> Any:
+def without_paths(config: Any) -> Any:
     """A config without what says only where something is: weights that are loaded, paths, backends.
 
     The weights themselves are compared. Of a whole path its last part is kept.
     """
     if isinstance(config, Mapping):
         return {
-            key: without_places(value)
+            key: without_paths(value)
             for key, value in config.items()
             if key not in ('init_cfg', 'pretrained', 'backend_args', 'file_client_args')
         }
     if isinstance(config, (list, tuple)):
-        return [without_places(value) for value in config]
+        return [without_paths(value) for value in config]
     if isinstance(config, (str, os.PathLike)) and os.path.isabs(config):
         return Path(config).name
     return config

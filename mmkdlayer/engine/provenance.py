@@ -21,7 +21,7 @@ from .fingerprints import (
     hash_json,
     hash_model,
     hash_tensors,
-    without_places,
+    without_paths,
 )
 from .supervision import SupervisedLayer
 
@@ -62,12 +62,14 @@ def _describe_layers(stream: FeatureStream, options: Mapping[str, Any]) -> list[
         for name, teacher in stream.teachers.items()
     }
     data = _describe_data(stream)
+    found = {name: describe_view(teacher.model) for name, teacher in stream.teachers.items()}
+    views = {name: dict(view=view) if view else {} for name, view in found.items()}
     return [
         dict(
             teacher=teachers[layer.teacher.name],
             layer=describe_layer(stream, layer),
             size=list(layer.size),
-            data=dict(data, **_describe_view(layer)),
+            data=dict(data, **views[layer.teacher.name]),
             fitting=dict(options),
         )
         for layer in stream.layers
@@ -92,13 +94,7 @@ def _describe_data(stream: FeatureStream) -> dict[str, Any]:
         stream.dataset, min(classes, default=None), stream.needs_labels, stream.backend_args
     )
     preprocessor = describe_preprocessor(algorithm.data_preprocessor)
-    return dict(data, transform=hash_json([without_places(stream.pipelines), preprocessor]))
-
-
-def _describe_view(layer: SupervisedLayer) -> dict[str, Any]:
-    """What the layer's teacher makes of these images, where it does not take them as they are."""
-    view = describe_view(layer.teacher.model)
-    return dict(view=view) if view else {}
+    return dict(data, transform=hash_json([without_paths(stream.pipelines), preprocessor]))
 
 
 def describe_layer(stream: FeatureStream, layer: SupervisedLayer) -> dict[str, Any]:
@@ -121,7 +117,7 @@ def identity_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """
     parts = {key: provenance.get(key) for key in IDENTITY}
     if isinstance(parts['teacher'], Mapping):
-        config = hash_json(without_places(parts['teacher'].get('config')))
+        config = hash_json(without_paths(parts['teacher'].get('config')))
         parts['teacher'] = f'{parts["teacher"].get("weights")}-{config}'
     return parts
 

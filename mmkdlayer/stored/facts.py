@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from mmkdlayer.engine.fingerprints import describe_dataset, without_places
+from mmkdlayer.engine.fingerprints import describe_dataset, without_paths
 from mmkdlayer.pipelines import backend_args_of, find_pipelines
 from mmkdlayer.type_names import type_name
 
@@ -36,7 +36,7 @@ def describe_drawing(dataset: Any, dataset_cfg: Any) -> dict[str, Any]:
     facts = dict(
         data=data,
         classes=None if classes is None else list(classes),
-        pipeline=[[_canonical(without_places(step)) for step in steps] for steps in pipelines],
+        pipeline=[[_canonical(without_paths(step)) for step in steps] for steps in pipelines],
         versions=drawing_versions(),
     )
     return json.loads(json.dumps(facts, default=str))

@@ -12,7 +12,7 @@ from typing import Any
 
 from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.engine.feature_stream import FeatureStream
-from mmkdlayer.engine.fingerprints import hash_json, hash_model, without_places
+from mmkdlayer.engine.fingerprints import hash_json, hash_model, without_paths
 from mmkdlayer.engine.provenance import describe_layer, hash_decision
 from mmkdlayer.errors import ResourceError, StoreError
 from mmkdlayer.fitting.shortages import in_units, shortages_of
@@ -61,7 +61,7 @@ def describe_store(
     teachers = {
         name or 'teacher': dict(
             weights=hash_model(teacher.model),
-            config=hash_json(without_places(teacher.config)),
+            config=hash_json(without_paths(teacher.config)),
             view=describe_view(teacher.model),
             checkpoint=os.path.basename(str(teacher.checkpoint)),
         )

@@ -22,7 +22,7 @@ from mmkdlayer.engine.fingerprints import (
     hash_json,
     hash_model,
     sampled_paths,
-    without_places,
+    without_paths,
 )
 from mmkdlayer.errors import DataError
 
@@ -211,8 +211,8 @@ def test_places_in_configs_do_not_count() -> None:
         steps = [dict(type='LoadImageFromFile', backend_args=dict(backend='lmdb', db_path=place))]
         return dict(depth=18, init_cfg=weights, pretrained=place, steps=steps, cfg=f'{place}/c.py')
 
-    assert without_places(config('/here')) == without_places(config('/there'))
-    assert without_places(dict(config('/here'), depth=34)) != without_places(config('/here'))
+    assert without_paths(config('/here')) == without_paths(config('/there'))
+    assert without_paths(dict(config('/here'), depth=34)) != without_paths(config('/here'))
 
 
 def test_preprocessor_description_follows_what_it_does() -> None:

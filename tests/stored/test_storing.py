@@ -12,6 +12,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 import torch
+from made_up_store import spread
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
@@ -30,7 +31,6 @@ from mmkdlayer.stored.files import Store
 from mmkdlayer.stored.planning import StoreOptions, choose_shard_images
 from mmkdlayer.stored.rendering import TRIED
 from mmkdlayer.stored.storing import store_decisions
-from mmkdlayer.stored.truncation import spread
 from mmkdlayer.stored.views import hash_view, render_view
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from made_up_store import loss_error, spread
 
 from mmkdlayer.stored.truncation import (
     choose_k,
     keep_top,
-    loss_error,
     round_down,
-    spread,
     sum_falling,
 )
 

@@ -14,7 +14,7 @@ from mmengine.config import Config
 
 from cli.options import find_hook, load_config
 from mmkdlayer.atomic import replacing
-from mmkdlayer.engine.fingerprints import hash_json, without_places
+from mmkdlayer.engine.fingerprints import hash_json, without_paths
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.pipelines import find_dataset, test_loader
 from mmkdlayer.type_names import type_name
@@ -220,7 +220,7 @@ def _preparation(
     if entry.stored is None:
         return needs, options, ()
     train = find_dataset(setting.cfg.train_dataloader)
-    stored = hash_json([key, setting.layers, dict(entry.stored), without_places(train)])[:8]
+    stored = hash_json([key, setting.layers, dict(entry.stored), without_paths(train)])[:8]
     name = f'stored/{entry.teacher or "own"}-{stored}'
     if name not in {task.name for task in tasks}:
         words = [w for k, v in entry.stored.items() for w in (f'--{k.replace("_", "-")}', str(v))]
@@ -236,7 +236,7 @@ def _source(setting: Setting) -> str:
     if not setting.layers or not isinstance(entry, Row):
         return setting.name
     loaders = [find_dataset(cfg.get(f'{split}_dataloader')) for split in ('train', 'val')]
-    data = without_places([*loaders, cfg.get('data_preprocessor'), cfg.model.get('teacher')])
+    data = without_paths([*loaders, cfg.get('data_preprocessor'), cfg.model.get('teacher')])
     hook = cfg.custom_hooks[setting.hook] if setting.hook is not None else None
     return hash_json([entry.teacher, cfg.model.get('teacher_ckpt'), data, hook])
 
@@ -262,7 +262,7 @@ def _training(
     more = [*words, *([f'--amp={entry.amp}'] if entry.amp else [])]
     command = ('train.py', config, '--work-dir', f'{{out}}/{name}', '--resume', *more, *line)
     stored = entry.stored if isinstance(entry, Row) else None
-    parts = [without_places(cfg.to_dict()), seed, entry.amp, stored and dict(stored)]
+    parts = [without_paths(cfg.to_dict()), seed, entry.amp, stored and dict(stored)]
     if isinstance(entry, Row):
         parts.append(entry.teacher)
     root = study.data_root or (find_dataset(test_loader(cfg)) or {}).get('data_root')

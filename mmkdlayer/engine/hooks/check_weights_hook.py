@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from mmkdlayer.checkpoints import (
     STUDENT_PREFIX,
     check_content,
-    describe_misfits,
+    describe_lacks,
     read_state_dict,
 )
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
@@ -57,7 +55,7 @@ def check_teacher_checkpoint(teacher: nn.Module, path: str, prefix: str = '') ->
         prefix = f'{prefix.rstrip(".")}.'
         state = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
     own = teacher.state_dict()
-    problems = _misfits(own, state)
+    problems = describe_lacks(own, state)
     if problems:
         module = isinstance(teacher, TeacherModule)
         advice = 'teacher_ckpt is for models of mmpretrain; here give weights=FILE of the module.'
@@ -78,7 +76,7 @@ def _explain_misfits(own: dict[str, Tensor], found: dict[str, Tensor], path: str
         )
     others = [key for key in shared if found[key].shape != own[key].shape]
     heads = {key.rpartition('.')[0] for key in others}
-    if not _misfits({key: own[key] for key in own if key not in others}, found) and all(
+    if not describe_lacks({key: own[key] for key in own if key not in others}, found) and all(
         key.startswith('head.') and found[key].shape[1:] == own[key].shape[1:] for key in others
     ):
         classes = len(found[others[0]]), len(own[others[0]])
@@ -93,13 +91,6 @@ def _explain_misfits(own: dict[str, Tensor], found: dict[str, Tensor], path: str
     return (
         'Give the checkpoint of this network, or the network of this checkpoint; one of the CRD zoo or '
         'of torchvision is converted first, by python -m mmkdlayer convert_teacher.'
-    )
-
-
-def _misfits(own: dict[str, Tensor], found: dict[str, Any]) -> list[str]:
-    """What is missing or of another shape; extra entries and counters do not matter."""
-    return describe_misfits(
-        own, {key: found[key] for key in own if key in found}, optional='num_batches_tracked'
     )
 
 
@@ -136,10 +127,10 @@ class CheckWeightsHook(Hook):
         state = checkpoint.get('state_dict', checkpoint)
         own = unwrap_model(runner.model).state_dict()
         student = {key: value for key, value in own.items() if not key.startswith('teacher.')}
-        problems = _misfits(student, state)
+        problems = describe_lacks(student, state)
         shared = {key: value for key, value in student.items() if key in state}
         # load_from may bring a part of the weights, but of this network.
-        if problems and (runner._resume or not shared or _misfits(shared, state)):
+        if problems and (runner._resume or not shared or describe_lacks(shared, state)):
             raise ConfigError(
                 f'The checkpoint to start from does not fit this config: {"; ".join(problems)}. It is '
                 'of another training; use its config, or another checkpoint. To begin a new training '

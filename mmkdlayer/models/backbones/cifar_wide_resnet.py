@@ -98,7 +98,6 @@ class CifarWideResNet(CifarResNet):
             stem_channels=16,
             base_channels=16 * widen_factor,
             # Fixed, since this network's blocks and stem have no such options.
-            shortcut='conv',
             zero_init_residual=False,
             expansion=1,
             style='pytorch',

@@ -178,6 +178,11 @@ class TeacherDecision(nn.Module):
         self.check_tables(kept)
         self._tables, self._prepared = TableStore(kept), TableStore()
 
+    def extra_repr(self) -> str:
+        """Sizes and state, for ``print(model)``."""
+        sizes = [f'{name}={value}' for name, value in (self.fit_options() | self.options()).items()]
+        return ', '.join([*sizes, 'fitted' if self.is_fitted else 'unfitted'])
+
     def copy_from(self, fitted: TeacherDecision) -> None:
         """Take the tables and the provenance of another decision of the same kind and sizes."""
         self.set_tables(**fitted._tables)

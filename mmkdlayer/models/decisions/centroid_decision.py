@@ -136,11 +136,6 @@ class CentroidDecision(TeacherDecision):
             bias=-self.temperature * centred.square().sum(1),
         )
 
-    def extra_repr(self) -> str:
-        """Sizes and state, for ``print(model)``."""
-        state = 'fitted' if self.is_fitted else 'unfitted'
-        return f'num_centroids={self.num_centroids}, temperature={self.temperature}, {state}'
-
 
 class SoftmaxTargets(RowTargets):
     """``p = softmax(rows @ weight.T + bias)``.

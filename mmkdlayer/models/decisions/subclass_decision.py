@@ -280,14 +280,6 @@ class SubclassDecision(TeacherDecision):
         mixed = prepared['rows'].mix(weights.transpose(1, 2).flatten(0, 1))
         return maps_of(mixed, feature)
 
-    def extra_repr(self) -> str:
-        """Sizes and state, for ``print(model)``."""
-        state = 'fitted' if self.is_fitted else 'unfitted'
-        return (
-            f'num_classes={self.num_classes}, num_subclasses={self.num_subclasses}, '
-            f'num_components={self.num_components}, {state}'
-        )
-
 
 def _project(feature: Tensor, prepared: dict[str, Tensor]) -> Tensor:
     """A f, which is Z without its offset: (N, D, H, W) to (N, L, H*W)."""

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
+from made_up_store import loss_error
 from torch import Tensor
 
 from mmkdlayer.models.decisions.top_targets import TopTargets
-from mmkdlayer.stored.truncation import loss_error
 
 TEMPLATES, POSITIONS = 9, 6
 
