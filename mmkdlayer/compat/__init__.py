@@ -15,16 +15,9 @@ from .image_errors import name_unreadable_images  # noqa: E402
 from .import_hooks import RunOnImport, install_finder  # noqa: E402
 from .mmcls_alias import MMClsAlias  # noqa: E402
 from .mmpretrain_notice import DATASETS, run_without_notice  # noqa: E402
+from .mmrazor import RUNNERS, lower_raised_limit  # noqa: E402
 from .mmrazor_backend_config import BACKEND_CONFIG, run_or_stand_in  # noqa: E402
-from .mmrazor_crd_dataset import CRD_DATASET, run_with_ragged_numpy  # noqa: E402
-from .mmrazor_crd_loss import CRD_LOSS, run_with_numbers_moved  # noqa: E402
 from .mmrazor_import_order import check_import_order  # noqa: E402
-from .mmrazor_mmcv import MMRAZOR, run_with_known_mmcv  # noqa: E402
-from .mmrazor_recursion_limit import (  # noqa: E402
-    RECURSIVE,
-    lower_raised_limit,
-    run_with_limit_kept,
-)
 from .serialization import allow_mmengine_checkpoints, keep_history_statistics  # noqa: E402
 
 __all__ = ['enable']
@@ -43,13 +36,9 @@ def enable() -> None:
     check_pkg_resources()
     name_unreadable_images()
     install_finder(MMClsAlias())
-    install_finder(RunOnImport(DATASETS, run_without_notice))
-    install_finder(RunOnImport(MMRAZOR, run_with_known_mmcv))
-    install_finder(RunOnImport(BACKEND_CONFIG, run_or_stand_in))
-    install_finder(RunOnImport(CRD_DATASET, run_with_ragged_numpy))
-    install_finder(RunOnImport(CRD_LOSS, run_with_numbers_moved))
-    for name in RECURSIVE:
-        install_finder(RunOnImport(name, run_with_limit_kept))
+    runners = {**RUNNERS, DATASETS: run_without_notice, BACKEND_CONFIG: run_or_stand_in}
+    for name, run in runners.items():
+        install_finder(RunOnImport(name, run))
     lower_raised_limit()
     keep_history_statistics()
     allow_own_configs()

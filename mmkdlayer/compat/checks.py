@@ -12,7 +12,7 @@ from mmengine.utils import digit_version, is_installed
 from .hosts import installed_providers
 
 MMCV_MINIMUM = '2.0.0'
-#: As in mmpretrain 1.2; mmrazor's own limit of 2.1.0 is lifted where the rest works (mmrazor_mmcv).
+#: As in mmpretrain 1.2; mmrazor's own limit of 2.1.0 is lifted (see .mmrazor).
 MMCV_LIMIT = '2.4.0'
 _NEEDED = f'mmkdlayer needs the module mmcv, version {MMCV_MINIMUM} or later, below {MMCV_LIMIT}'
 _INSTALL = (
