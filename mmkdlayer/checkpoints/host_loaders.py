@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
-from functools import partial, wraps
-from typing import IO, Any, Callable
+from functools import wraps
+from typing import Any, Callable
 
 import torch
-from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 
 from .contents import check_content
 from .loading import load_restricted
-from .reading import hash_content, read_checkpoint
-
-#: A hash in the name of a published file, such as that of resnet18-f37072fd.pth; a date is none.
-NAMED = re.compile(r'[-_]([0-9a-f]{8,64})\.\w+$')
-DATE = re.compile(r'20\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])$')
+from .reading import read_checkpoint
 
 
 def read_for_hosts() -> None:
@@ -58,7 +51,7 @@ def _with_restrictions(loader: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(loader)
     def read(filename: str, *args: Any, **options: Any) -> Any:
         before = torch.load
-        torch.load = partial(_load, filename)
+        torch.load = _load  # type: ignore[assignment]
         try:
             return loader(filename, *args, **options)
         finally:
@@ -68,35 +61,12 @@ def _with_restrictions(loader: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
-def _load(name: str, file: Any, map_location: Any = None, **_: Any) -> Any:
-    """``torch.load`` for what a host has downloaded as ``name``, a file or its bytes."""
+def _load(file: Any, map_location: Any = None, **_: Any) -> Any:
+    """``torch.load`` for what a host has downloaded, a file or its bytes."""
     if isinstance(file, (str, os.PathLike)):
-        with open(file, 'rb') as opened:
-            compare_with_name(os.fspath(file), opened)
         return read_checkpoint(file, _place(map_location))
-    compare_with_name(name, file)
     return load_restricted(file, _place(map_location))
 
 
 def _place(map_location: Any) -> Any:
     return 'cpu' if map_location is None else map_location
-
-
-def compare_with_name(name: str, file: IO[bytes]) -> None:
-    """Warn of a download that has another SHA-256 than its name says.
-
-    It is no error: mmengine's CheckpointHook, for one, names what it publishes by another hash.
-    """
-    named = NAMED.search(name)
-    if named is None or DATE.match(named[1]):
-        return
-    found = hash_content(file)
-    file.seek(0)
-    if not found.startswith(named[1]):
-        print_log(
-            f'Checkpoint {name}: by its name, its SHA-256 begins with {named[1]}, but that of this file '
-            f'is {found}. Either the file was changed, or its name means something else: ask where it '
-            'comes from.',
-            logger='current',
-            level=logging.WARNING,
-        )

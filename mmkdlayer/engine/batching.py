@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mmengine.dataset import pseudo_collate
-from mmengine.device import get_device
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -32,16 +31,3 @@ def stack_images(samples: Sequence[Any]) -> Any:
         kinds = {(image.shape, image.dtype) for image in images}
         batch['inputs'] = default_collate(list(images)) if len(kinds) == 1 else images
     return batch
-
-
-def complete_loaders(cfg: Mapping[str, Any]) -> None:
-    """Let the data loaders of a config stack images, and pin memory where there is a GPU.
-
-    What a loader says of ``collate_fn`` and ``pin_memory`` itself stays.
-    """
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        loader = cfg.get(name)
-        if isinstance(loader, dict) and 'dataset' in loader:
-            loader.setdefault('collate_fn', dict(type='mmkdlayer.stack_images'))
-            if get_device() == 'cuda':
-                loader.setdefault('pin_memory', True)

@@ -6,15 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import FUNCTIONS
 from mmpretrain.models.utils import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from simulated_cuda.device import SimulatedCuda
 
-from mmkdlayer.engine import batching
-from mmkdlayer.engine.batching import complete_loaders, stack_images
+from mmkdlayer.engine.batching import stack_images
 
 SETTINGS = dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 55.0], to_rgb=True)
 
@@ -68,16 +65,3 @@ def test_a_batch_is_one_copy() -> None:
             preprocessor(batch, True)
             copies.append(len(cuda.found('copy')))
     assert copies == [17, 2]  # the images and their labels
-
-
-@pytest.mark.parametrize('device', ['cpu', 'cuda'])
-def test_loaders_are_completed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batching, 'get_device', lambda: device)
-    stated = dict(dataset=dict(), collate_fn=dict(type='default_collate'), pin_memory=False)
-    cfg = Config(
-        dict(train_dataloader=dict(dataset=dict()), val_dataloader=stated, test_dataloader=None)
-    )
-    complete_loaders(cfg)
-    assert cfg.val_dataloader == stated
-    assert cfg.train_dataloader.pop('pin_memory', False) == (device == 'cuda')
-    assert FUNCTIONS.get(cfg.train_dataloader.collate_fn.type) is stack_images

@@ -10,13 +10,13 @@ from contextlib import contextmanager, nullcontext
 from typing import Any, Callable
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import OPTIMIZERS, RUNNERS, Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmkdlayer.engine.allocator import keep_memory
-from mmkdlayer.engine.batching import complete_loaders
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
 from mmkdlayer.type_names import type_name
@@ -59,6 +59,19 @@ def build_runner(cfg: Config) -> Runner:
     if kept:
         print_log(kept, logger='current')
     return built
+
+
+def complete_loaders(cfg: Mapping[str, Any]) -> None:
+    """Let the data loaders of a config stack images, and pin memory where there is a GPU.
+
+    What a loader says of ``collate_fn`` and ``pin_memory`` itself stays.
+    """
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if isinstance(loader, dict) and 'dataset' in loader:
+            loader.setdefault('collate_fn', dict(type='mmkdlayer.stack_images'))
+            if get_device() == 'cuda':
+                loader.setdefault('pin_memory', True)
 
 
 @contextmanager

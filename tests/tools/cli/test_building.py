@@ -15,7 +15,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 from torch.optim import SGD
 
-from cli import build_runner
+from cli import build_runner, building
 from cli.building import explain_build_error
 from mmkdlayer.errors import ConfigError
 
@@ -153,3 +153,16 @@ def test_optimisers_that_can_not_be_built() -> None:
 def test_other_errors_are_not_explained() -> None:
     for error in (TypeError("f() got an unexpected keyword argument 'x'"), RuntimeError('shapes')):
         assert explain_build_error(error) is None
+
+
+@pytest.mark.parametrize('device', ['cpu', 'cuda'])
+def test_loaders_are_completed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(building, 'get_device', lambda: device)
+    stated = dict(dataset=dict(), collate_fn=dict(type='default_collate'), pin_memory=False)
+    cfg = Config(
+        dict(train_dataloader=dict(dataset=dict()), val_dataloader=stated, test_dataloader=None)
+    )
+    building.complete_loaders(cfg)
+    assert cfg.val_dataloader == stated
+    assert cfg.train_dataloader.pop('pin_memory', False) == (device == 'cuda')
+    assert cfg.train_dataloader.collate_fn == dict(type='mmkdlayer.stack_images')
