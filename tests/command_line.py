@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import Callable
 
 import numpy as np
+from forked import forked
 from PIL import Image
 
 #: Runs a command in this process: what tests/tools/conftest.py has as the fixture ``main``.
@@ -126,11 +128,25 @@ def start(tool: str, line: list[str], env: dict[str, str] | None = None) -> subp
 
 
 def run(tool: str, line: list[str]) -> str:
-    """Run a command in a process of its own; it must succeed."""
-    process = start(tool, line)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output[-4000:]
-    return output
+    """Run a command in a process of its own, a fork of this one; it must succeed.
+
+    Returns:
+        What it printed, standard errors after standard output.
+    """
+    if tool.endswith('.sh'):
+        process = start(tool, line)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output[-4000:]
+        return output
+
+    def command() -> None:
+        os.environ.update(environment())
+        sys.argv = [tool, *line]
+        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
+
+    code, output, errors = forked(command)
+    assert code == 0, (output + errors)[-4000:]
+    return output + errors
 
 
 def load_tool(name: str) -> ModuleType:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from filled_decisions import fill_decision
+from forked import forked
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -197,5 +198,21 @@ def run_script(tmp_path: Path) -> Callable[..., str]:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def run_forked() -> Callable[..., str]:
+    """Run code as a program in a fork of this process, which has imported much; return what it prints."""
+
+    def run(code: str, *arguments: str) -> str:
+        def program() -> None:
+            sys.argv = ['-c', *arguments]
+            exec(code, {'__name__': '__main__'})
+
+        status, output, errors = forked(program)
+        assert status == 0, errors
+        return output
 
     return run

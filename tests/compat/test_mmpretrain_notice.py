@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import types
-from typing import Callable
 
 import pytest
 
@@ -28,7 +27,3 @@ def test_what_a_failing_import_printed_is_shown(capsys: pytest.CaptureFixture[st
     with pytest.raises(ImportError, match='it failed'):
         run_without_notice(types.ModuleType('mmpretrain.datasets'), run)
     assert capsys.readouterr().out == 'why\n'
-
-
-def test_importing_the_hosts_prints_nothing(run_python: Callable[..., str]) -> None:
-    assert run_python('import mmkdlayer, mmpretrain.datasets') == ''

@@ -65,9 +65,9 @@ if __name__ == '__main__':
 
 
 def test_sync_batch_norm_of_two_processes_equals_one_on_the_joint_batch(
-    run_script: Callable[..., str], tmp_path: Any
+    run_forked: Callable[..., str], tmp_path: Any
 ) -> None:
-    assert run_script(TWO_PROCESSES, str(tmp_path)).endswith('equal\n')
+    assert run_forked(TWO_PROCESSES, str(tmp_path)).endswith('equal\n')
 
 
 @pytest.mark.parametrize('momentum', [0.1, None])

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+from forked import forked
 
-def run(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
-
-
-WORKER = """
-import os, signal, time
 from mmkdlayer.engine import worker_shield
-seen = []
-init = worker_shield.ShieldedWorkerInit(seen.append, (signal.SIGTERM, signal.SIGUSR1))
-init(7)
-for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
-    os.kill(os.getpid(), number)
-print(seen, flush=True)
-init.ending.value = 1
-os.kill(os.getpid(), signal.SIGTERM)  # at exit, by multiprocessing: it ends
-time.sleep(20)
-"""
+from mmkdlayer.engine.worker_shield import ShieldedWorkerInit
 
 
 def test_data_worker_outlives_signals() -> None:
-    done = run(WORKER)
-    assert (done.stdout, done.returncode) == ('[7]\n', 0), done.stderr
+    def worker() -> None:
+        seen: list[int] = []
+        init = ShieldedWorkerInit(seen.append, (signal.SIGTERM, signal.SIGUSR1))
+        init(7)
+        for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+        print(seen, flush=True)
+        init.ending.value = 1
+        os.kill(os.getpid(), signal.SIGTERM)  # at exit, by multiprocessing: it ends
+        time.sleep(20)
+
+    assert forked(worker) == (0, '[7]\n', '')
 
 
 LEFT_WORKERS = """
 import signal
 from torch.utils.data import DataLoader
-from mmkdlayer.engine.worker_shield import ShieldedWorkerInit
+from worker_shield import ShieldedWorkerInit  # alone: the package takes seconds to import
 init = ShieldedWorkerInit(None, [signal.SIGTERM])
 loader = DataLoader(range(100), num_workers=1, worker_init_fn=init, persistent_workers=True)
 batches = iter(loader)
@@ -42,5 +42,7 @@ loader.cycle = next(batches), batches, loader
 
 
 def test_workers_that_are_left_do_not_keep_the_process() -> None:
-    done = run(LEFT_WORKERS)
+    command = [sys.executable, '-c', LEFT_WORKERS]
+    env = dict(os.environ, PYTHONPATH=str(Path(worker_shield.__file__).parent))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
     assert (done.returncode, done.stderr) == (0, '')

@@ -282,7 +282,7 @@ def test_tables_stay_when_their_file_is_changed(change, tmp_path):
     assert torch.equal(CentroidDecision.load(content).centroids, decision.centroids)
 
 
-def test_a_header_of_hostile_depth_is_refused(run_script, tmp_path):
+def test_a_header_of_hostile_depth_is_refused(run_forked, tmp_path):
     """In a process of its own, which it used to end: mmrazor raises the recursion limit."""
     for name, text in (('header', '[' * 100000 + ']' * 100000), ('key', '{"a":' * 100000)):
         metadata = dict(format=files.FORMAT, format_version='1', header=text)
@@ -301,7 +301,7 @@ for path in sys.argv[1:]:
         print(error)
 """
     paths = [str(tmp_path / name) for name in ('header', 'key', 'raw')]
-    header, key, raw = run_script(code, *paths).splitlines()
+    header, key, raw = run_forked(code, *paths).splitlines()
     assert 'header is damaged' in header and 'nested more than' in header
     assert 'nested more than' in key and 'expected a whole safetensors file' in raw
 

@@ -70,8 +70,8 @@ if __name__ == '__main__':
 """
 
 
-def test_two_processes_have_the_gradients_of_one_on_the_joint_batch(run_script, tmp_path):
+def test_two_processes_have_the_gradients_of_one_on_the_joint_batch(run_forked, tmp_path):
     if not torch.distributed.is_available():
         pytest.skip('this torch was built without torch.distributed')
     shared = Path(__file__).parents[2] / 'conftest.py'
-    assert run_script(TWO_PROCESSES, str(shared), str(tmp_path)).endswith('equal\n')
+    assert run_forked(TWO_PROCESSES, str(shared), str(tmp_path)).endswith('equal\n')
