@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import ModuleType
 from typing import Callable
 
 import numpy as np
-from forked import forked
+from forked import forked, program
 from PIL import Image
 
 #: Runs a command in this process: what tests/tools/conftest.py has as the fixture ``main``.
@@ -139,12 +138,7 @@ def run(tool: str, line: list[str]) -> str:
         assert process.returncode == 0, output[-4000:]
         return output
 
-    def command() -> None:
-        os.environ.update(environment())
-        sys.argv = [tool, *line]
-        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-
-    code, output, errors = forked(command)
+    ((code, output, errors),) = forked(program(ROOT / 'tools' / tool, line, environment()))
     assert code == 0, (output + errors)[-4000:]
     return output + errors
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from filled_decisions import fill_decision
-from forked import forked
+from forked import forked, program
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from torch import Tensor
@@ -203,15 +203,13 @@ def run_script(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def run_forked() -> Callable[..., str]:
-    """Run code as a program in a fork of this process, which has imported much; return what it prints."""
+def run_forked(tmp_path: Path) -> Callable[..., str]:
+    """Run code as a program in a fork of this process, and return what it prints."""
 
     def run(code: str, *arguments: str) -> str:
-        def program() -> None:
-            sys.argv = ['-c', *arguments]
-            exec(code, {'__name__': '__main__'})
-
-        status, output, errors = forked(program)
+        file = tmp_path / 'script.py'
+        file.write_text(code)
+        ((status, output, errors),) = forked(program(file, arguments))
         assert status == 0, errors
         return output
 

@@ -27,7 +27,7 @@ def test_data_worker_outlives_signals() -> None:
         os.kill(os.getpid(), signal.SIGTERM)  # at exit, by multiprocessing: it ends
         time.sleep(20)
 
-    assert forked(worker) == (0, '[7]\n', '')
+    assert forked(worker) == [(0, '[7]\n', '')]
 
 
 LEFT_WORKERS = """

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-import mmkdlayer
+from forked import forked, program
 
 WORKER = Path(__file__).with_name('distributed_worker.py')
 KINDS = ('unequal', 'one rank without data')
@@ -41,24 +37,8 @@ def pools(single, tmp_path_factory):
     """Folder with the results of all ranks of pools of 2 and of 3 processes."""
     folder = tmp_path_factory.mktemp('pools')
     (folder / 'input.pt').write_bytes((single[0] / 'input.pt').read_bytes())
-    own = [str(Path(mmkdlayer.__file__).parents[1]), str(WORKER.parents[1])]
-    paths = [*own, os.environ.get('PYTHONPATH', '')]
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder), str(rank), '3', '2'],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(3)
-    ]
-    try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * 3, '\n'.join(errors)
+    ended = forked(*(program(WORKER, [folder, rank, 3, 2]) for rank in range(3)))
+    assert [code for code, _, _ in ended] == [0] * 3, ended
     # Nothing of the fittings stays, but what was asked to.
     kept = {f'{what} {world}' for what in ('points',) for world in (2, 3)} | {'2 ranks', '3 ranks'}
     assert {path.name for path in folder.iterdir() if path.is_dir()} == kept

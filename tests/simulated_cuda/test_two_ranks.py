@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as torch_dist
 from command_line import ROOT, arguments, environment, recording_config, write_images
+from forked import forked, program
 from mmengine import dist
 from training_probes import read_losses
 
@@ -84,24 +83,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     env = dict(environment(), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     env['PYTHONPATH'] += f'{os.pathsep}{ROOT / "tools"}'
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder), str(rank), *line],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [75, 75], '\n'.join(
-        output[-3000:] for output in outputs
-    )
+    ended = forked(*(program(WORKER, [folder, rank, *line], env) for rank in range(2)))
+    assert [code for code, _, _ in ended] == [75, 75], '\n'.join(e[-3000:] for _, _, e in ended)
     return folder
 
 
