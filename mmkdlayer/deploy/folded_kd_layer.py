@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.connectors import KDLayerConnector
 from mmkdlayer.models.connectors.unit_conv import EPS, inverse_norm
+from mmkdlayer.models.ops import check_map, check_sizes
 from mmkdlayer.registry import MODELS
 
 #: Assignments (positions x templates) that are in memory at a time on a CPU: 16 MiB of float32. Memory
@@ -44,11 +45,7 @@ class FoldedKDLayer(nn.Module):
 
     def __init__(self, in_channels: int, num_templates: int) -> None:
         super().__init__()
-        for name, value in (('in_channels', in_channels), ('num_templates', num_templates)):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(
-                    f'FoldedKDLayer: {name} must be a positive integer, but got {value!r}.'
-                )
+        check_sizes('FoldedKDLayer', in_channels=in_channels, num_templates=num_templates)
         self.in_channels = in_channels
         self.num_templates = num_templates
         self.templates = nn.Conv2d(in_channels, num_templates, 1)
@@ -66,11 +63,7 @@ class FoldedKDLayer(nn.Module):
         Raises:
             ConfigError: ``x`` has another number of dimensions or channels.
         """
-        if x.dim() != 4 or x.size(1) != self.in_channels:
-            raise ConfigError(
-                f'FoldedKDLayer expects a feature map (N, C={self.in_channels}, H, W), but got '
-                f'{tuple(x.shape)}.'
-            )
+        check_map('FoldedKDLayer', x, self.in_channels)
         if torch.is_grad_enabled() or torch.jit.is_tracing() or x.device.type != 'cpu':
             matches = self.match(x)
             values = self.semantics(matches) * inverse_norm(matches)

@@ -179,18 +179,13 @@ def _parse(name: str, given: Any, owner: str, with_teacher: bool) -> KDLayerOpti
     for option in ('module', 'in_channels'):
         if option not in given:
             raise ConfigError(f'{key} lacks "{option}": expected {_TYPES[option][1]}.')
-    if ('decision' in given) != ('teacher' in given):
-        has, lacks = ('decision', 'teacher') if 'decision' in given else ('teacher', 'decision')
-        raise ConfigError(
-            f'{key} has "{has}" but not "{lacks}". A supervised layer needs both: the teacher module '
-            'that supervises it, and the decision that is made of its features. Leave both out for a '
-            'layer without supervision.'
-        )
-    for option in TEACHER_KEYS:
-        if option in given and 'decision' not in given:
+    of_teacher = [option for option in TEACHER_KEYS if option in given]
+    for needed in ('decision', 'teacher') if of_teacher else ():
+        if needed not in given:
             raise ConfigError(
-                f'{key} has "{option}" but no decision, so there is no loss that it could be for. Take '
-                'it out, or add teacher and decision.'
+                f'{key} has "{of_teacher[0]}" but no "{needed}". A supervised layer needs both: the '
+                'teacher module that supervises it, and the decision that is made of its features. '
+                f'Take {", ".join(of_teacher)} out for a layer without supervision.'
             )
     twice = sorted(set(given.get('layer', ())) & {'in_channels', 'num_templates', 'alpha'})
     if twice:

@@ -11,7 +11,7 @@ convolution over positions in channels-last order is the same product on the sam
 from __future__ import annotations
 
 import os
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +100,23 @@ def _by_convolution(rows: Tensor) -> bool:
 def _map(rows: Tensor) -> Tensor:
     """Rows (M, C) as a batch (16, C, M / 16, 1); a view where they are contiguous."""
     return rows.reshape(MKLDNN_MIN_BATCH, -1, 1, rows.size(1)).permute(0, 3, 1, 2)
+
+
+def check_sizes(owner: str, least: int = 1, **sizes: Any) -> None:
+    """Raise a ConfigError where an argument is no integer, or less than the least one."""
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < least:
+            expected = 'a positive integer' if least == 1 else f'an integer of at least {least}'
+            raise ConfigError(f'{owner}: {name} must be {expected}, but got {value!r}.')
+
+
+def check_map(owner: str, x: Tensor, channels: int) -> None:
+    """Raise a ConfigError where a layer is given anything but a map (N, C, H, W)."""
+    if x.dim() != 4 or x.size(1) != channels:
+        raise ConfigError(
+            f'{owner}: expected a feature map (N, C={channels}, H, W), but got {tuple(x.shape)}. Set '
+            'in_channels to the channels of the module that the layer is placed after.'
+        )
 
 
 def check_implementation(owner: str, implementation: str) -> None:

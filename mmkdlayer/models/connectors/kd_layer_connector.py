@@ -12,8 +12,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.ops import check_implementation, require_triton
+from mmkdlayer.models.ops import check_implementation, check_map, check_sizes, require_triton
 from mmkdlayer.precision import is_compiling
 from mmkdlayer.registry import MODELS
 
@@ -92,11 +91,7 @@ class KDLayerConnector(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        for name, value in (('in_channels', in_channels), ('num_templates', num_templates)):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(
-                    f'KDLayerConnector: {name} must be a positive integer, but got {value!r}.'
-                )
+        check_sizes('KDLayerConnector', in_channels=in_channels, num_templates=num_templates)
         check_implementation('KDLayerConnector', implementation)
         self.implementation = implementation
         self.in_channels = in_channels
@@ -131,12 +126,7 @@ class KDLayerConnector(BaseModule):
         Raises:
             ConfigError: ``x`` has another number of dimensions or channels.
         """
-        if x.dim() != 4 or x.size(1) != self.in_channels:
-            raise ConfigError(
-                f'KDLayerConnector expects a feature map (N, C={self.in_channels}, H, W), but got '
-                f'{tuple(x.shape)}. Set in_channels to the channels of the module that the layer is '
-                'placed after.'
-            )
+        check_map('KDLayerConnector', x, self.in_channels)
         values = (
             self._memory_efficient(x)
             if self._is_memory_efficient(x)

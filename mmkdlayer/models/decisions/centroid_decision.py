@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.ops import product, rows_of
+from mmkdlayer.models.ops import check_sizes, product, rows_of
 from mmkdlayer.registry import MODELS
 
 from .base import TeacherDecision
@@ -46,10 +46,7 @@ class CentroidDecision(TeacherDecision):
         temperature: float = 1.0,
         file: str | os.PathLike | None = None,
     ) -> None:
-        if not isinstance(num_centroids, int) or num_centroids < 1:
-            raise ConfigError(
-                f'CentroidDecision: num_centroids must be a positive integer, but got {num_centroids!r}.'
-            )
+        check_sizes('CentroidDecision', num_centroids=num_centroids)
         if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
             raise ConfigError(
                 f'CentroidDecision: temperature must be above 0 and finite, but got {temperature!r}.'

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.ops import maps_of, require
+from mmkdlayer.models.ops import check_sizes, maps_of, require
 from mmkdlayer.registry import MODELS
 
 from .base import TeacherDecision
@@ -71,17 +71,10 @@ class SubclassDecision(TeacherDecision):
         file: str | os.PathLike | None = None,
         mixed_classes: int | None = None,
     ) -> None:
-        for name, value, least in (
-            ('num_classes', num_classes, 2),
-            ('num_subclasses', num_subclasses, 1),
-            ('num_components', num_components, 1),
-            ('mixed_classes', 1 if mixed_classes is None else mixed_classes, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(
-                    f'SubclassDecision: {name} must be an integer and at least {least}, but got '
-                    f'{value!r}.'
-                )
+        check_sizes('SubclassDecision', 2, num_classes=num_classes)
+        sizes = dict(num_subclasses=num_subclasses, num_components=num_components)
+        mixed = {} if mixed_classes is None else dict(mixed_classes=mixed_classes)
+        check_sizes('SubclassDecision', **sizes, **mixed)
         self.num_classes = num_classes
         self.num_subclasses = num_subclasses
         self.num_components = num_components

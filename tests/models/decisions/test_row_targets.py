@@ -114,9 +114,7 @@ def test_a_mixture_of_more_classes_than_stated_is_an_error() -> None:
     decision.mixed_classes = 2
     with pytest.raises(DataError, match='at most mixed_classes=2 classes, but got one'):
         decision.row_targets(feature, label)
-    with pytest.raises(
-        ConfigError, match='mixed_classes must be an integer and at least 1, but got 0'
-    ):
+    with pytest.raises(ConfigError, match='mixed_classes must be a positive integer, but got 0'):
         SubclassDecision(3, mixed_classes=0)
 
 

@@ -223,5 +223,7 @@ def test_a_negative_share_is_no_decision():
 )
 def test_arguments_out_of_range(arguments):
     name = next(iter(arguments))
-    with pytest.raises(ConfigError, match=f'{name} must be an integer and at least'):
+    with pytest.raises(
+        ConfigError, match=f'{name} must be (a positive integer|an integer of at least 2)'
+    ):
         SubclassDecision(**{'num_classes': 3, **arguments})

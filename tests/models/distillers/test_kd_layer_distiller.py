@@ -234,8 +234,8 @@ def test_an_unfitted_decision_is_an_error_that_names_the_command(distillation_co
         ('inter.module', 3, r'kd_layers\.inter\.module must be the name of a student module'),
         ('inter.module', None, r'kd_layers\.inter lacks "module"'),
         ('inter.teacher', 'backbone.layer4', r'teacher .* "backbone\.layer4"'),
-        ('inter.teacher', None, 'has "decision" but not "teacher"'),
-        ('inter.decision', None, 'has "teacher" but not "decision"'),
+        ('inter.teacher', None, 'has "decision" but no "teacher"'),
+        ('inter.decision', None, 'has "teacher" but no "decision"'),
         (
             'inter.num_templates',
             6,
