@@ -166,6 +166,17 @@ def refuse_second_derivative(name: str) -> None:
         )
 
 
+def class_indices(owner: str, labels: Tensor, classes: int) -> Tensor:
+    """Integer labels as int64, or a DataError where one is no class; see :func:`require`."""
+    label = labels.long()  # before comparing: smaller types can't hold a large C
+    require(
+        (label.clamp(0, classes - 1) == label).all(),
+        f'{owner}: labels must be 0 to {classes - 1} (num_classes={classes})',
+        lambda: str(sorted(set(label.tolist()) - set(range(classes)))),
+    )
+    return label
+
+
 def require(condition: Tensor, expected: str, found: Callable[[], str]) -> None:
     """Raise a DataError where a condition on data, a bool tensor with one element, does not hold.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.ops import check_sizes, maps_of, require
+from mmkdlayer.models.ops import check_sizes, class_indices, maps_of, require
 from mmkdlayer.registry import MODELS
 
 from .base import TeacherDecision
@@ -178,25 +178,18 @@ class SubclassDecision(TeacherDecision):
                 f'SubclassDecision: expected labels ({batch},) of integers or ({batch}, C={classes}) '
                 f'of probabilities, but got {tuple(gt_label.shape)} of {gt_label.dtype}.'
             )
-        # As int64 before comparing: smaller types can't hold a large C.
-        label = gt_label if soft else gt_label.long()
-        if soft:
-            sums = label.sum(1)
-            require(
-                ((sums - 1).abs() < 1e-2).all() & (label >= 0).all(),
-                'SubclassDecision: soft labels must be probabilities that sum to 1',
-                lambda: (
-                    f'sums from {float(sums.min()):.4g} to {float(sums.max()):.4g} and a least value '
-                    f'of {float(label.min()):.4g}'
-                ),
-            )
-        else:
-            require(
-                (label.clamp(0, classes - 1) == label).all(),
-                f'SubclassDecision: labels must be 0 to {classes - 1} (num_classes={classes})',
-                lambda: str(sorted(set(label.tolist()) - set(range(classes)))),
-            )
-        return label
+        if not soft:
+            return class_indices('SubclassDecision', gt_label, classes)
+        sums = gt_label.sum(1)
+        require(
+            ((sums - 1).abs() < 1e-2).all() & (gt_label >= 0).all(),
+            'SubclassDecision: soft labels must be probabilities that sum to 1',
+            lambda: (
+                f'sums from {float(sums.min()):.4g} to {float(sums.max()):.4g} and a least value '
+                f'of {float(gt_label.min()):.4g}'
+            ),
+        )
+        return gt_label
 
     def row_targets(self, feature: Tensor, gt_label: Tensor | None) -> RowTargets:
         """Targets of pooled features (N, D, H, W) and labels (N,) or (N, C): rows are looked up."""

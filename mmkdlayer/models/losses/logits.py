@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError, DataError
-from mmkdlayer.models.ops import require
+from mmkdlayer.models.ops import class_indices
 
 
 def full_precision_logits(name: str, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,10 +40,4 @@ def target_classes(name: str, gt_labels: Tensor, images: int, classes: int) -> T
             f'{name}: expected labels of {images} images, as class indices (N,) or class shares '
             f'(N, {classes}), but got {gt_labels.dtype} {tuple(gt_labels.shape)}.'
         )
-    labels = gt_labels.long()
-    require(
-        (labels.clamp(0, classes - 1) == labels).all(),
-        f'{name}: labels must be 0 to {classes - 1}, as the logits have {classes} classes',
-        lambda: str(sorted(set(labels.tolist()) - set(range(classes)))),
-    )
-    return labels
+    return class_indices(name, gt_labels, classes)
