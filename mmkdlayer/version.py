@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 __version__ = '0.1.0'
@@ -15,10 +17,13 @@ PACKAGES = (
 
 def installed_versions() -> dict[str, str]:
     """Versions that a result may depend on."""
-    versions = dict(python=platform.python_version())
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return dict(python=platform.python_version(), **versions_of(PACKAGES))
+
+
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

@@ -10,7 +10,8 @@ import importlib.util
 import re
 import sys
 import warnings
-from importlib.metadata import PackageNotFoundError, version
+
+from mmkdlayer.version import versions_of
 
 #: Packages that install a module, each with the oldest version that works here.
 PROVIDERS = {
@@ -45,13 +46,7 @@ def check_hosts() -> None:
 
 def installed_providers(module: str) -> dict[str, str]:
     """Return the installed packages that put files into a module, each with its version."""
-    found = {}
-    for package in PROVIDERS[module]:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return versions_of(PROVIDERS[module])
 
 
 def warn_about_overwritten_modules() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from mmkdlayer.engine.fingerprints import describe_dataset, without_paths
 from mmkdlayer.pipelines import backend_args_of, find_pipelines
 from mmkdlayer.type_names import type_name
+from mmkdlayer.version import versions_of
 
 #: Packages whose version may change what a pipeline draws.
 DRAWING = (
@@ -37,7 +37,7 @@ def describe_drawing(dataset: Any, dataset_cfg: Any) -> dict[str, Any]:
         data=data,
         classes=None if classes is None else list(classes),
         pipeline=[[_canonical(without_paths(step)) for step in steps] for steps in pipelines],
-        versions=drawing_versions(),
+        versions=versions_of(DRAWING),
     )
     return json.loads(json.dumps(facts, default=str))
 
@@ -50,17 +50,6 @@ def _canonical(value: Any) -> Any:
             for key, item in value.items()
         }
     return [_canonical(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def drawing_versions() -> dict[str, str]:
-    """The versions of the packages that draw views."""
-    found = {}
-    for package in DRAWING:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def drawing_differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

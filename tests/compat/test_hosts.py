@@ -8,6 +8,7 @@ from typing import Callable
 
 import pytest
 
+from mmkdlayer import version as versions
 from mmkdlayer.compat import hosts
 
 OPENMMLAB = {'mmengine': '0.10.7', 'mmpretrain': '1.2.0', 'mmcv-lite': '2.1.0'}
@@ -24,7 +25,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, str]], None]
                 raise PackageNotFoundError(package)
             return packages[package]
 
-        monkeypatch.setattr(hosts, 'version', version)
+        monkeypatch.setattr(versions, 'version', version)
 
     return pretend
 

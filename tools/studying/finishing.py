@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from mmengine.config import Config
 import mmkdlayer
 from cli.resuming import find_checkpoint
 from mmkdlayer.errors import CheckpointError
+from mmkdlayer.version import versions_of
 
 from .costs import measure_cost
 from .curves import peak_memory, read_curves, step_seconds, steps_done
@@ -110,15 +110,10 @@ def shown(word: str, out: Path | None = None) -> str:
 
 def environment() -> dict[str, Any]:
     """Commit, versions and hardware of this process."""
-    versions = {'mmkdlayer': mmkdlayer.__version__, 'Python': platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
+    own = {'mmkdlayer': mmkdlayer.__version__, 'Python': platform.python_version()}
     return dict(
         commit=commit(),
-        versions=versions,
+        versions={**own, **versions_of(PACKAGES)},
         processor=processor(),
         threads=torch.get_num_threads(),
         gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
