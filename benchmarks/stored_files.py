@@ -17,8 +17,7 @@ from measuring import circumstances, markdown
 from tqdm import tqdm
 
 from mmkdlayer.fitting.shortages import in_units
-from mmkdlayer.stored.files import Store, make_fields, record_type, shards_of
-from mmkdlayer.stored.planning import choose_shard_images
+from mmkdlayer.stored.files import Store, choose_shard_images, make_fields, record_type, shards_of
 from mmkdlayer.stored.writing import Writer
 
 #: Of ImageNet-1k.

@@ -14,9 +14,9 @@ from cli.agreement import compare_configs
 from cli.launch import end_launch
 from fit_decisions import build_model, prepare
 from mmkdlayer.engine import prepare_decisions
-from mmkdlayer.stored.planning import StoreOptions
-from mmkdlayer.stored.storing import store_decisions
 from mmkdlayer.stored.training import needs_teacher
+from storing.planning import StoreOptions
+from storing.store import store_decisions
 
 
 def parse_args() -> argparse.Namespace:

@@ -28,6 +28,9 @@ FORMAT_VERSION = 1
 MANIFEST, PLAN, DECISIONS = 'manifest.json', 'plan.json', 'decisions'
 #: Shards that a process keeps open at a time, and threads that calculate checksums.
 MOST_OPEN, THREADS = 128, 4
+#: Bytes of a shard at most, and shards of a view at most where bytes allow: files are few, and the work
+#: of a view is dealt to many processes.
+SHARD_BYTES, VIEW_SHARDS, LEAST_IMAGES = 1 << 25, 64, 256
 _AGAIN = 'Store them anew with "python -m mmkdlayer store_decisions CONFIG --views V --out DIR".'
 
 
@@ -96,6 +99,13 @@ def unsigned_type(values: int) -> str:
 def record_type(fields: Sequence[Sequence]) -> np.dtype:
     """The type of a record, packed."""
     return np.dtype([(name, dtype, tuple(shape)) for name, dtype, shape in fields])
+
+
+def choose_shard_images(images: int, record_bytes: int, batch_size: int) -> int:
+    """Images of a shard: a multiple of the batch size, whatever the number of processes."""
+    wanted = max(LEAST_IMAGES, -(-images // VIEW_SHARDS))
+    most = max(1, SHARD_BYTES // record_bytes)
+    return -(-min(wanted, most, images) // batch_size) * batch_size
 
 
 def shards_of(images: int, views: int, shard_images: int) -> Iterator[Shard]:

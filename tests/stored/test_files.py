@@ -17,7 +17,15 @@ from torch.utils.data import DataLoader
 
 from mmkdlayer.errors import StoreError
 from mmkdlayer.stored import files
-from mmkdlayer.stored.files import MANIFEST, PLAN, Store, make_fields, record_type, unsigned_type
+from mmkdlayer.stored.files import (
+    MANIFEST,
+    PLAN,
+    Store,
+    choose_shard_images,
+    make_fields,
+    record_type,
+    unsigned_type,
+)
 
 
 @pytest.fixture
@@ -185,3 +193,17 @@ def test_a_changed_manifest_is_refused(store: Path, change: Callable, words: str
     (store / MANIFEST).write_text(change(text))
     with pytest.raises(StoreError, match=words):
         Store.open(store)
+
+
+@pytest.mark.parametrize(
+    'images, record, batch, expected',
+    [
+        (1_281_167, 1000, 64, 20_032),
+        (50_000, 400, 128, 896),
+        (30, 360, 8, 32),
+        (1_281_167, 50_000, 64, 704),
+    ],
+)
+def test_shards_are_few_and_small(images: int, record: int, batch: int, expected: int) -> None:
+    assert choose_shard_images(images, record, batch) == expected
+    assert expected % batch == 0 and expected * record < 36e6

@@ -19,16 +19,20 @@ from mmkdlayer.fitting.shortages import in_units, shortages_of
 from mmkdlayer.models.decisions import CentroidDecision
 from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.models.teachers import describe_view
+from mmkdlayer.stored.facts import drawing_differences, version_differences
+from mmkdlayer.stored.files import (
+    DECISIONS,
+    Shard,
+    choose_shard_images,
+    make_fields,
+    record_type,
+    shards_of,
+)
 
 from .deciding import check_logits, logit_modules, probabilities, resize_to
-from .facts import drawing_differences, version_differences
-from .files import DECISIONS, Shard, make_fields, record_type, shards_of
 from .rendering import Views, render_batches
 from .truncation import choose_k, sum_falling
 
-#: Bytes of a shard at most, and shards of a view at most where bytes allow: files are few, and the work
-#: of a view is dealt to many processes.
-SHARD_BYTES, VIEW_SHARDS, LEAST_IMAGES = 1 << 25, 64, 256
 #: On so many images, at least, k is chosen and the time is measured.
 SAMPLE = 256
 
@@ -157,13 +161,6 @@ def sample_teacher(
     kept: dict[str, tuple[int, float] | None] = {layer.name: None for layer in stream.layers}
     kept.update({name: choose_k(*sample) for name, sample in samples.items()})
     return kept, logits, rate
-
-
-def choose_shard_images(images: int, record_bytes: int, batch_size: int) -> int:
-    """Images of a shard: a multiple of the batch size, whatever the number of processes."""
-    wanted = max(LEAST_IMAGES, -(-images // VIEW_SHARDS))
-    most = max(1, SHARD_BYTES // record_bytes)
-    return -(-min(wanted, most, images) // batch_size) * batch_size
 
 
 def complete_plan(

@@ -11,8 +11,7 @@ from torch.utils.data import DataLoader
 from mmkdlayer.engine.feature_stream import FeatureStream
 from mmkdlayer.engine.streamed_images import CollateReadable, StreamedImages, refuse_unreadable
 from mmkdlayer.errors import ConfigError, DataError
-
-from .views import hash_view, render_view
+from mmkdlayer.stored.views import hash_view, render_view
 
 
 class ViewBatch(NamedTuple):

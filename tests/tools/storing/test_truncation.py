@@ -7,7 +7,7 @@ import pytest
 import torch
 from made_up_store import loss_error, spread
 
-from mmkdlayer.stored.truncation import (
+from storing.truncation import (
     choose_k,
     keep_top,
     round_down,

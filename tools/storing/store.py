@@ -24,10 +24,12 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks, from_first_rank
 from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.pipelines import in_order
+from mmkdlayer.stored.facts import describe_drawing
+from mmkdlayer.stored.files import PLAN, Shard, Store
+from mmkdlayer.stored.stored_views import unrepeated
+from mmkdlayer.stored.writing import Writer, begun_plan
 
 from .deciding import check_decision, decide_batch
-from .facts import describe_drawing
-from .files import PLAN, Shard, Store
 from .planning import (
     StoreOptions,
     check_space,
@@ -39,8 +41,6 @@ from .planning import (
     save_decisions,
 )
 from .rendering import ViewBatch, Views, check_drawn_again, render_batches
-from .stored_views import unrepeated
-from .writing import Writer, begun_plan
 
 
 @unchanged_randomness()

@@ -26,12 +26,13 @@ from mmkdlayer.errors import (
     UnfittedDecisionError,
 )
 from mmkdlayer.models.decisions import CentroidDecision, SubclassDecision
-from mmkdlayer.stored import planning
+from mmkdlayer.stored import files
 from mmkdlayer.stored.files import Store
-from mmkdlayer.stored.planning import StoreOptions, choose_shard_images
-from mmkdlayer.stored.rendering import TRIED
-from mmkdlayer.stored.storing import store_decisions
 from mmkdlayer.stored.views import hash_view, render_view
+from storing import planning
+from storing.planning import StoreOptions
+from storing.rendering import TRIED
+from storing.store import store_decisions
 
 
 @DATASETS.register_module()
@@ -60,8 +61,8 @@ class NoisyImages(SeededImages):
 
 @pytest.fixture(autouse=True)
 def few_images_in_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planning, 'LEAST_IMAGES', 4)
-    monkeypatch.setattr(planning, 'VIEW_SHARDS', 2)
+    monkeypatch.setattr(files, 'LEAST_IMAGES', 4)
+    monkeypatch.setattr(files, 'VIEW_SHARDS', 2)
 
 
 @pytest.fixture
@@ -307,21 +308,3 @@ def test_a_disk_that_fills_meanwhile_loses_nothing(
     store_decisions(*job, tmp_path / 's', StoreOptions(2))
     store_decisions(*job, tmp_path / 'whole', StoreOptions(2))
     assert contents(tmp_path / 's') == contents(tmp_path / 'whole')
-
-
-@pytest.mark.parametrize(
-    'images, record, batch, expected',
-    [
-        (1_281_167, 1000, 64, 20_032),
-        (50_000, 400, 128, 896),
-        (30, 360, 8, 32),
-        (1_281_167, 50_000, 64, 704),
-    ],
-)
-def test_shards_are_few_and_small(
-    images: int, record: int, batch: int, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(planning, 'LEAST_IMAGES', 256)
-    monkeypatch.setattr(planning, 'VIEW_SHARDS', 64)
-    assert choose_shard_images(images, record, batch) == expected
-    assert expected % batch == 0 and expected * record < 36e6
