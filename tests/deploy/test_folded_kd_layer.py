@@ -167,5 +167,5 @@ def test_keeping_some_templates():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match='num_templates must be a positive integer, but got 0'):
         FoldedKDLayer(4, 0)
-    with pytest.raises(ConfigError, match=r'expects .* C=4, .* got \(1, 5, 2, 2\)'):
+    with pytest.raises(ConfigError, match=r'expected .* C=4, .* got \(1, 5, 2, 2\)'):
         FoldedKDLayer(4, 3)(torch.zeros(1, 5, 2, 2))
