@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Optional
 
 import torch
@@ -111,14 +111,27 @@ class FeatureStream:
     @torch.no_grad()
     def check_shapes(self) -> None:
         """Check the teacher's features and the student's scores of one image for each layer."""
-        student, distiller = self.algorithm.student, self.algorithm.distiller
         batch = self.loader.collate_fn([self.images[0]])
         refuse_unreadable(batch, ())
-        with evaluating(student, *self.models):
-            data = self.algorithm.data_preprocessor(batch, False)
-            with distiller.student_recorders:
-                student(data['inputs'], mode='tensor')
-            scores = [distiller.get_record(**layer.scores) for layer in self.layers]
+        records = {layer.name: layer.scores for layer in self.layers}
+        scores = student_scores(self.algorithm, batch, records)
+        with evaluating(*self.models):
             features, _, _ = self.run_teachers(batch)
-        for layer, found in zip(self.layers, scores):
-            check_shapes(layer, tuple(features[layer.name].shape[1:]), tuple(found.shape[1:]))
+        for layer in self.layers:
+            shapes = (tuple(found[layer.name].shape[1:]) for found in (features, scores))
+            check_shapes(layer, *shapes)
+
+
+@torch.no_grad()
+def student_scores(
+    algorithm: Any, batch: dict, records: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Tensor]:
+    """The student's scores (N, K, H, W) of a batch, in eval mode, by layer, as they are recorded."""
+    distiller = algorithm.distiller
+    with evaluating(algorithm.student):
+        data = algorithm.data_preprocessor(batch, False)
+        with distiller.student_recorders:
+            algorithm.student(data['inputs'], mode='tensor')
+    scores = {name: distiller.get_record(**record) for name, record in records.items()}
+    release_records(distiller)
+    return scores

@@ -59,8 +59,7 @@ class PlainDistiller:
             self._features[name] = TeacherFeature(name, **layer.feature_options())
             self._features[name].attach(teacher)
             self._scores[name] = _Scores()
-            templates = student.get_submodule(f'kd_layers.{name}.templates')
-            templates.register_forward_hook(self._scores[name])
+            self._templates(name).register_forward_hook(self._scores[name])
 
     @property
     def decisions(self) -> dict[str, TeacherDecision]:
@@ -158,18 +157,19 @@ class PlainDistiller:
         self, missing: Mapping[str, TeacherDecision], images: Tensor
     ) -> dict[str, SupervisedLayer]:
         """The layers that are to be fitted, with shapes that were checked on one image."""
-        for recorder in self._scores.values():
-            recorder.always = True
-        with evaluating(self.student):
+        places = {name: self._templates(name) for name in missing}
+        with outputs_of(places) as scores, evaluating(self.student):
             self.student(images)
-        scores = {name: recorder.take() for name, recorder in self._scores.items()}
         features = self.teach(images)
         layers = {}
         for name, decision in missing.items():
             layers[name] = SupervisedLayer(name, f'kd_layers.{name}', decision, {}, {})
-            found: Any = scores[name]
-            check_shapes(layers[name], tuple(features[name].shape[1:]), tuple(found.shape[1:]))
+            shapes = (tuple(found[name].shape[1:]) for found in (features, scores))
+            check_shapes(layers[name], *shapes)
         return layers
+
+    def _templates(self, name: str) -> nn.Module:
+        return self.student.get_submodule(f'kd_layers.{name}.templates')
 
 
 class _TeacherStream:
@@ -202,17 +202,15 @@ class _Scores:
 
     def __init__(self, keeps: bool = True) -> None:
         self.keeps = keeps
-        #: Whether to keep those of the next pass whatever its mode.
-        self.always = False
         self._scores: Tensor | None = None
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if self.always or self.keeps and module.training and torch.is_grad_enabled():
+        if self.keeps and module.training and torch.is_grad_enabled():
             self._scores = output
 
     def take(self) -> Tensor | None:
         """The scores of the last such pass, once."""
-        scores, self._scores, self.always = self._scores, None, False
+        scores, self._scores = self._scores, None
         return scores
 
     def __deepcopy__(self, memo: dict) -> _Scores:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import torch
 from mmengine.dist import get_rank
 from mmengine.logging import MMLogger
 from tqdm import tqdm
 
+from mmkdlayer.engine.feature_stream import student_scores
 from mmkdlayer.engine.provenance import hash_decision
 from mmkdlayer.errors import ConfigError, StoreError
 from mmkdlayer.fitting.distributed import errors_on_all_ranks
-from mmkdlayer.models.distillers import release_records
-from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.models.losses import StoredDecisionLoss
 
 from .facts import describe_drawing, drawing_differences, version_differences
@@ -123,24 +121,16 @@ def take_tables(model: Any, store: Store) -> dict[str, dict]:
     return found
 
 
-@torch.no_grad()
 def check_grids(model: Any, dataloader: Any, layers: dict[str, dict]) -> None:
     """Raise a ConfigError where the student's maps have other positions than were decided about."""
-    distiller = model.distiller
-    with evaluating(model.student):
-        batch = dataloader.collate_fn([dataloader.dataset[0]])
-        data = model.data_preprocessor(batch, False)
-        with distiller.student_recorders:
-            model.student(data['inputs'], mode='tensor')
-        for name, layer in layers.items():
-            scores = distiller.get_record(
-                **distiller.loss_forward_mappings[f'loss_{name}']['scores']
+    mappings = model.distiller.loss_forward_mappings
+    records = {name: mappings[f'loss_{name}']['scores'] for name in layers}
+    batch = dataloader.collate_fn([dataloader.dataset[0]])
+    for name, scores in student_scores(model, batch, records).items():
+        found, stored = list(scores.shape[2:]), list(layers[name]['grid'])
+        if found != stored:
+            raise ConfigError(
+                f'kd_layers.{name}: the map of the student is {found[0]}x{found[1]}, but the '
+                f'decisions are stored for {stored[0]}x{stored[1]} positions. Store decisions with '
+                'this config: those of one teacher are shared by students with maps of one size.'
             )
-            found, stored = list(scores.shape[2:]), list(layer['grid'])
-            if found != stored:
-                raise ConfigError(
-                    f'kd_layers.{name}: the map of the student is {found[0]}x{found[1]}, but the '
-                    f'decisions are stored for {stored[0]}x{stored[1]} positions. Store decisions with '
-                    'this config: those of one teacher are shared by students with maps of one size.'
-                )
-    release_records(distiller)
