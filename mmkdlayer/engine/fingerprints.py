@@ -118,23 +118,14 @@ def _beginning(path: str, backend_args: Mapping[str, Any] | None) -> bytes:
 def _check_label(index: int, info: dict, num_classes: int | None, needed: bool) -> None:
     label = info.get('gt_label')
     name = info.get('img_path', f'image {index}')
-    if label is None:
-        if needed:
-            raise DataError(
-                f'{name} of the training set has no gt_label. Fitting a SubclassDecision needs the '
-                'label of every training image; a CentroidDecision needs none.'
-            )
-        return
-    labels = np.atleast_1d(np.asarray(label))
-    if labels.size != 1:
-        if needed:
-            raise DataError(
-                f'{name} of the training set has {labels.size} labels ({label}), but a '
-                'SubclassDecision is fitted on images of one class each. Use a CentroidDecision, which '
-                'needs no labels.'
-            )
-        return
-    if num_classes is None:
+    labels = np.atleast_1d(np.asarray([] if label is None else label))
+    if labels.size != 1 and needed:
+        found = 'no gt_label' if label is None else f'{labels.size} labels ({label})'
+        raise DataError(
+            f'{name} of the training set has {found}, but a SubclassDecision is fitted on images of one '
+            'class each. Use a CentroidDecision, which needs no labels.'
+        )
+    if labels.size != 1 or num_classes is None:
         return
     if labels.dtype.kind not in 'iu':
         raise DataError(
