@@ -62,7 +62,7 @@ def test_learning_rates_that_are_none(
 
 
 @pytest.mark.parametrize(
-    ('size', 'init', 'epochs'), [(None, 'none', 240), (128, 'none', 100), (None, '', 30)]
+    ('size', 'init', 'epochs'), [(None, 'none', 240), (72, 'none', 100), (None, '', 30)]
 )
 def test_command_says_what_comes_next(
     folder: Path,
