@@ -1,4 +1,4 @@
-"""Data workers when every process of a job gets a signal."""
+"""Data workers when every process of a job gets a signal, and when their process is killed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from forked import forked
+from torch.utils.data import DataLoader
 
 from mmkdlayer.engine import worker_shield
-from mmkdlayer.engine.worker_shield import ShieldedWorkerInit
+from mmkdlayer.engine.worker_shield import ShieldedWorkerInit, shield_workers
 
 
 def test_data_worker_outlives_signals() -> None:
@@ -28,6 +30,28 @@ def test_data_worker_outlives_signals() -> None:
         time.sleep(20)
 
     assert forked(worker) == [(0, '[7]\n', '')]
+
+
+@pytest.mark.skipif(not Path('/proc/self').exists(), reason='looks at processes in /proc')
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    """Also where the pipe is full of batches, at whose writing they would wait for ever."""
+
+    def program() -> None:
+        loader = DataLoader([bytes(2**20)] * 9, num_workers=2, collate_fn=list)
+        shield_workers(loader, [])
+        batches = iter(loader)
+        next(batches)
+        print(*(worker.pid for worker in batches._workers), flush=True)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ((code, output, _),) = forked(program)
+    workers = list(map(int, output.split()))
+    assert code == -signal.SIGKILL and len(workers) == 2
+    end = time.monotonic() + 60
+    while any(Path(f'/proc/{worker}').exists() for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 LEFT_WORKERS = """
