@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import logging
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.kd_layer_options import TEACHER_KEYS
@@ -50,11 +49,9 @@ def check_trained_config(
     try:
         given, trained = student_facts(cfg), student_facts(parse_config(text))
     except Exception as error:  # whatever stands there, nested however deep
-        print_log(
+        MMLogger.get_current_instance().warning(
             f'Checkpoint {checkpoint}: the config that it was trained with cannot be compared '
-            f'({type(error).__name__}: {str(error)[:200]}).',
-            logger='current',
-            level=logging.WARNING,
+            f'({type(error).__name__}: {str(error)[:200]}).'
         )
         return
     # Another type explains the others, so it is named first.
@@ -71,7 +68,7 @@ def check_trained_config(
             f'{words}Give the config of the training, which is in its work dir, with the same '
             '--cfg-options; or, to go by this config all the same, add --config-as-given.'
         )
-    print_log(f'{words}This config is used.', logger='current', level=logging.WARNING)
+    MMLogger.get_current_instance().warning(f'{words}This config is used.')
 
 
 def student_facts(cfg: Mapping[str, Any]) -> dict[str, Any]:

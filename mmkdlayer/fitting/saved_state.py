@@ -15,7 +15,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import torch
 from mmengine import dist
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import refuse_compression
@@ -86,10 +86,9 @@ class SavedState:
         with errors_on_all_ranks(), _opened(self._path(pass_index)) as arrays:
             batches = int(arrays['batches'])
             self._restore(fitters, arrays, self._path(pass_index))
-        print_log(
+        MMLogger.get_current_instance().info(
             f'Resuming the interrupted fitting in {self.folder}: teacher pass {pass_index + 1}, '
-            f'after {batches} batches.',
-            logger='current',
+            f'after {batches} batches.'
         )
         return Point(pass_index, batches)
 

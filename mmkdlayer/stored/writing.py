@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 import numpy as np
-from mmengine.logging import print_log
+from mmengine.logging import MMLogger
 
 from mmkdlayer.atomic import remove_leftovers, replacing
 from mmkdlayer.errors import StoreError
@@ -146,11 +145,9 @@ class Writer:
             records = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
             if records.dtype == self.record:
                 return records
-        print_log(
+        MMLogger.get_current_instance().warning(
             f'{path} is not what was written: it was changed or damaged. It is removed, and stored '
-            'again.',
-            logger='current',
-            level=logging.WARNING,
+            'again.'
         )
         return None
 
