@@ -20,6 +20,7 @@ from mmkdlayer.type_names import type_name
 
 from .determinism import prepare_determinism
 from .images import add_image_options
+from .kinds import check_kinds
 from .launch import TIMEOUT
 from .numbers import positive_number
 from .overrides import ConfigChanges, check_overrides, place_data
@@ -102,6 +103,7 @@ def load_config(args: argparse.Namespace) -> Config:
         )
     # None in pure-Python configs, whose types are classes.
     init_default_scope(cfg.get('default_scope') or 'mmpretrain')
+    check_kinds(cfg)
     prepare_determinism(cfg)
     return cfg
 

@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.runner import Runner
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
+from mmkdlayer.models.attach import suggest_names
 
 from .overrides import read_keys
 
 
 def check_unread(cfg: Config) -> None:
-    """Raise a ConfigError where ``kd_layers`` stands at the top level."""
+    """Refuse options that the hosts take from a dict and leave there if they do not know them.
+
+    Raises:
+        ConfigError: ``kd_layers`` stands at the top level; ``env_cfg``, or ``paramwise_cfg`` of an
+            optimiser, has an option that nothing reads.
+    """
     if cfg.get('kd_layers') and "'kd_layers'" not in str(cfg.model):
         raise ConfigError(
             'kd_layers stands at the top level of the config, where nothing reads it. Put it into '
             'model.distiller=dict(type="mmkdlayer.KDLayerDistiller", kd_layers=...).'
         )
+    known = {*_options(Runner, 'env_cfg'), 'keep_memory'}
+    _compare('env_cfg', cfg.get('env_cfg'), known)
+    for path, wrapper in _wrappers(cfg):
+        name = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
+        kind = name if inspect.isclass(name) else OPTIM_WRAPPER_CONSTRUCTORS.get(name)
+        given = wrapper.get('paramwise_cfg') or {}
+        _compare(f'{path}.paramwise_cfg', given, _options(kind, 'paramwise_cfg'))
+        for key, changes in (given.get('custom_keys') or {}).items():
+            place = f'{path}.paramwise_cfg.custom_keys["{key}"]'
+            _compare(place, changes, _options(kind, r'custom_keys\[\w+\]'))
+
+
+def _wrappers(cfg: Config) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The entries of the optimisers, by dotted name: one, or one for each network."""
+    wrapper = cfg.get('optim_wrapper') or {}
+    yield 'optim_wrapper', wrapper
+    for key, part in wrapper.items():
+        if isinstance(part, Mapping) and 'optimizer' in part:
+            yield f'optim_wrapper.{key}', part
+
+
+def _options(kind: Any, name: str) -> set[str]:
+    """The keys that the methods of a class read of a dict of this name, by their source."""
+    try:
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        text = ''.join(inspect.getsource(method) for _, method in methods)
+    except (OSError, TypeError):  # there is no source
+        return set()
+    return set(re.findall(rf"{name}(?:\.get\(|\[)\s*'(\w+)'", text))
+
+
+def _compare(path: str, given: Any, known: Iterable[str]) -> None:
+    for key in given if isinstance(given, Mapping) and known else ():
+        if key not in known:
+            raise ConfigError(f'{path}: nothing reads "{key}". {suggest_names(key, known)}')
 
 
 def unread_warnings(cfg: Config, model: nn.Module) -> Iterator[str]:
@@ -42,10 +87,10 @@ def unread_warnings(cfg: Config, model: nn.Module) -> Iterator[str]:
         if near:
             yield f'Nothing reads "{key}" of the config. Did you mean "{near[0]}"?'
     names = [name for name, _ in model.named_parameters()]
-    paramwise = (cfg.get('optim_wrapper') or {}).get('paramwise_cfg') or {}
-    for key in paramwise.get('custom_keys') or {}:
-        if not any(key in name for name in names):
-            yield f'optim_wrapper.paramwise_cfg.custom_keys: no parameter has "{key}" in its name.'
+    for path, wrapper in _wrappers(cfg):
+        for key in (wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}:
+            if not any(key in name for name in names):
+                yield f'{path}.paramwise_cfg.custom_keys: no parameter has "{key}" in its name.'
 
 
 def _normalisation(preprocessor: Mapping[str, Any]) -> list[Any]:
