@@ -16,6 +16,7 @@ import argparse
 import copy
 import functools
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,9 @@ def table(args: argparse.Namespace, title: str, config: str, side: int) -> str:
         images = torch.randn(batch, first_channels(models[ALONE]), side, side)
         with torch.no_grad():
             cases = {name: functools.partial(run, images) for name, run in runs.items()}
-            seconds[batch] = interleaved(cases, args.repeats, warmup=2)
-            layers[batch] = interleaved(layer_runs(models, images), args.repeats, warmup=2)
+            alone = layer_runs(models, images)
+            seconds[batch] = interleaved(cases, args.repeats, warmup=2, clock=args.clock)
+            layers[batch] = interleaved(alone, args.repeats, warmup=2, clock=args.clock)
     rows = []
     for name, (parameters, flops, size) in facts.items():
         row = [
@@ -213,7 +215,17 @@ def main() -> None:
     parser.add_argument(
         '--no-onnx', action='store_true', help='onnx and onnxruntime are not needed'
     )
+    parser.add_argument(
+        '--processor-time',
+        dest='clock',
+        action='store_const',
+        default=time.perf_counter,
+        const=time.process_time,
+        help='time of one thread on the processor: on a machine that is busy with other work',
+    )
     args = parser.parse_args()
+    if args.clock is time.process_time:
+        torch.set_num_threads(1)
     packages = ('torch', 'mmengine', 'mmpretrain', 'onnx', 'onnxruntime')
     print(circumstances(packages), end='\n\n')
     for name in args.networks:

@@ -21,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
             ['| memory-efficient'],
         ),
         ('step.py --only steps --pairs cifar --repeats 1 --allocator glibc', ['| letKD-2 |']),
-        ('inference.py --networks rn20 --batches 1 --repeats 1 --no-onnx', ['folded']),
+        (
+            'inference.py --networks rn20 --batches 1 --repeats 1 --no-onnx --processor-time',
+            ['folded'],
+        ),
         (
             'mixing.py --losses L2Loss SDDLoss --batch 2 --repeats 1',
             ['L2Loss', 'SDDLoss'],
