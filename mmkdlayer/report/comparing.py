@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,11 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.version import __version__
 
-from .page import render
+from .page import write
 from .pictures import data_uri
 from .predictions import Predictions
 
@@ -68,11 +65,7 @@ def compare(folders: Sequence[str | os.PathLike], out: str | os.PathLike) -> Pat
         )
         for one in found
     ]
-    page = render('compare.html', _view(found, list(map(str, folders))))
-    path = Path(out, 'index.html')
-    with replacing(path) as partial:
-        partial.write_text(page, encoding='utf-8')
-    return path
+    return write(out, 'compare.html', _view(found, list(map(str, folders))))
 
 
 def _names(found: Sequence[Predictions], folders: Sequence[str]) -> list[str]:
@@ -109,8 +102,6 @@ def _view(found: Sequence[Predictions], folders: Sequence[str]) -> dict[str, Any
     ]
     return dict(
         title='Students side by side',
-        version=__version__,
-        date=datetime.date.today().isoformat(),
         sections=[
             ('overview', 'Overview'),
             ('classes', 'Accuracy by class'),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
-from .findings import Findings
+from .findings import Example, Findings
 from .pictures import heat_map, lay_over
 from .student_section import viewed
 from .teacher_section import overlays_of
@@ -18,39 +18,39 @@ SIDE, TEMPLATES = 112, 5
 
 
 def decision_figure(findings: Findings, name: str) -> np.ndarray:
-    """Rows of an image and its colour maps, the teacher's if it was run, then the student's.
-
-    Args:
-        findings: What was collected, with examples.
-        name: Of the layer.
+    """Rows of an image and its colour maps of a layer, the teacher's if it was run, then the student's.
 
     Returns:
         RGB, (height, width, 3), uint8.
     """
-    rows = []
-    for example in viewed(findings):
-        image = _open(example.picture)
-        overlays = overlays_of(example, name, findings.layers[name].decision)
-        rows.append([image, *(lay_over(image, overlay) for _, overlay in overlays)])
-    return _grid(rows)
+    decision = findings.layers[name].decision
+
+    def maps(image: Image.Image, example: Example) -> list[Image.Image]:
+        return [lay_over(image, overlay) for _, overlay in overlays_of(example, name, decision)]
+
+    return _figure(findings, maps)
 
 
 def template_figure(findings: Findings, name: str) -> np.ndarray:
-    """Rows of an image, and where each of its strongest templates fires.
-
-    Args:
-        findings: What was collected, with examples.
-        name: Of the layer.
+    """Rows of an image, and where each of its strongest templates of a layer fires.
 
     Returns:
         RGB, (height, width, 3), uint8.
     """
-    rows = []
-    for example in viewed(findings):
-        image = _open(example.picture)
+
+    def maps(image: Image.Image, example: Example) -> list[Image.Image]:
         shares = example.layers[name].shares[:TEMPLATES]
-        rows.append([image, *(lay_over(image, heat_map(share), 0.85) for share in shares)])
-    return _grid(rows)
+        return [lay_over(image, heat_map(share), 0.85) for share in shares]
+
+    return _figure(findings, maps)
+
+
+def _figure(
+    findings: Findings, maps: Callable[[Image.Image, Example], list[Image.Image]]
+) -> np.ndarray:
+    """Rows of the examples, each with what is made of it."""
+    images = [(_open(example.picture), example) for example in viewed(findings)]
+    return _grid([[image, *maps(image, example)] for image, example in images])
 
 
 def _open(picture: bytes) -> Image.Image:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,19 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from mmkdlayer.atomic import replacing
+from mmkdlayer.version import __version__
+
 FOLDER = Path(__file__).parent / 'template'
+
+
+def write(folder: str | os.PathLike, template: str, view: Mapping[str, Any]) -> Path:
+    """Write ``index.html`` into a folder: all of it, or nothing. The arguments are those of render."""
+    known = dict(version=__version__, date=datetime.date.today().isoformat())
+    path = Path(folder, 'index.html')
+    with replacing(path) as partial:
+        partial.write_text(render(template, {**known, **view}), encoding='utf-8')
+    return path
 
 
 def render(template: str, view: Mapping[str, Any]) -> str:

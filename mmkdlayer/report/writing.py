@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.version import __version__, installed_versions
+from mmkdlayer.version import installed_versions
 
 from .collecting import collect
 from .findings import Findings
 from .images import Images, cut_patches, loader_key
 from .measuring import measure, probe_geometry
 from .networks import Networks
-from .page import percent, render
+from .page import percent, write
 from .pictures import data_uri, jpeg, strip
 from .predictions import Predictions
 from .student_section import student_view, wanted_templates
@@ -29,7 +27,6 @@ from .teacher_use import Agreement
 MOST_CLASSES = 100
 #: Images on which the agreement before the training is measured.
 BEFORE = 500
-PAGE = 'index.html'
 
 
 @dataclass(frozen=True)
@@ -207,19 +204,6 @@ def write_page(
         sections.append(('geometry', '3. Geometry'))
     if view.get('curves') or view.get('costs'):
         sections.append(('costs', '4. Curves and cost'))
-    page = render(
-        'report.html',
-        dict(
-            {'geometry': None, 'curves': None, 'costs': None, **view},
-            title=f'What {student} learned',
-            facts=list({**facts, **_accuracies(findings), 'versions': _versions()}.items()),
-            notes=notes,
-            sections=sections,
-            version=__version__,
-            date=datetime.date.today().isoformat(),
-        ),
-    )
-    path = Path(out, PAGE)
     Predictions(
         student,
         findings.classes,
@@ -228,9 +212,17 @@ def write_page(
         findings.predicted,
         findings.mistakes,
     ).save(out)
-    with replacing(path) as partial:
-        partial.write_text(page, encoding='utf-8')
-    return path
+    return write(
+        out,
+        'report.html',
+        dict(
+            {'geometry': None, 'curves': None, 'costs': None, **view},
+            title=f'What {student} learned',
+            facts=list({**facts, **_accuracies(findings), 'versions': _versions()}.items()),
+            notes=notes,
+            sections=sections,
+        ),
+    )
 
 
 def _accuracies(findings: Findings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -38,6 +39,33 @@ def test_the_training_is_the_same(images: Path, tmp_path: Path, main: Main) -> N
     ]
     pixels = np.asarray(Image.open(figures[0]))
     assert pixels.shape == (3 * 116 - 4, 3 * 116 - 4, 3)  # 3 classes; image, teacher, student
+
+
+def test_tensorboard_has_the_figures(images: Path, tmp_path: Path, main: Main) -> None:
+    reading = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator', reason='needs tensorboard'
+    )
+    hook = "dict(type='mmkdlayer.ReportHook', figures=2, images=8, probe_images=0)"
+    backend = "visualizer = dict(vis_backends=[dict(type='TensorboardVisBackend')])"
+    config = recording_config(tmp_path, backend, hook)
+    work = tmp_path / 'work'
+    options = dict(train_cfg__max_epochs=4, train_dataloader__batch_size=15)
+    code, errors = main('train.py', arguments(config, '--work-dir', work, data=images, **options))
+    assert code == 0, errors
+    (events,) = work.rglob('events.out.tfevents.*')
+    found = reading.EventAccumulator(str(events), {reading.IMAGES: 0, reading.SCALARS: 0})
+    found.Reload()
+    tags = [
+        f'kd_{kind}_{name}' for kind in ('decisions', 'templates') for name in ('inter', 'penult')
+    ]
+    assert sorted(found.Tags()['images']) == tags
+    for tag in tags:
+        assert [event.step for event in found.Images(tag)] == [2, 4]
+        figures = [Image.open(io.BytesIO(e.encoded_image_string)) for e in found.Images(tag)]
+        assert all(figure.height == 3 * 116 - 4 for figure in figures)  # 3 classes
+        assert all(np.asarray(figure).std() > 10 for figure in figures)
+    # The losses are by iteration, two to an epoch.
+    assert [event.step for event in found.Scalars('loss')] == list(range(1, 9))
 
 
 def test_what_goes_wrong_is_a_warning(tmp_path: Path) -> None:
