@@ -69,7 +69,7 @@ def thin(points: Sequence[tuple[float, float]], most: int = 300) -> list[tuple[f
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    return (low, high) if high > low else (low, low + 1)  # no count below 0
 
 
 def _x(value: float, low: float, high: float) -> float:

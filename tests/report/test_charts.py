@@ -31,3 +31,8 @@ def test_lines_have_a_legend_and_leave_out_what_is_no_number() -> None:
 def test_long_lines_are_thinned_to_means() -> None:
     thin = charts.thin([(i, float(i % 2)) for i in range(1000)], most=250)
     assert len(thin) == 250 and thin[0] == (1.5, 0.5)
+
+
+def test_counts_that_stay_0_have_nothing_below() -> None:
+    chart = charts.lines(dict(dead=[(1, 0), (2, 0)]), 'Dead templates', 'iteration')
+    assert '>0<' in chart and '>-' not in chart
