@@ -22,13 +22,14 @@ function start(viewer) {
     canvas.width = width;
     canvas.height = height;
     const pixels = new ImageData(width, height);
-    map.forEach((share, i) => pixels.data.set([255, 64, 0, share * 0.85], 4 * i));
+    const most = Math.max(1, ...map);
+    map.forEach((share, i) => pixels.data.set([255, 64, 0, 217 * share / most], 4 * i));
     canvas.getContext('2d').putImageData(pixels, 0, 0);
     const name = one.names[rank];
     const count = map.reduce((sum, share) => sum + (share > 0), 0);
-    const most = Math.round(Math.max(0, ...map) / 2.55);
     said.textContent = name === undefined ? 'No template fires on this image.' :
-      `${name}: fires at ${count} of ${height * width} positions, at most with ${most} % of what fires there.`;
+      `${name}: fires at ${count} of ${height * width} positions, at most with ` +
+      `${Math.round(most / 2.55)} % of what fires there (the strongest colour).`;
     which.setAttribute('aria-valuetext', name || 'none');
     canvas.setAttribute('aria-label', said.textContent);
     const uri = data.strips[one.templates[rank]];
