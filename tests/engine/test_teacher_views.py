@@ -10,10 +10,10 @@ from mmengine.registry import MODELS
 from mmpretrain.datasets import NumpyToPIL
 from torch import Tensor, nn
 
-from mmkdlayer.engine.provenance import _describe_view
 from mmkdlayer.engine.teacher_views import connect_views, loads_bgr
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.teachers import TeacherModule, find_view
+from mmkdlayer.models.teachers.view import describe_view
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
@@ -199,17 +199,10 @@ def test_the_order_of_channels_of_a_pipeline() -> None:
 
 
 def test_the_view_is_a_part_of_what_a_decision_is_fitted_on(build: Any) -> None:
-    class Layer:
-        teacher = None
-
-    layer: Any = Layer()
-    for model, expected in (
-        (
-            build(own(**OWN)),
-            dict(view=dict(mean=(127.5, 128.0, 128.5), std=(127.5, 127.0, 126.5), reverses=False)),
-        ),
-        (build({}), {}),
-    ):
+    plain, other = build({}), build(own(**OWN))
+    for model in (plain, other):
         connect_views(model, FILES)
-        layer.teacher = type('T', (), dict(model=model.teacher))
-        assert _describe_view(layer) == expected
+    assert describe_view(plain.teacher) == {}
+    assert describe_view(other.teacher) == dict(
+        mean=(127.5, 128.0, 128.5), std=(127.5, 127.0, 126.5), reverses=False
+    )

@@ -12,7 +12,7 @@ LEAST_CENTROIDS, LEAST_SUBCLASSES = 256, 2
 ORDER = (('inter', 'penult'), ('inter',), ('penult',), ())
 #: What is known of accuracy; a test compares it with studies/results/photographs/results.json.
 MEASURED = (
-    'what accuracy a budget keeps must be measured on your data (tools/study.py). Measured here is one '
+    'what accuracy a budget keeps must be measured on your data, by a study. Measured here is one '
     'pair in 6 epochs (ResNet-56 teaches ResNet-20, 100 classes at 32x32; both layers fed forward, 2 '
     'sub-classes a class): top-1 is 28.79 with 256 centroids and 23.38 with 1024; 19.33 of the student '
     'alone, and 29.51 of KD of the logits, which costs nothing at inference. So fewer centroids than '
