@@ -14,6 +14,7 @@ from slurm_cluster import slurm, wait_until
 from study_runs import write_study
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(os.geteuid() != 0, reason='only root can start Slurm'),
 ]
