@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from mmengine.optim import OptimWrapperDict
 
-#: What of a scheduler changes as it goes on.
+#: What of a scheduler changes as training continues.
 _MOVING = {
     *('optimizer', 'last_step', 'base_values', 'verbose', '_global_step', '_last_value'),
     *('best', 'cooldown_counter', 'num_bad_epochs'),

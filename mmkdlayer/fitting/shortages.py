@@ -78,7 +78,7 @@ def _disk(name: Optional[str], text: str) -> str:
     return (
         f'The disk, or the quota of this user, is full: {where} could not be written{free}: {text}. '
         'Make room, or choose a folder on a larger disk (--work-dir, or cache_dir of FitDecisionsHook '
-        'for the files of a fitting). Then the same command goes on from what was saved.'
+        'for the files of a fitting). Then the same command continues from what was saved.'
     )
 
 

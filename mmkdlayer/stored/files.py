@@ -269,7 +269,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if path.with_name(PLAN).exists():
             raise StoreError(
                 f'{path.parent} holds decisions whose storing was not finished. Run the same '
-                'store_decisions command again: it goes on from there.'
+                'store_decisions command again: it continues from there.'
             ) from None
         raise StoreError(
             f'{path.parent} holds no stored decisions ({path} is missing). {_AGAIN}'

@@ -114,7 +114,7 @@ class PreemptionHook(Hook):
         ]
         if others:
             runner.logger.warning(
-                'A resumed training goes on with the optimiser and the schedules of its checkpoint, so '
+                'A resumed training continues with the optimiser and schedules of its checkpoint, so '
                 f'this of the config is not used: {"; ".join(others)}. To use it, begin a new training '
                 'with these weights: --init-from FILE, without --resume.'
             )
