@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 
+import numpy as np
 import pytest
 import torch
 from mmengine.model import BaseModule
@@ -12,6 +13,7 @@ from mmengine.runner import CheckpointLoader, load_checkpoint
 from simulated_cuda.device import SimulatedCuda
 from torch import nn
 
+from mmkdlayer.checkpoints import read_for_hosts
 from mmkdlayer.checkpoints.host_loaders import _with_restrictions, read_local
 from mmkdlayer.errors import CheckpointError
 
@@ -69,15 +71,31 @@ def test_a_config_in_a_checkpoint_is_not_run(state, tmp_path):
 
 
 @pytest.mark.parametrize('as_bytes', [False, True])
-def test_downloads_are_files_or_bytes(as_bytes, state, tmp_path):
-    path = tmp_path / 'net.pth'
-    torch.save(dict(state_dict=state), path)
+def test_downloads_run_no_code(as_bytes, state, tmp_path, monkeypatch):
+    """torch.hub, through which mmengine downloads, asks for no restrictions."""
+    monkeypatch.chdir(tmp_path)
+    before = torch.load
 
     def download(url, map_location=None):
-        return torch.load(io.BytesIO(path.read_bytes()) if as_bytes else str(path))
+        path = tmp_path / 'net.pth'
+        found = io.BytesIO(path.read_bytes()) if as_bytes else str(path)
+        return torch.load(found, map_location=map_location, weights_only=False)
 
+    torch.save(dict(meta=Program()), 'net.pth')
+    with pytest.raises(Exception, match='asks for the Python object posix.mkdir'):
+        _with_restrictions(download)('s3://bucket/net.pth')
+    assert not os.path.exists('somewhere') and torch.load is before
+    torch.save(dict(state_dict=state, meta=dict(names=np.array(['a']))), 'net.pth')
     found = _with_restrictions(download)('s3://bucket/net.pth', map_location='cpu')
     assert torch.equal(found['state_dict']['fc.weight'], state['fc.weight'])
+    assert found['meta']['names'].tolist() == ['a']
+
+
+def test_every_scheme_is_restricted_once():
+    before = dict(CheckpointLoader._schemes)
+    read_for_hosts()
+    assert CheckpointLoader._schemes == before and before[''] is read_local
+    assert all(hasattr(loader, 'restricted') for loader in before.values())
 
 
 def test_weights_that_were_saved_from_a_gpu_are_read_without_one(state, tmp_path, monkeypatch):

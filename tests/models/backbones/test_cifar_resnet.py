@@ -1,26 +1,26 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.backbones import CifarResNet
 
 
-def count_parameters(network):
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def plain_pad(x, out_channels, stride):
-    """Loops: position (i, j) of the output is (stride * i, stride * j) of the input, or zero."""
-    count, channels, height, width = x.shape
-    rows, columns = range(0, height, stride), range(0, width, stride)
-    out = torch.zeros(count, out_channels, len(rows), len(columns))
-    for c in range(channels):
-        for i, row in enumerate(rows):
-            for j, column in enumerate(columns):
-                out[:, c, i, j] = x[:, c, row, column]
-    return out
+# As the CRD benchmark's networks, with their head for 100 classes.
+@pytest.mark.parametrize(
+    ('arguments', 'parameters'),
+    [
+        (dict(depth=20), 278_324),
+        (dict(depth=56), 861_620),
+        (dict(depth=110), 1_736_564),
+        (dict(depth=32, stem_channels=32, base_channels=64), 7_433_860),
+    ],
+)
+def test_published_parameters(arguments, parameters):
+    network = CifarResNet(**arguments)
+    channels = 4 * arguments.get('base_channels', 16)
+    found = sum(parameter.numel() for parameter in network.parameters())
+    assert found + (channels + 1) * 100 == parameters
 
 
 def test_residual_branches_start_alive():
