@@ -66,8 +66,7 @@ def check_content(content: Any, origin: str, entries: Sequence[str] = ('state_di
 
     Raises:
         CheckpointError: It is no dict of names, its weights (``entries``) or ``meta`` are of other
-        types, or
-            its weights are no numbers.
+            types, or its weights are no numbers.
     """
     if not isinstance(content, Mapping):
         raise CheckpointError(

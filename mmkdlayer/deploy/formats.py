@@ -43,6 +43,8 @@ def write_format(
 ) -> Written:
     """Write the student, in eval mode, in one format and run the file on images (N, C, H, W).
 
+    The formats are 'onnx', 'torchscript' and 'torch_export'.
+
     Returns:
         How its logits compare with the student's, over several batch sizes; whether H and W are free.
 

@@ -83,6 +83,9 @@ def model_card(
 ) -> str:
     """The page's text: a YAML header as model hubs read it, then tables.
 
+    ``cfg``, ``checkpoint`` and ``meta`` are of the training; ``files`` are written already; ``checks``
+    are sentences about what was compared and what was left out.
+
     Raises:
         DecisionFileError: A decision file of the training is damaged.
     """

@@ -19,6 +19,9 @@ def without_places(value: Any, root: str = '') -> Any:
     A data set at /some/where/animals is at data/animals then, unless --data-root names another
     place; all other paths are relative to it. Names of classes that are in a file are read from it.
     ``root`` is where the data set is that a part belongs to.
+
+    Raises:
+        OSError: A file with the names of classes can't be read.
     """
     if isinstance(value, (list, tuple)):
         return type(value)(without_places(item, root) for item in value)

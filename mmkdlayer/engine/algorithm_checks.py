@@ -115,7 +115,11 @@ def _check_options(algorithm: Any, model_cfg: Mapping[str, Any]) -> None:
 
 
 def check_stock_networks(model_cfg: Mapping[str, Any]) -> None:
-    """Refuse keys beside a ``cfg_path`` that its config has too: mmengine leaves them out."""
+    """Refuse keys beside a ``cfg_path`` that its config has too: mmengine leaves them out.
+
+    Raises:
+        ConfigError: There are such keys, with other values.
+    """
     networks = {key: model_cfg.get(key) or {} for key in ('architecture', 'teacher')}
     for name, member in (networks['teacher'].get('teachers') or {}).items():
         networks[f'teacher.teachers.{name}'] = member

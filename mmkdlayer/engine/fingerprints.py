@@ -37,7 +37,8 @@ def describe_dataset(
     """What identifies the images of an mm-style data set.
 
     Labels are checked against ``num_classes``, C, if it is given. Where no labels are needed, images
-    may have none or several, and only single ones are checked.
+    may have none or several, and only single ones are checked. ``backend_args`` say how the files are
+    read, as in mmengine.
 
     Returns:
         ``images``, their number; ``files``, a hash of the names below the folder that they share (or

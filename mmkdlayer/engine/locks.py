@@ -29,11 +29,11 @@ def folder_lock(
 
     All ranks must call it. The system frees the lock with the process that holds it, however that one
     ends. A folder that can't be locked (some network file systems can't) is used without, with a
-    warning. Locks of other tasks do not matter.
+    warning; one that is not there is made. Locks of other tasks, which are single words, do not matter.
 
     Raises:
-        FolderInUseError: The other holder, who is named, was still there after ``patience`` seconds;
-            ``advice`` says what else to do.
+        FolderInUseError: The other holder, who is named, was still there after ``patience`` seconds
+            (by default there is no end); ``advice`` says what else to do.
     """
     path, looks = Path(folder, f'.{task}.lock'), 0
     with ExitStack() as held:

@@ -37,11 +37,12 @@ def grouped_kmeans(
     An empty cluster is put on the point of its group that is farthest from its own center, several
     on the farthest ones in turn. A group with fewer distinct points than clusters keeps equal
     centers and is reported; one without points has centers of zeros. Ranks share the groups; all must
-    hold the same ``rows`` (n, D), sorted by group, of which there are ``counts`` (G,), int64.
+    hold the same ``rows`` (n, D), sorted by group, of which there are ``counts`` (G,), int64. They are
+    calculated with on ``device``, in ``iterations`` steps at most.
 
     Returns:
-        Centers (G, M, D), float64, and which groups have fewer distinct points than clusters (G,),
-        bool.
+        Centers (G, M, D), float64, for M clusters, and which groups have fewer distinct points than
+        clusters (G,), bool.
     """
     groups, channels = len(counts), rows.shape[1]
     centers = torch.zeros(groups, num_clusters, channels, dtype=torch.float64)

@@ -33,8 +33,8 @@ def kmeans(points: Tensor, num_clusters: int, *, iterations: int = 25, seed: int
     that are rounded to steps below float32's own, see :func:`exact_steps`). An empty cluster is put
     on the point farthest from its own center, several on the farthest ones in turn. Every rank must
     hold the same ``points`` (n, D), float32, which are centred in place and rounded: ranks share
-    the search for nearest centers, and the result is the same for any number of them. Ends early
-    when no point changes its cluster.
+    the search for nearest centers, and the result is the same for any number of them. Ends after
+    ``iterations`` steps, or when no point changes its cluster.
 
     Returns:
         Centers (K, D), float32.
@@ -137,9 +137,10 @@ class StreamedStep:
     values up to 8 times the largest of the centers in each channel.
 
     Args:
-        centers: (K, D), float32. number: How many points there are on all the ranks. sums, counts:
-        (K, D), float64, and (K,), int64, of the points of each cluster so far; None before the
-            first.
+        centers: (K, D), float32.
+        number: How many points there are on all the ranks.
+        sums: (K, D), float64, of the points of each cluster so far; None before the first.
+        counts: (K,), int64, likewise.
     """
 
     def __init__(

@@ -24,8 +24,9 @@ def fit_lda(statistics: ClassStatistics, num_components: int) -> tuple[Tensor, T
 
     Whitens the within-class covariance, standardised by channel, and keeps the directions with the
     largest spread of the class means, so that the within-class variance of each component of z is
-    one. Constant and collinear channels are dropped, as scikit-learn's solver 'svd' does. Signs are
-    fixed by making the largest weight of each component positive.
+    one. Constant and collinear channels are dropped, as scikit-learn's solver 'svd' does; a class
+    without positions counts for nothing. Signs are fixed by making the largest weight of each
+    component positive.
 
     Returns:
         A (L, D) and b (L,), float64, of z = A f + b, whose mean is zero: the

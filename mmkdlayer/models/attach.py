@@ -176,8 +176,7 @@ def find_module(model: nn.Module, name: str, role: str) -> nn.Module:
 
     Raises:
         ConfigError: There is none. The message begins with ``role``, such as "kd_layers.inter: the
-        student",
-            and lists near matches.
+            student", and lists near matches.
     """
     modules = dict(model.named_modules(remove_duplicate=False))
     if name not in modules or not name:

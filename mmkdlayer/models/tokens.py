@@ -231,9 +231,8 @@ def choose_output(output: Any, index: int | str | None, key: str, option: str) -
     ``index`` is None for the only one.
 
     Raises:
-        ConfigError: There is no such output, or it has to be chosen. The message begins with
-        ``key``, and
-            names the ``option`` of the config.
+        ConfigError: There is no such output, or it has to be chosen. The message begins with ``key``,
+            and names the ``option`` of the config.
     """
     if isinstance(output, Tensor) and index is None:
         return output

@@ -158,7 +158,11 @@ def _digest_of(path: Path) -> str:
 
 
 def begun_plan(folder: str | os.PathLike) -> Optional[dict[str, Any]]:
-    """The plan of what is stored in a folder, finished or not; None for an empty one."""
+    """The plan of what is stored in a folder, finished or not; None for an empty one.
+
+    Raises:
+        StoreError: It is damaged.
+    """
     for name in (PLAN, MANIFEST):
         path = Path(folder, name)
         if path.exists():

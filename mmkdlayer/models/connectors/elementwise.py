@@ -48,7 +48,7 @@ def masked_gradient(
 
     ``g = d_p - p * factor`` where p > 0, and 0 elsewhere: d_p is the gradient of the assignments,
     but for the part that comes through their length, which is a factor (M,) of each position's.
-    Both ``d_p_MT`` and ``p_MT`` may be overwritten.
+    Both ``d_p_MT`` and ``p_MT`` may be overwritten, and g be in the memory of either.
 
     Returns:
         g, shape (M, T), ``sum_M g`` and ``sum_M s * g``, both of shape (T,).
