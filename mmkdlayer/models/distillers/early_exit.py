@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,13 +21,6 @@ PASSIVE_RECORDERS = ('ParameterRecorder',)
 
 class _EnoughReadError(Exception):
     """Leaves the teacher's forward pass; never seen outside of it."""
-
-
-def _channels_last(value: Any) -> Any:
-    """Images (N, 3, H, W) in channels-last order; anything else as it is."""
-    if isinstance(value, Tensor) and value.dim() == 4:
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
 
 
 class EarlyExitForward:
@@ -71,41 +65,33 @@ class EarlyExitForward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The teacher's forward pass, or an empty dict in place of the losses that nobody reads."""
-        forward = type(self.teacher).forward
-        mode = kwargs.get('mode', args[2] if len(args) > 2 else None)
-        if mode != 'loss':
-            return forward(self.teacher, *args, **kwargs)
-        if args:
-            inputs, *others = args
-        else:
-            inputs, others = kwargs.pop('inputs'), []
-        if self.channels_last:
-            inputs = _channels_last(inputs)
-        args = (inputs, *others)
-        labelled = _have_labels(others[0] if others else kwargs.get('data_samples'))
-        if not labelled:
-            args, kwargs['mode'] = args[:2], 'tensor'  # a head's loss would ask for labels
-        with self._precision(inputs):
+        forward = partial(type(self.teacher).forward, self.teacher)
+        given = {**dict(zip(('inputs', 'data_samples', 'mode'), args)), **kwargs}
+        if given.pop('mode', None) != 'loss':
+            return forward(*args, **kwargs)
+        inputs, samples = given.pop('inputs'), given.pop('data_samples', None)
+        is_batch = isinstance(inputs, Tensor)
+        if self.channels_last and is_batch and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        labelled = _have_labels(samples)
+        # A head's loss would ask for labels.
+        run = partial(forward, inputs, samples, mode='loss' if labelled else 'tensor', **given)
+        device = inputs.device.type if is_batch else 'cpu'
+        with nullcontext() if self.dtype is None else torch.autocast(device, self.dtype):
             if not self.stops or is_compiling():
-                losses = forward(self.teacher, *args, **kwargs)
+                losses = run()
                 return losses if labelled else {}
             shape = getattr(inputs, 'shape', None)
             self.calls, self.stop_at = 0, self.calls_by_shape.get(shape, 0)
             self.armed = True
             try:
-                losses = forward(self.teacher, *args, **kwargs)
+                losses = run()
             except _EnoughReadError:
                 return {}
             finally:
                 self.armed = False
             self.calls_by_shape[shape] = self.calls
             return losses if labelled else {}
-
-    def _precision(self, inputs: Any) -> AbstractContextManager:
-        if self.dtype is None:
-            return nullcontext()
-        device = inputs.device.type if isinstance(inputs, Tensor) else 'cpu'
-        return torch.autocast(device, self.dtype)
 
 
 def _have_labels(data_samples: Any) -> bool:

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
-
-
-class _AlwaysEval:
-    """Stands in for a module's ``train`` method.
-
-    A plain object, so that a deep copy of the module refers to the copy and the module pickles.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def __call__(self, mode: bool = True) -> nn.Module:
-        return type(self.module).train(self.module, False)
 
 
 def keep_in_eval(module: nn.Module) -> None:
@@ -26,7 +14,12 @@ def keep_in_eval(module: nn.Module) -> None:
     mmrazor freezes the teacher's batch norms only; its dropout and drop path would stay on.
     """
     module.eval()
-    module.train = _AlwaysEval(module)  # type: ignore[method-assign]
+    # A partial: a deep copy of the module refers to the copy, and the module pickles.
+    module.train = partial(_stay_in_eval, module)  # type: ignore[method-assign]
+
+
+def _stay_in_eval(module: nn.Module, mode: bool = True) -> nn.Module:
+    return type(module).train(module, False)
 
 
 def leave_out_of_state_dict(module: nn.Module) -> None:

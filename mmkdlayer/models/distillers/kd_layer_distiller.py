@@ -22,7 +22,7 @@ from mmkdlayer.models.teachers import attach_views
 from mmkdlayer.registry import MODELS
 
 from .checks import check_arguments, check_flags, check_inputs, check_mappings, without_none
-from .early_exit import EarlyExitForward, parse_dtype, read_modules
+from .early_exit import MODULE_RECORDERS, EarlyExitForward, parse_dtype, read_modules
 from .frozen_teacher import keep_in_eval, leave_out_of_state_dict
 from .no_head import allow_no_head
 from .records import release_records
@@ -225,8 +225,5 @@ def _check_sources(recorders: RecorderManager, model: nn.Module, role: str) -> N
     """Raise a ConfigError with near matches where a module recorder's source is not there."""
     for name, recorder in recorders.recorders.items():
         # An empty source is the model itself (mmrazor's CRD recipe records its inputs).
-        if recorder.source and type(recorder).__name__ in (
-            'ModuleOutputsRecorder',
-            'ModuleInputsRecorder',
-        ):
+        if recorder.source and type(recorder).__name__ in MODULE_RECORDERS:
             find_module(model, recorder.source, f'{name}: the {role}')

@@ -12,6 +12,8 @@ from mmkdlayer.models.connectors.teacher_feature import TeacherFeature
 from mmkdlayer.models.kd_layer_options import KDLayerOptions
 from mmkdlayer.type_names import type_name
 
+from .checks import PARTS
+
 
 def with_supervision(
     kwargs: dict[str, Any], kd_layers: Mapping[str, KDLayerOptions]
@@ -21,13 +23,7 @@ def with_supervision(
     Raises:
         ConfigError: The config has something under a name that a layer needs.
     """
-    parts: dict[str, dict] = {
-        key: dict(kwargs.get(key) or {})
-        for key in (
-            *('student_recorders', 'teacher_recorders'),
-            *('connectors', 'distill_losses', 'loss_forward_mappings'),
-        )
-    }
+    parts: dict[str, dict] = {key: dict(kwargs.get(key) or {}) for key in PARTS}
     for name, layer in kd_layers.items():
         if layer.decision is None:
             continue
