@@ -110,18 +110,23 @@ def fitting_dataloader_cfg(cfg: Any) -> ConfigDict:
         )
     batch_size = max(train.get('batch_size', 1), test.get('batch_size', 1))
     dataset = replace_pipeline(train['dataset'], pipeline)
-    return in_order(test, dataset, batch_size, train.get('num_workers', 0))
+    workers = train.get('num_workers', 0)
+    return in_order(test, dataset=dataset, batch_size=batch_size, num_workers=workers)
 
 
-def in_order(test: Any, dataset: Any, batch_size: int, num_workers: int) -> ConfigDict:
-    """Config of a loader that gives each image of a data set once, made as the one for testing."""
-    loader = ConfigDict(
-        dataset=dataset,
-        batch_size=batch_size,
-        num_workers=num_workers,
+def in_order(test: Any, **changes: Any) -> ConfigDict:
+    """Config of a loader that gives each image once, made as another, such as the one for testing.
+
+    ``changes`` are of its ``dataset``, ``batch_size``, ``num_workers`` and ``sampler``.
+    """
+    own = dict(
+        dataset=test.get('dataset'),
+        batch_size=test.get('batch_size', 1),
+        num_workers=test.get('num_workers', 0),
         sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
         drop_last=False,
     )
+    loader = ConfigDict({**own, **changes})  # a ConfigDict's own update would merge
     for key in ('collate_fn', 'pin_memory', 'prefetch_factor'):
         if key in test and not (key == 'prefetch_factor' and loader['num_workers'] == 0):
             loader[key] = copy.deepcopy(test[key])

@@ -56,8 +56,7 @@ def calibration_loader(cfg: Config, data: str, images: int | None = None) -> Dat
     if images is not None and images < len(dataset):
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0))
         dataset = Subset(dataset, sorted(chosen[:images].tolist()))
-    batch_size, workers = loader.get('batch_size', 1), loader.get('num_workers', 0)
-    return Runner.build_dataloader(in_order(loader, dataset, batch_size, workers))
+    return Runner.build_dataloader(in_order(loader, dataset=dataset))
 
 
 @torch.no_grad()

@@ -78,10 +78,7 @@ def measure(
 
     Images without one label each count for decisions that need none.
     """
-    config = in_order(
-        loader, loader['dataset'], loader.get('batch_size', 1), loader.get('num_workers', 0)
-    )
-    stream = FeatureStream(algorithm, layers, config, most=images)
+    stream = FeatureStream(algorithm, layers, in_order(loader), most=images)
     classes = len((getattr(stream.dataset, 'metainfo', None) or {}).get('classes') or ()) or None
     guesses, shares = [], []
     with evaluating(*stream.models):
@@ -124,7 +121,7 @@ def count_shares(layer: SupervisedLayer, feature: Tensor, labels: Tensor | None)
     the sums of the highest probabilities and of the shares of the image's own class (sub-classes
     alone), and how often each template is the most likely one.
     """
-    decision, size = layer.decision, (layer.size[0], layer.size[1])
+    decision, size = layer.decision, layer.size
     step = max(1, _MOST_ELEMENTS // (decision.num_templates * size[0] * size[1]))
     found = torch.zeros(3 + decision.num_templates, dtype=torch.float64)
     for start in range(0, len(feature), step):

@@ -97,8 +97,8 @@ class PlainDistiller:
             fit_options = FitOptions(**options)
         except TypeError as error:
             raise ConfigError(f'PlainDistiller.fit: {error}.') from error
-        stream = _TeacherStream(self, batches, list(missing))
-        layers = self._supervised_layers(missing, stream.first_image())
+        stream = _TeacherStream(self, batches)
+        layers = self._supervised_layers(missing, next(stream.read())[0][:1])
         with TemporaryDirectory(dir=fit_options.cache_dir) as folder:
             fitters = {
                 name: make_fitter(layer, fit_options, Path(folder), None)
@@ -175,20 +175,16 @@ class PlainDistiller:
 class _TeacherStream:
     """Iterates (features by layer, labels) over batches of images."""
 
-    def __init__(self, distiller: PlainDistiller, batches: Iterable[Any], names: list[str]) -> None:
-        self.distiller, self.batches, self.names = distiller, batches, names
+    def __init__(self, distiller: PlainDistiller, batches: Iterable[Any]) -> None:
+        self.distiller, self.batches = distiller, batches
         self.device = next((p.device for p in distiller.teacher.parameters()), torch.device('cpu'))
 
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
-        for images, labels in self._read():
-            features = self.distiller.teach(images)
-            yield {name: features[name] for name in self.names}, labels
+        for images, labels in self.read():
+            yield self.distiller.teach(images), labels
 
-    def first_image(self) -> Tensor:
-        """One image (1, 3, H, W)."""
-        return next(self._read())[0][:1]
-
-    def _read(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+    def read(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Images (N, 3, H, W) on the teacher's device, and labels."""
         for batch in self.batches:
             images, *rest = [batch] if isinstance(batch, Tensor) else batch
             yield images.to(self.device), rest[0] if rest else None

@@ -38,7 +38,7 @@ class SupervisedLayer:
     feature: Mapping[str, Any]
     scores: Mapping[str, Any]
     teacher: Teacher = field(init=False, repr=False)
-    size: tuple[int, ...] = field(init=False, repr=False)
+    size: tuple[int, int] = field(init=False, repr=False)
     provenance: dict[str, Any] = field(init=False, repr=False)
 
 
@@ -117,13 +117,13 @@ def check_shapes(layer: SupervisedLayer, feature: tuple[int, ...], scores: tuple
             has one position, the student's several.
         DecisionFileError: The decision was fitted on features with other channels.
     """
-    decision, layer.size = layer.decision, scores[1:]
-    kind = type(decision).__name__
+    decision, kind = layer.decision, type(layer.decision).__name__
     if len(feature) != 3 or len(scores) != 3:
         raise ConfigError(
             f'{layer.key}: expected a teacher feature (D, H, W) and scores (K, H, W) for each image, '
             f'but found {feature} and {scores}. Name modules that return maps.'
         )
+    layer.size = scores[1], scores[2]
     if scores[0] != decision.num_templates:
         raise ConfigError(
             f'{layer.key}.decision: {kind} decides over {decision.num_templates} templates '
@@ -131,7 +131,7 @@ def check_shapes(layer: SupervisedLayer, feature: tuple[int, ...], scores: tuple
             'decision agree.'
         )
     try:
-        pool_to(torch.empty(1, *feature, device='meta'), (scores[1], scores[2]))
+        pool_to(torch.empty(1, *feature, device='meta'), layer.size)
     except ConfigError as error:
         raise ConfigError(f'{layer.key}.teacher: {error}') from None
     if decision.is_fitted and decision.feature_channels != feature[0]:

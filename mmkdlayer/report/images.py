@@ -46,8 +46,7 @@ class Images:
 
     def __init__(self, networks: Networks, loader: Any, most: int | None = None) -> None:
         batch = min(loader.get('batch_size', 1), MOST_AT_A_TIME)
-        config = in_order(loader, loader['dataset'], batch, loader.get('num_workers', 0))
-        config.sampler = ConfigDict(type=InOrder)
+        config = in_order(loader, batch_size=batch, sampler=ConfigDict(type=InOrder))
         supervised = list(networks.supervised.values())
         self.stream = FeatureStream(networks.algorithm, supervised, config, most=most)
         self.bgr = loads_bgr(dict(train_dataloader=loader))

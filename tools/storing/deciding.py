@@ -52,7 +52,7 @@ def decide_batch(
     features, samples, outputs = stream.run_teachers(batch)
     found: Arrays = {}
     for layer in stream.layers:
-        feature, kept = resize_to(features[layer.name], _size(layer)), top_k[layer.name]
+        feature, kept = resize_to(features[layer.name], layer.size), top_k[layer.name]
         if kept is None:
             found[f'{layer.name}.rows'] = _to_numpy(_table_rows(layer, feature, samples))
         else:
@@ -65,13 +65,9 @@ def decide_batch(
     return found
 
 
-def _size(layer: SupervisedLayer) -> tuple[int, int]:
-    return (layer.size[0], layer.size[1])
-
-
 def probabilities(layer: SupervisedLayer, feature: Tensor) -> Tensor:
     """The decision about each position, (N*H*W, K), of features at the size of the student's map."""
-    return layer.decision.decide(feature, None, _size(layer)).permute(0, 2, 3, 1).flatten(0, 2)
+    return layer.decision.decide(feature, None, layer.size).permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def _table_rows(layer: SupervisedLayer, feature: Tensor, samples: list) -> Tensor:

@@ -29,7 +29,7 @@ from mmkdlayer.stored.files import (
     shards_of,
 )
 
-from .deciding import check_logits, logit_modules, probabilities, resize_to
+from .deciding import check_logits, logit_modules, probabilities
 from .rendering import Views, render_batches
 from .truncation import choose_k, sum_falling
 
@@ -145,8 +145,7 @@ def sample_teacher(
         for number, found in enumerate(render_batches(stream, views, batches)):
             features, _, outputs = stream.run_teachers(found.batch)
             for layer in centroids:
-                feature = resize_to(features[layer.name], (layer.size[0], layer.size[1]))
-                decided = probabilities(layer, feature)
+                decided = probabilities(layer, features[layer.name])
                 total, positions = samples[layer.name]
                 samples[layer.name] = total + sum_falling(decided), positions + len(decided)
             if options.logits is not None and not logits:

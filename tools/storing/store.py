@@ -100,8 +100,7 @@ def open_views(algorithm: Any, cfg: Any, options: StoreOptions) -> tuple[Feature
                 )
         tested = cfg.get('val_dataloader') or cfg.get('test_dataloader') or {}
         batch_size = max(train.get('batch_size', 1), tested.get('batch_size', 1))
-        loader = in_order(train, train['dataset'], batch_size, train.get('num_workers', 0))
-        stream = FeatureStream(algorithm, layers, loader)
+        stream = FeatureStream(algorithm, layers, in_order(train, batch_size=batch_size))
         stream.check_shapes()
         views = Views(unrepeated(stream.dataset)[0], options.seed)
         check_drawn_again(views)
