@@ -44,7 +44,7 @@ class Vocabulary:
         #: Positions at which each entry is the strongest (K,).
         self.counts = np.zeros(entries, np.int64)
         #: The same by the image's class (K, C).
-        self.by_class = np.zeros((entries, classes), np.int64)
+        self.by_class = np.zeros((entries, classes), np.int32)
         self._entries = np.zeros(0, np.int64)
         self._images = np.zeros(0, np.int64)
         self._values = np.zeros(0, np.float32)

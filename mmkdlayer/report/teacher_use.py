@@ -60,16 +60,18 @@ def vocabulary_distances(
         Distances (N, K, H, W).
     """
     feature = resize_to(feature, size).float()
-    rows = feature.flatten(2).transpose(1, 2)
+    # All positions as rows: for batches of them cdist would copy the vocabulary for each image.
+    rows = feature.permute(0, 2, 3, 1).flatten(0, 2)
     if isinstance(decision, CentroidDecision):
-        found = torch.cdist(rows, decision.centroids.to(rows))
+        vocabulary = decision.centroids
     else:
-        z = rows @ decision.projection.to(rows).t() + decision.offset.to(rows)
-        found = torch.cdist(z, decision.centers.to(rows))
-        if labels is not None:
-            classes = torch.arange(decision.num_templates, device=rows.device)
-            classes = classes // decision.num_subclasses
-            found = found.masked_fill(classes != labels[:, None, None], float('inf'))
+        rows = rows @ decision.projection.to(rows).t() + decision.offset.to(rows)
+        vocabulary = decision.centers
+    found = torch.cdist(rows, vocabulary.to(rows)).unflatten(0, (len(feature), -1))
+    if labels is not None:
+        classes = torch.arange(decision.num_templates, device=rows.device)
+        classes = classes // decision.num_subclasses
+        found.masked_fill_(classes != labels[:, None, None], float('inf'))
     return found.transpose(1, 2).unflatten(2, size)
 
 

@@ -66,9 +66,11 @@ def prepare_rows(table: Tensor) -> dict[str, Any]:
     each row, shape (K,).
     """
     most = table.size(1) * SPARSE_SHARE
-    if not table.is_sparse and int((table != 0).sum(1).max()) > most:
-        parts = [torch.special.xlogy(part, part).sum(1) for part in table.split(1024)]
-        return dict(rows=DenseRows(table.contiguous()), entropies=torch.cat(parts))
+    # In parts: the sum over all of a table would make 8 bytes of each number.
+    parts = () if table.is_sparse else table.split(1024)
+    if parts and max(int((part != 0).sum(1).max()) for part in parts) > most:
+        entropies = torch.cat([torch.special.xlogy(part, part).sum(1) for part in parts])
+        return dict(rows=DenseRows(table.contiguous()), entropies=entropies)
     rows = SparseRows.of(table)
     powers = torch.special.xlogy(rows.values, rows.values)
     entropies = powers.new_zeros(table.size(0)).index_add_(0, rows.owners(), powers)
