@@ -16,6 +16,7 @@ import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.checkpoints import read_student_weights
 from mmkdlayer.deploy import check_trained_config
+from mmkdlayer.engine.allocator import return_memory
 from mmkdlayer.report import (
     Networks,
     ReportOptions,
@@ -123,6 +124,7 @@ def main() -> None:
             return
         cfg = cli.load_config(args)
         cli.check_writable(args.out)
+        return_memory()
         # mmengine would list each weight that it initialises.
         MMLogger.get_instance('mmkdlayer_report').setLevel('WARNING')
         state, meta = read_checked(args, cfg, args.checkpoint)

@@ -1,4 +1,4 @@
-"""Freed memory is kept on CPUs, unless somebody chose otherwise."""
+"""Freed memory is kept on CPUs, or given back at once, unless somebody chose otherwise."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='need
 LEFT_AFTER_FREEING = """
 import ctypes, os
 from mmengine.config import Config
-from mmkdlayer.engine.allocator import keep_memory
+from mmkdlayer.engine.allocator import keep_memory, return_memory
 
 def resident():
     return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**20
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
+for choose in (lambda: None, return_memory):
+    choose()
+    for size in (30 << 20, 20 << 20):  # the second one is taken from the heap, below what stays
+        before = resident()
+        place = ctypes.c_void_p(libc.malloc(size))
+        ctypes.memset(place, 1, size)
+        above = libc.malloc(1000)
+        libc.free(place)
+    print(round(resident() - before))
 for wanted in (False, True):
     print(keep_memory(Config(dict(env_cfg=dict(keep_memory=wanted)))))
     before = resident()
@@ -40,9 +49,12 @@ def test_memory_is_given_back_or_kept(
 ) -> None:
     for name in (*allocator.VARIABLES, 'GLIBC_TUNABLES', 'LD_PRELOAD'):
         monkeypatch.delenv(name, raising=False)
-    nothing, given_back, note, kept = run_script(LEFT_AFTER_FREEING).splitlines()
+    lines = run_script(LEFT_AFTER_FREEING).splitlines()
+    hole, returned, nothing, given_back, note, kept = lines
+    assert int(hole) > 15 and int(returned) < 5
     assert nothing == '' and int(given_back) < 5
-    assert 'env_cfg.keep_memory=False turns this off' in note and int(kept) > 95
+    # Of 100 MB, 20 may lie in the hole.
+    assert 'env_cfg.keep_memory=False turns this off' in note and int(kept) > 75
 
 
 @pytest.mark.parametrize(
@@ -53,9 +65,10 @@ def test_memory_is_given_back_or_kept(
     ],
 )
 def test_what_the_user_chose_stays(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(allocator, '_glibc', lambda: pytest.fail('the allocator is looked for'))
+    monkeypatch.setattr(ctypes, 'CDLL', lambda name: pytest.fail('the allocator is looked for'))
     monkeypatch.setenv(name, value)
     assert allocator.keep_memory(Config()) == ''
+    allocator.return_memory()
 
 
 def test_another_device_system_or_library(monkeypatch: pytest.MonkeyPatch) -> None:
