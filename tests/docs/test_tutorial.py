@@ -18,7 +18,7 @@ def test_outputs_are_stripped() -> None:
     assert all(not cell['outputs'] and cell['execution_count'] is None for cell in CELLS)
 
 
-@pytest.mark.parametrize('epochs', [3, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('epochs', [1, pytest.param(40, marks=pytest.mark.slow)])
 def test_it_runs(epochs: int, run_script, monkeypatch) -> None:
     monkeypatch.setenv('TMPDIR', '.')  # the tutorial's folder goes into the test's
     code = '\n'.join(''.join(cell['source']) for cell in CELLS)

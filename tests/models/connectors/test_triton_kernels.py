@@ -99,8 +99,13 @@ def types_of(kernel: Any, constants: dict[str, Any], numbers: str) -> dict[str, 
 
 @needs_triton
 @pytest.mark.parametrize(
-    ('capability', 'numbers'), [(80, 'fp32'), (90, 'fp32'), (80, 'fp64')]
-)  # an A100, an H100
+    ('capability', 'numbers'),
+    [  # an H100, an A100
+        (90, 'fp32'),
+        pytest.param(80, 'fp32', marks=pytest.mark.slow),
+        pytest.param(80, 'fp64', marks=pytest.mark.slow),
+    ],
+)
 def test_compiled_for_a_gpu_without_one(
     capability: int, numbers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
