@@ -115,10 +115,6 @@ def complete_config(cfg: Config, options: argparse.Namespace) -> None:
 
     The configs of this project hold the hooks and the loop; those of users may lack them.
 
-    Args:
-        cfg: The training config.
-        options: Those of the command line.
-
     Raises:
         ConfigError: The config can't do what an option asks for.
     """

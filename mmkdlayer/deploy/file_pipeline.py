@@ -62,11 +62,7 @@ def array_shape(dataset_cfg: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 
 class ReadAsArray:
-    """Reads a file as data sets hold their images: of one size, RGB or gray.
-
-    Args:
-        shape: Of the arrays, (H, W, 3) or (H, W).
-    """
+    """Reads a file as data sets hold their images: of one shape, (H, W, 3) RGB or (H, W) gray."""
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)

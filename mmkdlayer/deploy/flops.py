@@ -13,9 +13,7 @@ from torch import nn
 def count_flops(network: nn.Module, shape: Sequence[int]) -> Counter[str]:
     """FLOPs for one image: one for each multiply-add, two for each value of a batch norm.
 
-    Args:
-        network: In eval mode.
-        shape: Of the image, (C, H, W).
+    The network is in eval mode, the image's shape (C, H, W).
 
     Returns:
         By the name of the module; ``''`` is the whole network.

@@ -52,13 +52,7 @@ class FoldedKDLayer(nn.Module):
         self.semantics = nn.Conv2d(num_templates, in_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the matched templates mean to the feature map.
-
-        Args:
-            x: Feature map, shape (N, C, H, W).
-
-        Returns:
-            Same shape and dtype as ``x``.
+        """Add what the matched templates mean to the feature map (N, C, H, W).
 
         Raises:
             ConfigError: ``x`` has another number of dimensions or channels.
@@ -118,9 +112,6 @@ def fold_layer(layer: KDLayerConnector) -> FoldedKDLayer | None:
 
     A cosine is at most 1, so a template with ``|a_k| + b_k <= 0`` is 0 after the ReLU for
     any input.
-
-    Args:
-        layer: The layer, in the state that it has at inference.
 
     Returns:
         The folded layer, or None if the layer never adds anything: alpha is 0, or no template is left.

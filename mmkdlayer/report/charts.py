@@ -12,13 +12,7 @@ LEFT, BOTTOM, TOP, RIGHT = 54, 26, 8, 8
 
 
 def columns(values: Sequence[float], ends: tuple[str, str], title: str) -> Markup:
-    """Columns side by side, such as a histogram.
-
-    Args:
-        values: Their heights.
-        ends: What stands below the first and the last one.
-        title: What the chart shows, for those who can't see it.
-    """
+    """Columns of these heights side by side, such as a histogram; ``ends`` stand below both sides."""
     top = max([*values, 1e-12])
     step = (WIDTH - LEFT - RIGHT) / max(1, len(values))
     bars = ''.join(
@@ -33,10 +27,7 @@ def columns(values: Sequence[float], ends: tuple[str, str], title: str) -> Marku
 def lines(series: Mapping[str, Sequence[tuple[float, float]]], title: str, unit: str) -> Markup:
     """Lines of (x, y), each with a colour of its own and its name in a legend.
 
-    Args:
-        series: By name; values that are not finite are left out.
-        title: What the chart shows.
-        unit: Of x, such as "iteration".
+    Values that are not finite are left out. ``unit`` is that of x, such as "iteration".
     """
     found = {
         name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()

@@ -21,14 +21,7 @@ MOST_DIFFERENT, ALONE_RIGHT = 12, 24
 
 
 def compare(folders: Sequence[str | os.PathLike], out: str | os.PathLike) -> Path:
-    """Write the page that compares the students of several reports.
-
-    Args:
-        folders: Of two or more reports on the same images.
-        out: Where to write.
-
-    Returns:
-        The path of the page.
+    """Write the page that compares the students of two or more reports; returns its path.
 
     Raises:
         ConfigError: A folder has no report, or they are on other images.

@@ -43,12 +43,7 @@ class Cost:
 
 
 def count_costs(networks: Networks, batch: Any) -> list[Cost]:
-    """The costs of the student without and with its KD layers, of each of them, and folded.
-
-    Args:
-        networks: With the student.
-        batch: Of a data loader.
-    """
+    """The costs of the student without and with its KD layers, of each of them, and folded."""
     student, layers = networks.student, networks.layers
     image = networks.preprocessor(batch, False)['inputs'][:1]
     with evaluating(student), torch.no_grad():
@@ -123,12 +118,8 @@ class _Stopwatch:
 def time_parts(networks: Networks, batch: Any, repeats: int = REPEATS) -> list[tuple[str, float]]:
     """Median seconds of the parts of a training step on one batch, without the optimiser's update.
 
-    The weights and statistics of the student stay as they are.
-
-    Args:
-        networks: With a distillation algorithm.
-        batch: Of a data loader.
-        repeats: Steps that are timed, after one that is not.
+    They are of ``repeats`` steps, after one that is not timed. The weights and statistics of the
+    student stay as they are.
     """
     algorithm, student = networks.algorithm, networks.student
     device = next(student.parameters()).device

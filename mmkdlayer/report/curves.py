@@ -30,9 +30,6 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[Series, Series]:
 
     Where a training was resumed, what the earlier start logged beyond that point is left out; lines
     that are cut off are passed over.
-
-    Args:
-        work_dir: Of the training.
     """
     train: Series = {}
     val: Series = {}

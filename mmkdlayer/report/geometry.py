@@ -84,11 +84,8 @@ def probe(
 ) -> list[ProbeRow]:
     """Fit a linear discriminant on the features of training images, and test it on others.
 
-    Args:
-        student: What the student is called.
-        layers: Its KD layers, for their alpha.
-        train: As from :func:`pooled_features`.
-        test: The same of other images.
+    ``train`` and ``test`` are as from :func:`pooled_features`; the student's KD layers tell their
+    alpha.
     """
     rows = []
     for name, pair in train[0].items():

@@ -103,10 +103,7 @@ def cut_patches(
 ) -> dict[tuple[str, int], list[Image.Image]]:
     """The surroundings of the nearest places of some entries; each image is read once.
 
-    Args:
-        images: The images that were collected from.
-        vocabularies: By a key of their own.
-        entries: Which entries of each, by the same keys.
+    Vocabularies and their entries have the same keys.
     """
     wanted: dict[int, list[tuple[tuple[str, int], int, Any]]] = {}
     found: dict[tuple[str, int], list[Any]] = {}

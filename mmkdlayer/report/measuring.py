@@ -23,13 +23,7 @@ from .networks import Networks
 def measure(
     networks: Networks, images: Images, work_dir: str | os.PathLike | None
 ) -> dict[str, Any]:
-    """Section 4: curves of the log in a work dir, if there is one, and costs.
-
-    Args:
-        networks: With the student's weights.
-        images: Of which the first batch is run.
-        work_dir: Of the training.
-    """
+    """Section 4: curves of the log in a work dir, if there is one, and costs on the first batch."""
     batch = next(iter(images.stream.loader))
     refuse_unreadable(batch, ())
     inputs = networks.preprocessor(batch, False)['inputs']

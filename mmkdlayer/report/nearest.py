@@ -29,12 +29,8 @@ class Place:
 class Vocabulary:
     """Counts where each of K entries is the strongest, and keeps its nearest places.
 
-    The memory is that of K * (C + kept) numbers, whatever the number of images.
-
-    Args:
-        entries: K.
-        classes: C.
-        kept: Places that are kept of each entry, from as many images.
+    These are ``kept`` places of each entry, from as many images; so the memory is that of
+    K * (C + kept) numbers, whatever the number of images.
     """
 
     def __init__(self, entries: int, classes: int, kept: int = 5) -> None:

@@ -108,10 +108,7 @@ def networks_of_training(
 ) -> Networks:
     """The networks of a distillation algorithm with a teacher, such as that of a running training.
 
-    Args:
-        algorithm: On its device.
-        cfg: The training config.
-        folders: Of the files of decisions that are not fitted yet.
+    Decisions that are not fitted yet are read from their files in ``folders``.
 
     Raises:
         CheckpointError: The teacher's weights are of another network.

@@ -29,12 +29,7 @@ def write(folder: str | os.PathLike, template: str, view: Mapping[str, Any]) -> 
 
 
 def render(template: str, view: Mapping[str, Any]) -> str:
-    """A page of this package's templates; all that a view holds is escaped, but for charts.
-
-    Args:
-        template: Name of the file, such as 'report.html'.
-        view: What it shows.
-    """
+    """A page of this package's templates; all that a view holds is escaped, but for charts."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,

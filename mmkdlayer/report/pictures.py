@@ -93,12 +93,7 @@ def colour(number: int) -> tuple[int, int, int]:
 
 
 def colour_map(numbers: np.ndarray, faint: np.ndarray | None = None) -> Image.Image:
-    """An overlay, one pixel for each position.
-
-    Args:
-        numbers: The number of a colour at each position (H, W); negative for none.
-        faint: Where it is only shown faintly (H, W).
-    """
+    """An overlay of colours by their numbers (H, W), negative for none; some may be faint (H, W)."""
     pixels = np.zeros((*numbers.shape, 4), np.uint8)
     for number in np.unique(numbers[numbers >= 0]):
         pixels[numbers == number] = (*colour(int(number)), 255)

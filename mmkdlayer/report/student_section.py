@@ -59,10 +59,7 @@ def template_name(number: int, layer: LayerFindings, names: Sequence[str]) -> st
 def student_view(name: str, findings: Findings, strip: Strip) -> dict[str, Any]:
     """What the template shows of a layer of the student.
 
-    Args:
-        name: Of the layer.
-        findings: What was collected.
-        strip: Gives the pictures of a template's nearest places, as a URI.
+    ``strip`` gives the pictures of a template's nearest places, as a URI.
     """
     layer, names = findings.layers[name], findings.classes
     use = layer.use

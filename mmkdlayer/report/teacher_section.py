@@ -38,11 +38,7 @@ def teacher_view(
 ) -> dict[str, Any] | None:
     """What the template shows of a layer's decision; None where there is no decision.
 
-    Args:
-        name: Of the layer.
-        findings: What was collected.
-        shown: The classes that are shown.
-        strip: Gives the pictures of an entry's nearest places, as a URI.
+    ``strip`` gives the pictures of an entry's nearest places, as a URI.
     """
     layer = findings.layers[name]
     decision = layer.decision
@@ -120,11 +116,6 @@ def overlays_of(
     Sub-classes of the image's class have a colour each: faint where the teacher decides for another
     class, none where the student does. Of other templates the most frequent ones have colours, the
     same in both maps.
-
-    Args:
-        example: With its maps.
-        name: Of the layer.
-        decision: Of the layer.
 
     Returns:
         Who sees it, and an image of one pixel for each position.

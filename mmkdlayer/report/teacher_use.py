@@ -21,10 +21,7 @@ CHUNK = 1 << 24
 class TeacherUse:
     """Which entry of the teacher's vocabulary each position is: its own sub-class, or its centroid.
 
-    Args:
-        decision: A fitted decision.
-        classes: C.
-        kept: Places that are kept of each entry.
+    ``kept`` places are kept of each entry.
     """
 
     def __init__(self, decision: TeacherDecision, classes: int, kept: int = 5) -> None:
@@ -76,12 +73,7 @@ def vocabulary_distances(
 
 
 class Agreement:
-    """How often student and teacher name the same template, by position of the map and by class.
-
-    Args:
-        decision: What the student was taught by.
-        classes: C.
-    """
+    """How often student and teacher name the same template, by position of the map and by class."""
 
     def __init__(self, decision: TeacherDecision, classes: int) -> None:
         self.decision = decision
@@ -96,10 +88,7 @@ class Agreement:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Add images: the student's scores and the teacher's probabilities, (N, K, H, W) both.
 
-        Args:
-            scores: Of the student.
-            target: Of the teacher.
-            labels: Classes of the images (N,), -1 for none.
+        ``labels`` (N,) are -1 where there is none.
 
         Returns:
             The most probable template of each position (N, H, W): the student's, the teacher's.

@@ -30,11 +30,7 @@ def find_layers(student: nn.Module) -> dict[str, nn.Module]:
 
 
 class LayerWatch:
-    """Keeps what a KD layer is given and returns, for one forward pass at a time.
-
-    Args:
-        layer: A KD layer, or a folded one.
-    """
+    """Keeps what a KD layer (or a folded one) is given and returns, one forward pass at a time."""
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
@@ -62,10 +58,7 @@ class LayerWatch:
 class TemplateUse:
     """Statistics of one KD layer over images, in memory that does not grow with their number.
 
-    Args:
-        layer: The layer.
-        classes: C.
-        kept: Places that are kept of each template.
+    ``kept`` places are kept of each template.
     """
 
     def __init__(self, layer: Any, classes: int, kept: int = 5) -> None:
@@ -88,13 +81,9 @@ class TemplateUse:
     def add(
         self, watch: LayerWatch, matches: Tensor, images: np.ndarray, labels: np.ndarray
     ) -> None:
-        """Add the images of one forward pass.
+        """Add images (N,) of one forward pass, with the watch's matches (N, K, H, W).
 
-        Args:
-            watch: Of this layer.
-            matches: As it gives them (N, K, H, W).
-            images: Their indices (N,).
-            labels: Their classes (N,), -1 for none.
+        ``labels`` (N,) are -1 where there is none.
         """
         count, _, height, width = matches.shape
         self.positions += count * height * width

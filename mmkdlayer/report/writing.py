@@ -78,7 +78,7 @@ def write_report(
     before: Mapping[str, Any] | None = None,
     others: Sequence[tuple[str, Networks, Any]] = (),
 ) -> Path:
-    """Run the networks, and write their page.
+    """Run the networks, and write their page; returns its path.
 
     Args:
         networks: With the weights that are meant.
@@ -89,9 +89,6 @@ def write_report(
         options: What is shown.
         before: As :func:`agreement_before` gave it before the training.
         others: Further students of the geometry probe: names, networks and configs.
-
-    Returns:
-        The path of the page.
 
     Raises:
         ConfigError: The config has no images, or a class that is asked for is not there.
@@ -127,11 +124,7 @@ def examine(
 ) -> tuple[Findings, dict[str, Any]]:
     """Run the networks over images, and make of it what the template shows in sections 1 and 2.
 
-    Args:
-        networks: With the weights that are meant.
-        images: The images.
-        options: What is shown.
-        before: The agreement with the teacher before training, by layer.
+    ``before`` is the agreement with the teacher before training, by layer.
     """
     shown = choose_classes(images.class_names(networks.student), options.classes)
     findings = collect(networks, images, options.examples, shown, options.patches)
@@ -182,18 +175,9 @@ def write_page(
     findings: Findings,
     view: Mapping[str, Any],
 ) -> Path:
-    """Write the page, and the predictions that a comparison reads.
+    """Write the page, and the predictions that a comparison reads; returns the path of the page.
 
-    Args:
-        out: The folder.
-        student: What it is called.
-        facts: What the report is of, in words, by name.
-        notes: Sentences on what is not there.
-        findings: What was collected.
-        view: The sections.
-
-    Returns:
-        The path of the page.
+    ``facts`` say what the report is of, ``notes`` what is not there; ``view`` has the sections.
     """
     sections = [('overview', 'Overview')]
     if view['teacher']:

@@ -124,14 +124,8 @@ def view_sampler(
 ) -> Sequence[int]:
     """The sampler of a config, which lets the views follow the epochs.
 
-    Args:
-        sampler: Its config.
-        dataset: The training set.
-        seed: For the sampler.
-
-    Returns:
-        The sampler. Where it never ends, an index that is drawn in the n-th pass over the data set is n
-        times its length larger.
+    Where it never ends, an index that is drawn in the n-th pass over the data set is n times its
+    length larger.
     """
     built = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
     if isinstance(built, InfiniteSampler):

@@ -74,11 +74,9 @@ def use_store(cfg: Config, folder: str | None = None) -> str:
 
 
 def take_out_store(cfg: Config, forget: bool = False) -> None:
-    """Put back what :func:`use_store` replaced, as in the config that a training has written.
+    """Put back in a config what :func:`use_store` replaced, in place.
 
-    Args:
-        cfg: A config; changed in place.
-        forget: Take ``stored`` out of the decisions too.
+    ``forget`` takes ``stored`` out of the decisions too.
     """
     model, loader = cfg.get('model') or {}, cfg.get('train_dataloader') or {}
     teacher, dataset, sampler = (

@@ -17,12 +17,9 @@ ACCEPTED = (':4096:8', ':16:8')
 
 
 def prepare_determinism(cfg: Mapping[str, Any]) -> None:
-    """Let matrix products be deterministic on a GPU, where a config asks for deterministic training.
+    """Let matrix products be deterministic on a GPU, if ``randomness.deterministic`` asks for it.
 
     It must be called before the first product on the GPU. A variable that is set stays.
-
-    Args:
-        cfg: A config; ``randomness.deterministic`` is read.
 
     Raises:
         ConfigError: The variable is set to what torch refuses.

@@ -85,11 +85,7 @@ def use_amp_in_training(cfg: Config, dtype: Union[str, bool]) -> None:
 
 
 def use_amp_in_test(cfg: Config, dtype: Union[str, bool]) -> None:
-    """Let mmengine's loop test under autocast, in place.
-
-    Args:
-        cfg: The config; ``test_cfg`` is changed.
-        dtype: As for training.
+    """Let mmengine's loop test under autocast, in place; ``dtype`` is as for training.
 
     Raises:
         ConfigError: The device can't do it.

@@ -34,10 +34,8 @@ def add_common_options(
 ) -> None:
     """Add the options that all commands on a config take.
 
-    Args:
-        parser: Where to.
-        launcher: With those of several processes, and of the check of images.
-        checkpoint: With that of commands on a checkpoint that was trained with the config.
+    ``launcher`` adds those of several processes and of the check of images, ``checkpoint`` that of
+    commands on a checkpoint that was trained with the config.
     """
     if launcher:
         add_image_options(parser)

@@ -28,10 +28,8 @@ BUILD_PREFIX = re.compile(r'^(class `[^`]*` in \S+?: )+')
 def report_errors(debug: bool = False) -> Iterator[None]:
     """End the process with one paragraph instead of a traceback, where the user can fix it.
 
-    Ctrl-C is a line and exit code 130, whatever the code that it comes upon makes of it.
-
-    Args:
-        debug: Show the traceback too.
+    Ctrl-C is a line and exit code 130, whatever the code that it comes upon makes of it. With
+    ``debug`` the traceback is shown too.
     """
     try:
         yield

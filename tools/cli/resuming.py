@@ -38,17 +38,13 @@ def find_checkpoint(
 ) -> tuple[str | None, str]:
     """The checkpoint that a training in a work dir is resumed from.
 
-    It is the one that ``last_checkpoint`` names; where that can't be used, the newest of the ``*.pth``
-    files that can. One that has the optimiser's state goes before one that has not, such as
-    ``best_*.pth``.
-
-    Args:
-        work_dir: Where ``last_checkpoint`` is.
-        folders: Where checkpoints are beside the work dir.
+    It is the one that ``last_checkpoint`` names; where that can't be used, the newest of the
+    ``*.pth`` files, there or in ``folders``, that can. One that has the optimiser's state goes
+    before one that has not, such as ``best_*.pth``.
 
     Returns:
-        Its path, or None where there is no checkpoint at all; and what to tell the user, empty where
-        all is as expected.
+        Its path, or None where there is no checkpoint at all; and what to tell the user, empty
+        where all is as expected.
 
     Raises:
         CheckpointError: There are some, but none can be used.

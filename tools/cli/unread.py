@@ -69,11 +69,9 @@ def _compare(path: str, given: Any, known: Iterable[str]) -> None:
 
 
 def unread_warnings(cfg: Config, model: nn.Module) -> Iterator[str]:
-    """A sentence for each entry of the config that stands where something else is read.
+    """A sentence for each entry of a training config that stands where something else is read.
 
-    Args:
-        cfg: Of a training.
-        model: What was built of it.
+    ``model`` is what was built of it.
     """
     inner, outer = cfg.model.get('data_preprocessor'), cfg.get('data_preprocessor')
     if inner and outer and _normalisation(inner) != _normalisation(outer):

@@ -55,11 +55,8 @@ def _is_stage(call: Call) -> bool:
 def find_blocks(trace: Trace, size: tuple[int, ...]) -> list[Call]:
     """The blocks that lead to the last map: the most frequent kind of outermost composite module.
 
-    Where these end before it, the most frequent kind of what follows goes on.
-
-    Args:
-        trace: A forward pass.
-        size: (H, W) of the last map.
+    Where these end before it, the most frequent kind of what follows goes on. ``size`` is (H, W) of
+    the last map.
 
     Raises:
         UnclearPlaceError: No kind is repeated, or none leads there.
@@ -116,12 +113,7 @@ def inner_blocks(stage: Call) -> list[Call]:
 def three_quarters(trace: Trace, blocks: list[Call], penult: str) -> Call:
     """The last block of the first three quarters, in a network without stages.
 
-    It comes before the block that the last place is after.
-
-    Args:
-        trace: A forward pass.
-        blocks: All the blocks.
-        penult: Name of the module of the last place, which comes after this.
+    It comes before the block that ``penult``, the module of the last place, is after.
 
     Raises:
         UnclearPlaceError: There is none before the last place.

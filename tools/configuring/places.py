@@ -45,9 +45,7 @@ class Place:
 def choose_places(trace: Trace, names: Mapping[str, str | None]) -> dict[str, Place]:
     """Find the places of a network, by its structure or by the names that the user gave.
 
-    Args:
-        trace: A forward pass of the network.
-        names: For each layer the user's ``MODULE`` or ``MODULE:INDEX``, or None to find it.
+    For each layer such a name is ``MODULE`` or ``MODULE:INDEX``, or None.
 
     Raises:
         ConfigError: A place is not found; the message lists candidates with their shapes.

@@ -107,11 +107,7 @@ class Trace:
 def probe(model: nn.Module, image_size: int, role: str, name: str) -> Trace:
     """Run a network in eval mode on one random image (1, C, S, S); it is left as it was.
 
-    Args:
-        model: The network.
-        image_size: S, in pixels.
-        role: ``teacher`` or ``student``, for messages.
-        name: What the user calls it, for messages.
+    ``role`` (``teacher`` or ``student``) and ``name`` are for messages.
 
     Raises:
         ConfigError: It does not run on images of this size.

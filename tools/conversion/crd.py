@@ -73,14 +73,7 @@ SINGLES: dict[str, tuple[dict[str, Any], int]] = {
 
 
 def crd_network(name: str) -> SourceNetwork:
-    """The zoo's network of that name.
-
-    Args:
-        name: Such as ``resnet56``, ``resnet32x4``, ``wrn_40_2``, ``ShuffleV1``, ``ShuffleV2``,
-            ``MobileNetV2``, ``ResNet50``.
-
-    Returns:
-        Its backbone config and key table.
+    """The zoo's network of that name: ``resnet56``, ``wrn_40_2``, ``ShuffleV1``, ``ResNet50``, ...
 
     Raises:
         ConfigError: The zoo has no such network.

@@ -22,13 +22,9 @@ NAMES = {f'resnet{depth}': depth for depth in LAYOUTS.values()}
 
 
 def torchvision_network(name: str) -> SourceNetwork:
-    """Torchvision's network of that name.
+    """Torchvision's network of that name, ``resnet18`` to ``resnet152``.
 
-    Args:
-        name: ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101`` or ``resnet152``.
-
-    Returns:
-        Its backbone config and key table; mmpretrain's ResNet uses the same names.
+    mmpretrain's ResNet uses the same names of modules.
 
     Raises:
         ConfigError: It is none of these.

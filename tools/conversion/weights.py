@@ -146,18 +146,9 @@ def _count_classes(
 def _rename(
     state: Mapping[str, Tensor], network: SourceNetwork, own: Mapping[str, Tensor], path: Path
 ) -> dict[str, Tensor]:
-    """Give a zoo's tensors the names of our classifier.
+    """Give a zoo's tensors the names of our classifier, whose state dict is ``own``.
 
     BN's batch counters, which files of old torch versions lack, start from zero.
-
-    Args:
-        state: The zoo's names and tensors.
-        network: Which network it is.
-        own: State dict of our classifier, for names and shapes.
-        path: The file, for messages.
-
-    Returns:
-        Names of ``own`` and tensors of ``state``.
 
     Raises:
         CheckpointError: Keys are missing or left over, or shapes differ.

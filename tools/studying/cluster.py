@@ -133,12 +133,9 @@ def call(line: list[str]) -> subprocess.CompletedProcess:
 
 
 def run_on_slurm(board: Board, arrays: Arrays, report: Callable[[], None]) -> None:
-    """Submit the tasks as they can begin and watch them.
+    """Submit the tasks as they can begin and watch them; ended ones are noted on the board.
 
-    Args:
-        board: The tasks; ended ones are noted there.
-        arrays: How they are submitted.
-        report: Called after each look, to show how far they are.
+    ``report`` is called after each look, to show how far they are.
 
     Raises:
         ConfigError: Slurm is not there or refuses.

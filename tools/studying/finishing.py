@@ -32,11 +32,8 @@ def export_and_test(
 ) -> None:
     """Export what was trained, with folded KD layers, and test the exported student.
 
-    Args:
-        task: As :class:`~studying.planning.Task` has written it.
-        folder: Its folder.
-        out: That of the study.
-        run: Runs a command of this project in this process.
+    The task is as :class:`~studying.planning.Task` has written it; ``run`` runs a command of this
+    project in this process.
 
     Raises:
         CheckpointError: Training has left no checkpoint.

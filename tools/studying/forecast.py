@@ -26,11 +26,8 @@ def forecast(
 ) -> Iterator[str]:
     """The lines that ``--dry-run`` prints.
 
-    Args:
-        board: The tasks.
-        settings: The configs of rows and teachers, by the beginning of their tasks' names.
-        jobs: How many run at once.
-        keep_checkpoints: Whether they stay after the export.
+    The settings are by the beginning of their tasks' names; ``keep_checkpoints`` is whether these
+    stay after the export.
     """
     trainings = [task for task in board.tasks.values() if task.kind == 'train']
     left = [task for task in trainings if task.name not in board.done]

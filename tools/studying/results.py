@@ -26,11 +26,7 @@ def write_results(
 ) -> dict[str, Any]:
     """Gather the results of all tasks and write them; they are returned.
 
-    Args:
-        study: The study.
-        tasks: Its tasks, by name.
-        failed: Name to reason.
-        out: Folder of the study.
+    ``failed`` has reasons by the names of tasks.
     """
     environments: list[Any] = []
     found: dict[str, list[dict[str, Any]]] = {'teachers': [], 'runs': [], 'preparations': []}

@@ -111,13 +111,10 @@ class SignalFlag:
 
 
 def run_here(board: Board, jobs: int, report: Callable[[], None]) -> None:
-    """Run the tasks on this machine.
+    """Run the tasks on this machine, ``jobs`` at once; ended ones are noted on the board.
 
-    Args:
-        board: The tasks; ended ones are noted there.
-        jobs: How many at once; each gets its share of the cores (``OMP_NUM_THREADS``), and of several
-            GPUs one.
-        report: Called after each look, to show how far they are.
+    Each gets its share of the cores (``OMP_NUM_THREADS``), and of several GPUs one. ``report`` is
+    called after each look, to show how far they are.
 
     Raises:
         Stopped: A signal has come; the running tasks have saved their state.

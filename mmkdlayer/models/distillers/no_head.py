@@ -13,8 +13,7 @@ from mmkdlayer.errors import ConfigError
 def allow_no_head(student: nn.Module) -> None:
     """Let a classifier of mmpretrain whose head is left out be trained by other losses.
 
-    Args:
-        student: Any network; one that has a head, or none of mmpretrain's, stays as it is.
+    A network that has a head, or is none of mmpretrain's, stays as it is.
     """
     if getattr(student, 'head', student) is None and hasattr(student, 'extract_feat'):
         # A partial: a deep copy of the student refers to the copy, and the student pickles.

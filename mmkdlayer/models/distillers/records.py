@@ -6,11 +6,7 @@ from typing import Any
 
 
 def release_records(distiller: Any) -> None:
-    """Drop everything that a distiller's recorders hold; mmrazor's keep it until the next forward.
-
-    Args:
-        distiller: mmrazor's ConfigurableDistiller or a subclass.
-    """
+    """Drop everything that a distiller's recorders hold; mmrazor's keep it until the next forward."""
     for manager in (distiller.student_recorders, distiller.teacher_recorders):
         for recorder in manager.recorders.values():
             recorder.reset_data_buffer()
