@@ -21,10 +21,7 @@ import torch
 #: Values of the newer switches that mean fewer bits than float32.
 _FEWER_BITS = ('tf32', 'bf16')
 #: The newer switches, as library and kind, of each device's products.
-_SWITCHES = dict(
-    cuda=(('cuda', 'matmul'),),
-    cpu=(('mkldnn', 'matmul'), ('mkldnn', 'conv')),
-)
+_SWITCHES = dict(cuda=(('cuda', 'matmul'),), cpu=(('mkldnn', 'matmul'), ('mkldnn', 'conv')))
 #: The old form sets both.
 _BOTH_PRODUCTS = (('cuda', 'matmul'), ('mkldnn', 'matmul'))
 # Not by the attributes ``fp32_precision``: setting that of torch.backends.mkldnn sets another switch.

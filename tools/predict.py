@@ -17,12 +17,7 @@ import cli
 import mmkdlayer  # noqa: F401  (makes the host libraries work, registers this plugin)
 from mmkdlayer.atomic import replacing
 from mmkdlayer.checkpoints import read_student_weights
-from mmkdlayer.deploy import (
-    check_trained_config,
-    find_images,
-    predict_files,
-    student_config,
-)
+from mmkdlayer.deploy import check_trained_config, find_images, predict_files, student_config
 from mmkdlayer.deploy.exported_student import EXPORTED, build_student
 from mmkdlayer.errors import ConfigError
 

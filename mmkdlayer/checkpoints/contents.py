@@ -25,9 +25,7 @@ DEEPEST, MOST_META = 50, 10**6
 
 
 def read_state_dict(
-    path: str | os.PathLike,
-    entries: Sequence[str] = ('state_dict',),
-    sha256: str | None = None,
+    path: str | os.PathLike, entries: Sequence[str] = ('state_dict',), sha256: str | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read a network's tensors from a checkpoint, in which they are bare or one of several entries.
 

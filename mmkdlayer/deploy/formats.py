@@ -35,12 +35,7 @@ class Written(NamedTuple):
     any_size: bool
 
 
-def write_format(
-    name: str,
-    student: nn.Module,
-    images: Tensor,
-    folder: Path,
-) -> Written:
+def write_format(name: str, student: nn.Module, images: Tensor, folder: Path) -> Written:
     """Write the student, in eval mode, in one format and run the file on images (N, C, H, W).
 
     The formats are 'onnx', 'torchscript' and 'torch_export'.

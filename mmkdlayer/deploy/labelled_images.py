@@ -63,11 +63,7 @@ def find_labelled(folder: str, classes: Any, num_classes: int) -> LabelledImages
 
 
 def read_batches(
-    files: Sequence[str],
-    cfg: Any,
-    preprocessor: nn.Module,
-    desc: str,
-    problems: dict[str, str],
+    files: Sequence[str], cfg: Any, preprocessor: nn.Module, desc: str, problems: dict[str, str]
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Images as the student takes them, under a progress bar.
 

@@ -66,12 +66,7 @@ class PlainDistiller:
         """The decision of each supervised layer; ``save(path)`` writes its file."""
         return {name: loss.decision for name, loss in self._losses.items()}
 
-    def fit(
-        self,
-        batches: Iterable[Any],
-        progress: bool = True,
-        **options: Any,
-    ) -> None:
+    def fit(self, batches: Iterable[Any], progress: bool = True, **options: Any) -> None:
         """Fit the decisions that have no tables yet, on what the teacher makes of the images.
 
         Args:

@@ -7,12 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from .distributed import (
-    concat_over_ranks,
-    errors_on_all_ranks,
-    first_rank_decides,
-    sum_over_ranks,
-)
+from .distributed import concat_over_ranks, errors_on_all_ranks, first_rank_decides, sum_over_ranks
 from .nearest import DIRECT, ExactCenterSearch
 from .numerics import count_, exact_float32
 from .progress import stage

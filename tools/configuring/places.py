@@ -13,14 +13,7 @@ from torch import Tensor, nn
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.attach import suggest_names
 
-from .blocks import (
-    UnclearPlaceError,
-    find_blocks,
-    flat,
-    inner_blocks,
-    last_stage,
-    three_quarters,
-)
+from .blocks import UnclearPlaceError, find_blocks, flat, inner_blocks, last_stage, three_quarters
 from .probing import ROOT, Call, Trace
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)

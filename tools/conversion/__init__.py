@@ -5,9 +5,4 @@ from .networks import SourceNetwork
 from .torchvision import torchvision_network
 from .weights import convert_teacher
 
-__all__ = [
-    'SourceNetwork',
-    'convert_teacher',
-    'crd_network',
-    'torchvision_network',
-]
+__all__ = ['SourceNetwork', 'convert_teacher', 'crd_network', 'torchvision_network']

@@ -43,11 +43,7 @@ class CheckFiniteHook(Hook):
         self._doubted = False  # whether the last look found one
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Look at the losses.
 

@@ -6,12 +6,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from mmkdlayer.checkpoints import (
-    STUDENT_PREFIX,
-    check_content,
-    describe_lacks,
-    read_state_dict,
-)
+from mmkdlayer.checkpoints import STUDENT_PREFIX, check_content, describe_lacks, read_state_dict
 from mmkdlayer.engine.teachers import Teacher, find_teachers, loads_weights
 from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.models.teachers import TeacherModule

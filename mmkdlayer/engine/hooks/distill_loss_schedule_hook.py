@@ -50,10 +50,7 @@ class DistillLossScheduleHook(Hook):
     priority = 'HIGHEST'
 
     def __init__(
-        self,
-        losses: Mapping[str, Points],
-        by_epoch: bool = True,
-        distiller: str = 'distiller',
+        self, losses: Mapping[str, Points], by_epoch: bool = True, distiller: str = 'distiller'
     ) -> None:
         self.by_epoch = by_epoch
         self.distiller = distiller
@@ -89,11 +86,7 @@ class DistillLossScheduleHook(Hook):
         self._raw = {}
 
     def after_train_iter(
-        self,
-        runner: Runner,
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: dict | None = None,
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Add the raw values and factors to what is logged."""
         if outputs is None:

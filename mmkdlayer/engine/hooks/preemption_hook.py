@@ -12,25 +12,14 @@ from typing import Any
 
 import torch
 from mmengine.dataset import InfiniteSampler
-from mmengine.dist import (
-    all_gather_object,
-    all_reduce,
-    barrier,
-    get_world_size,
-    is_main_process,
-)
+from mmengine.dist import all_gather_object, all_reduce, barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.engine.loops import ends_epoch, is_finished, place_in_epoch, resume_in_epoch
-from mmkdlayer.engine.resuming import (
-    load_optimizer,
-    not_resumable,
-    saved_schedules,
-    settings,
-)
+from mmkdlayer.engine.resuming import load_optimizer, not_resumable, saved_schedules, settings
 from mmkdlayer.engine.saving import INTERRUPTED, keep_until_replaced, name_last_checkpoint
 from mmkdlayer.engine.signals import SIGNALS, WATCH
 from mmkdlayer.engine.worker_shield import shield_workers

@@ -18,15 +18,7 @@ from mmkdlayer.registry import MODELS
 from .sources import Network, Size, build_network
 
 #: What networks raise on images of a size that they are not made for.
-_UNFIT = (
-    AssertionError,
-    AttributeError,
-    IndexError,
-    KeyError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+_UNFIT = (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
 
 
 @MODELS.register_module()
