@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 #: Brackets within brackets that are read; a config has about ten.
@@ -28,3 +30,14 @@ def parse_json(text: str) -> Any:
         if depth > DEEPEST:
             raise ValueError(f'its JSON is nested more than {DEEPEST} deep')
     return json.loads(text)
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in the lines of a log; what a killed process has half written is passed over."""
+    for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
+        try:
+            line = parse_json(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            yield line

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmkdlayer.plain_json import DEEPEST, parse_json
+from mmkdlayer.plain_json import DEEPEST, parse_json, read_json_lines
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,11 @@ def test_hostile_texts_are_refused_whatever_the_recursion_limit(text):
             parse_json(text)
     finally:
         sys.setrecursionlimit(before)
+
+
+def test_lines_of_a_log_but_for_what_is_cut_off(tmp_path):
+    log = tmp_path / 'scalars.json'
+    log.write_bytes(b'{"loss": 1}\n[2]\n\n\xff{}\n{"loss": NaN, "step": 2}\n{"loss": 3')
+    first, last = read_json_lines(log)
+    assert first == {'loss': 1}
+    assert last['step'] == 2

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+
+from mmkdlayer.plain_json import read_json_lines
 
 from . import charts
 
@@ -35,7 +35,7 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[Series, Series]:
     val: Series = {}
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
         begun: set[int] = set()
-        for line in _lines(file):
+        for line in read_json_lines(file):
             is_train = 'iter' in line or 'loss' in line
             target, x = (train, line.get('iter', line.get('step'))) if is_train else (val, None)
             x = line.get('step') if x is None else x
@@ -49,16 +49,6 @@ def read_scalars(work_dir: str | os.PathLike) -> tuple[Series, Series]:
                 if name not in ('iter', 'epoch', 'step') and isinstance(value, (int, float)):
                     target.setdefault(name, []).append((float(x), float(value)))
     return train, val
-
-
-def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
-    for line in file.read_text(encoding='utf-8', errors='replace').splitlines():
-        try:
-            found = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(found, dict):
-            yield found
 
 
 def curves_view(work_dir: str | os.PathLike) -> dict[str, Any] | None:

@@ -175,22 +175,25 @@ def _why_no_teacher(cfg: Config, meta: Mapping[str, Any], wanted: bool) -> str:
     """Why no teacher is run; empty where one is, whose checkpoint ``cfg`` names then."""
     if not wanted:
         return 'The teacher was not run (--no-teacher).'
-    model = cfg.model
+    model, trained = cfg.model, _trained_model(meta)
     if 'distiller' not in model:
         return 'No teacher was run: the config is that of a student alone.'
     if not model.get('teacher') and not model.get('teachers'):
         return 'No teacher was run: the config has none.'
-    stated = model.get('teacher_ckpt')
-    if stated and _has_stored(meta) and not Path(stated).is_file():
+    stated, teacher = model.get('teacher_ckpt'), trained.get('teacher') or {}
+    was_stored = type_name(teacher.get('type')) == 'NoTeacher'
+    if stated and was_stored and not Path(stated).is_file():
         return (
             f'No teacher was run: its decisions were stored, and its weights {stated} are not here.'
         )
-    if stated or loads_weights(model.get('teacher') or model.get('teachers')):
+    several = (model.get('teachers') or {}).values()
+    if (
+        stated
+        or loads_weights(model.get('teacher') or model.get('teachers'))
+        or (model.get('teacher') or {}).get('checkpoints')
+        or any(entry.get('ckpt_path') for entry in several)
+    ):
         return ''
-    if _checkpoints(model):
-        return ''
-    trained = _trained_model(meta)
-    teacher = trained.get('teacher') or {}
     found = trained.get('teacher_ckpt') or teacher.get('teacher_ckpt')
     if found and Path(str(found)).is_file():
         cfg.model.teacher_ckpt = found
@@ -209,11 +212,6 @@ def _trained_model(meta: Mapping[str, Any]) -> Mapping[str, Any]:
         return {}
 
 
-def _has_stored(meta: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint was trained on stored decisions."""
-    return type_name((_trained_model(meta).get('teacher') or {}).get('type')) == 'NoTeacher'
-
-
 def _stores(cfg: Config, meta: Mapping[str, Any]) -> list[Path]:
     """Folders of the decision files in the stores that a config, or that of a checkpoint, names."""
     found = {}
@@ -223,14 +221,6 @@ def _stores(cfg: Config, meta: Mapping[str, Any]) -> list[Path]:
             if store:
                 found[Path(store, 'decisions')] = True
     return list(found)
-
-
-def _checkpoints(model: Mapping[str, Any]) -> bool:
-    """Whether several teachers have files of weights."""
-    group = (model.get('teacher') or {}).get('checkpoints')
-    return bool(group) or any(
-        entry.get('ckpt_path') for entry in (model.get('teachers') or {}).values()
-    )
 
 
 def _decisions_of_config(

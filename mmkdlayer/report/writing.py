@@ -179,6 +179,7 @@ def write_page(
 
     ``facts`` say what the report is of, ``notes`` what is not there; ``view`` has the sections.
     """
+    versions = ', '.join(f'{name} {number}' for name, number in installed_versions().items())
     sections = [('overview', 'Overview')]
     if view['teacher']:
         sections.append(('teacher', '1. Teacher'))
@@ -202,7 +203,7 @@ def write_page(
         dict(
             {'geometry': None, 'curves': None, 'costs': None, **view},
             title=f'What {student} learned',
-            facts=list({**facts, **_accuracies(findings), 'versions': _versions()}.items()),
+            facts=list({**facts, **_accuracies(findings), 'versions': versions}.items()),
             notes=notes,
             sections=sections,
         ),
@@ -220,7 +221,3 @@ def _accuracies(findings: Findings) -> dict[str, str]:
             right = float((predicted == findings.labels)[known].mean())
             found[f'accuracy of the {who}'] = f'{percent(right, 2)} of these images'
     return found
-
-
-def _versions() -> str:
-    return ', '.join(f'{name} {version}' for name, version in installed_versions().items())

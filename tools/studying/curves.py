@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from mmkdlayer.plain_json import read_json_lines
 
 #: What a line of the log says of its place; all other numbers are measured.
 PLACES = ('epoch', 'iter', 'step')
@@ -21,21 +21,11 @@ def read_scalars(folder: Path) -> list[dict[str, Any]]:
     """
     lines: dict[tuple[bool, int], dict[str, Any]] = {}
     for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in _lines(path):
+        for line in read_json_lines(path):
             key = 'loss' in line, int(line.get('step', 0))
             lines.pop(key, None)
             lines[key] = line
     return list(lines.values())
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    for text in path.read_text(errors='replace').splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:  # half written by a killed process
-            continue
-        if isinstance(line, dict):
-            yield line
 
 
 def read_curves(folder: Path) -> dict[str, list[list[float]]]:

@@ -69,6 +69,8 @@ class TeacherDecision(nn.Module):
     table_names: ClassVar[tuple[str, ...]] = ()
     #: Whether the images' labels are needed to decide.
     needs_labels: ClassVar[bool] = False
+    #: K, how many templates it decides over.
+    num_templates: int
     #: Of its products: 'float32', or 'tf32' for TensorFloat-32 on CUDA.
     precision: str = 'float32'
     #: Folder of stored decisions that a distiller reads in place of a teacher's features; None for none.
@@ -90,11 +92,6 @@ class TeacherDecision(nn.Module):
             if name in self._tables:
                 return self._tables[name]
         return super().__getattr__(name)
-
-    @property
-    def num_templates(self) -> int:
-        """K, the number of templates that it decides over."""
-        raise NotImplementedError
 
     @property
     def feature_channels(self) -> int:

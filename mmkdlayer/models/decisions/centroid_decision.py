@@ -51,7 +51,7 @@ class CentroidDecision(TeacherDecision):
             raise ConfigError(
                 f'CentroidDecision: temperature must be above 0 and finite, but got {temperature!r}.'
             )
-        self.num_centroids = num_centroids
+        self.num_centroids = self.num_templates = num_centroids
         self.temperature = float(temperature)
         super().__init__(file)
 
@@ -69,11 +69,6 @@ class CentroidDecision(TeacherDecision):
         decision = cls(centroids.size(0), temperature)
         decision.set_tables(centroids=centroids)
         return decision
-
-    @property
-    def num_templates(self) -> int:
-        """K, the number of templates that it decides over."""
-        return self.num_centroids
 
     @property
     def feature_channels(self) -> int:

@@ -77,6 +77,7 @@ class SubclassDecision(TeacherDecision):
         check_sizes('SubclassDecision', **sizes, **mixed)
         self.num_classes = num_classes
         self.num_subclasses = num_subclasses
+        self.num_templates = num_classes * num_subclasses
         self.num_components = num_components
         self.mixed_classes = mixed_classes
         #: False where the tables do not say what was asked for, only what they have.
@@ -132,11 +133,6 @@ class SubclassDecision(TeacherDecision):
         """Shape (C*M, L): mean of the positions of each sub-class (the centers where not stored)."""
         self.require_fitted()
         return self._tables.get('prototypes', self._tables['centers'])
-
-    @property
-    def num_templates(self) -> int:
-        """K = C*M, the number of templates that it decides over."""
-        return self.num_classes * self.num_subclasses
 
     @property
     def feature_channels(self) -> int:
