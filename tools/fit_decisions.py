@@ -54,11 +54,7 @@ def main() -> None:
 
 
 def prepare(args: argparse.Namespace) -> tuple[Config, FitDecisionsHook, str]:
-    """Read the config and check the data, before anything is built.
-
-    Returns:
-        The config, its hook, and the folder that is written.
-    """
+    """The config, its hook, and the folder that is written; before that the data is checked."""
     cfg = cli.load_config(args)
     take_out_store(cfg, forget=True)  # the config of a training that reads what is stored already
     cfg.launcher, cfg.load_from, cfg.resume = args.launcher, None, False

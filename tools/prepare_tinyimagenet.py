@@ -34,14 +34,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def arrange_validation(root: str | Path) -> int:
-    """Turn ``val/images/*`` and ``val/val_annotations.txt`` into ``val/<class>/*``.
+    """Turn the archive's ``val/images/*`` and ``val/val_annotations.txt`` into ``val/<class>/*``.
 
     Everything is checked before the first file moves. Images move (no copies are made) into
     ``val.partial``, which becomes ``val`` in the end: a reader sees the old ``val`` or the finished
     one. If it is stopped, run it again and it continues.
-
-    Args:
-        root: The extracted archive, with ``train`` and ``val``.
 
     Returns:
         How many images were moved by this call; 0 if all was done before.

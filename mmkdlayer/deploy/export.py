@@ -224,11 +224,7 @@ def build_trained_student(cfg: Config, state: Mapping[str, Tensor], origin: str)
 
 @torch.no_grad()
 def check_that_it_runs(student: nn.Module, images: Tensor) -> int:
-    """Raise a ConfigError where a student gives no logits of images (N, C, H, W).
-
-    Returns:
-        How many classes it has.
-    """
+    """How many classes a student has; a ConfigError where it gives no logits of images (N, C, H, W)."""
     try:
         logits = student(images, mode='tensor')
     except RuntimeError as error:  # torch's, such as for other channels

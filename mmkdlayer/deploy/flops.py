@@ -11,12 +11,9 @@ from torch import nn
 
 
 def count_flops(network: nn.Module, shape: Sequence[int]) -> Counter[str]:
-    """FLOPs for one image: one for each multiply-add, two for each value of a batch norm.
+    """FLOPs for one image by the name of the module; ``''`` is the whole network, in eval mode.
 
-    The network is in eval mode, the image's shape (C, H, W).
-
-    Returns:
-        By the name of the module; ``''`` is the whole network.
+    A multiply-add is one, a value of a batch norm two. The image's shape is (C, H, W).
     """
     first = next(network.parameters())
     analyzer = FlopAnalyzer(network, (torch.zeros(1, *shape, device=first.device),))

@@ -15,8 +15,7 @@ from .folded_kd_layer import FoldedKDLayer, fold_layer
 def fold_student(model_cfg: dict, student: Any) -> list[str]:
     """Fold each KD layer of a student and its config, in place; layers of other kinds stay.
 
-    Returns:
-        A sentence for each layer that lost templates by it.
+    Gives a sentence for each layer that lost templates by it.
 
     Raises:
         ConfigError: A layer can't be folded.

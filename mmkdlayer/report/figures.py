@@ -20,8 +20,7 @@ SIDE, TEMPLATES = 112, 5
 def decision_figure(findings: Findings, name: str) -> np.ndarray:
     """Rows of an image and its colour maps of a layer, the teacher's if it was run, then the student's.
 
-    Returns:
-        RGB, (height, width, 3), uint8.
+    RGB, (height, width, 3), uint8.
     """
     decision = findings.layers[name].decision
 
@@ -34,8 +33,7 @@ def decision_figure(findings: Findings, name: str) -> np.ndarray:
 def template_figure(findings: Findings, name: str) -> np.ndarray:
     """Rows of an image, and where each of its strongest templates of a layer fires.
 
-    Returns:
-        RGB, (height, width, 3), uint8.
+    RGB, (height, width, 3), uint8.
     """
 
     def maps(image: Image.Image, example: Example) -> list[Image.Image]:

@@ -46,8 +46,7 @@ def pooled_features(
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
     """Features averaged over each image's positions, before and after each layer, and the labels.
 
-    Returns:
-        By the layer's name two arrays (N, C), and labels (N,).
+    They are by the layer's name two arrays (N, C), and labels (N,).
 
     Raises:
         DataError: Images have no single labels, or can't be read.

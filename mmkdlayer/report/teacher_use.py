@@ -31,8 +31,7 @@ class TeacherUse:
     def add(self, distances: Tensor, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Add images: distances (N, K, H, W) as :func:`vocabulary_distances` gives them.
 
-        Returns:
-            The nearest entry at each position (N, H, W).
+        Returns the nearest entry at each position (N, H, W).
         """
         least, nearest = (found.cpu().numpy() for found in distances.min(1))
         self.vocabulary.count(nearest, labels)

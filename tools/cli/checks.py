@@ -35,9 +35,6 @@ def check_data(
         meta: Its meta data, whose classes must be those of the data.
         args: The options of :func:`add_image_options`; None checks no images.
 
-    Returns:
-        The data sets.
-
     Raises:
         DataError: Something is not there, the data sets (or the checkpoint) have other classes, or
             images can't be read.

@@ -78,9 +78,6 @@ class Pair:
 def make_config(options: PairOptions) -> Pair:
     """Probe a pair, write its config (and the teacher's) and check that it runs.
 
-    Returns:
-        What was found out.
-
     Raises:
         ConfigError: A network, a place or an option does not fit.
         DataError: The data folder does not fit.

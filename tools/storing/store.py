@@ -59,9 +59,6 @@ def store_decisions(
         out: Folder of the store, on a disk that all processes share.
         options: What is stored.
 
-    Returns:
-        The store.
-
     Raises:
         ConfigError: There is nothing to store, or something that can't be.
         DataError: Images can't be read, or their views differ in size.
