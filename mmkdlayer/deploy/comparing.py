@@ -30,15 +30,11 @@ class Logits(nn.Module):
 
 
 class Comparison(NamedTuple):
-    """How far logits are from those that they should be.
+    """How far logits are from those that they should be."""
 
-    Attributes:
-        difference: The largest difference; NaN if any is.
-        scale: The largest magnitude of the right ones. Rounding grows with it: logits of 1,000 can't be
-            told apart by less than 1e-4 in float32.
-    """
-
-    difference: float
+    difference: float  #: the largest difference; NaN if any is
+    #: The largest magnitude of the right ones. Rounding grows with it: logits of 1,000 can't be
+    #: told apart by less than 1e-4 in float32.
     scale: float
 
     def allowed(self, tolerance: float) -> float:

@@ -27,17 +27,11 @@ SIZES = ((131, 97), (211, 301))
 
 
 class Examples(NamedTuple):
-    """What students are compared on, after the pipeline and the data preprocessor.
+    """What students are compared on, after the pipeline and the data preprocessor."""
 
-    Attributes:
-        images: (N, C, H, W): noise, then test images where they can be had.
-        source: What they are, in words.
-        one_size: False where images come out of the pipeline in several sizes.
-    """
-
-    images: Tensor
-    source: str
-    one_size: bool
+    images: Tensor  #: (N, C, H, W): noise, then test images where they can be had
+    source: str  #: what they are, in words
+    one_size: bool  #: False where images come out of the pipeline in several sizes
 
 
 def find_examples(

@@ -29,25 +29,15 @@ OPERATORS = [
 
 @dataclass(frozen=True)
 class Int8:
-    """What the quantised file is worth.
+    """What the quantised file is worth."""
 
-    Attributes:
-        images: How many images were read.
-        calibration: How many of them the ranges are from.
-        agreement: Share of the images to which both files give the same class, in percent.
-        before: Top-1 accuracy of the float file, in percent; None without classes.
-        after: That of the quantised one.
-        sizes: Of both files, in bytes.
-        note: How the classes were told, or why not; images that could not be read.
-    """
-
-    images: int
-    calibration: int
-    agreement: float
-    before: Optional[float]
-    after: Optional[float]
-    sizes: tuple[int, int]
-    note: str
+    images: int  #: how many images were read
+    calibration: int  #: how many of them the ranges are from
+    agreement: float  #: share of the images to which both files give the same class, in percent
+    before: Optional[float]  #: top-1 accuracy of the float file, in percent; None without classes
+    after: Optional[float]  #: that of the quantised one
+    sizes: tuple[int, int]  #: of both files, in bytes
+    note: str  #: how the classes were told, or why not; images that could not be read
 
     @property
     def drop(self) -> float:

@@ -18,27 +18,19 @@ from .teachers import Teacher, find_teachers, teacher_of
 
 @dataclass(eq=False)
 class SupervisedLayer:
-    """A KD layer with a TeacherDecisionLoss, and what is learned on the way to its decision.
+    """A KD layer with a TeacherDecisionLoss, and what is learned on the way to its decision."""
 
-    Attributes:
-        name: Name of the layer and of its decision file: the loss's name without ``loss_``.
-        key: Where the config declares it, for messages.
-        decision: What the scores are compared with.
-        feature: The entry ``teacher_feature`` of ``loss_forward_mappings``.
-        scores: The entry ``scores``.
-        teacher: The teacher that the feature is of; set by :func:`assign_teachers`.
-        size: (h, w) of the student's map; set by :func:`check_shapes`.
-        provenance: What the decision is to be fitted on; set by
-            :func:`~mmkdlayer.engine.provenance.describe_provenance`.
-    """
-
-    name: str
-    key: str
-    decision: TeacherDecision
-    feature: Mapping[str, Any]
-    scores: Mapping[str, Any]
+    name: str  #: name of the layer and of its decision file: the loss's name without ``loss_``
+    key: str  #: where the config declares it, for messages
+    decision: TeacherDecision  #: what the scores are compared with
+    feature: Mapping[str, Any]  #: the entry ``teacher_feature`` of ``loss_forward_mappings``
+    scores: Mapping[str, Any]  #: the entry ``scores``
+    #: The teacher that the feature is of; set by :func:`assign_teachers`.
     teacher: Teacher = field(init=False, repr=False)
+    #: (h, w) of the student's map; set by :func:`check_shapes`.
     size: tuple[int, int] = field(init=False, repr=False)
+    #: What the decision is to be fitted on; set by
+    #: :func:`~mmkdlayer.engine.provenance.describe_provenance`.
     provenance: dict[str, Any] = field(init=False, repr=False)
 
 

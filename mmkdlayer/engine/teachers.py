@@ -15,19 +15,12 @@ from mmkdlayer.type_names import type_name
 
 @dataclass(frozen=True)
 class Teacher:
-    """One of an algorithm's teachers.
+    """One of an algorithm's teachers."""
 
-    Attributes:
-        name: Its name before the sources of recorders; empty for an only teacher.
-        model: The network.
-        config: Its config.
-        checkpoint: The file that the config loads into it, or None.
-    """
-
-    name: str
-    model: nn.Module
-    config: Mapping[str, Any]
-    checkpoint: str | None
+    name: str  #: its name before the sources of recorders; empty for an only teacher
+    model: nn.Module  #: the network
+    config: Mapping[str, Any]  #: its config
+    checkpoint: str | None  #: the file that the config loads into it, or None
 
     def source(self, source: str) -> str:
         """A recorder's source, as this teacher names it."""

@@ -74,18 +74,13 @@ class ClassStatistics:
 
     The scatter is kept about the running mean and partial scatters are merged with the pairwise
     update of Chan, Golub and LeVeque (1979), so that a mean far from zero costs no precision.
-
-    Attributes:
-        counts: (C,), int64, positions of each class; on the CPU, where their number is looked at.
-        sums: (C, D), float64.
-        mean: (D,), float64, of all positions.
-        scatter: (D, D), float64, sum of (x - mean)(x - mean)^T over all positions.
     """
 
+    #: (C,), int64, positions of each class; on the CPU, where their number is looked at.
     counts: Tensor
-    sums: Tensor
-    mean: Tensor
-    scatter: Tensor
+    sums: Tensor  #: (C, D), float64
+    mean: Tensor  #: (D,), float64, of all positions
+    scatter: Tensor  #: (D, D), float64, sum of (x - mean)(x - mean)^T over all positions
 
     def __post_init__(self) -> None:
         self.counts = self.counts.cpu()

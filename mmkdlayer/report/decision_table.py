@@ -16,25 +16,16 @@ BLOCK = 1 << 24
 
 @dataclass(frozen=True)
 class TableRows:
-    """Statistics of the rows of a table S (K, K), K = C * M; each an array (K,) if not said otherwise.
+    """Statistics of the rows of a table S (K, K), K = C * M; arrays (K,) if not said otherwise."""
 
-    Attributes:
-        own: S[a, a], the share of its positions that a sub-class keeps.
-        own_class: The share that its class keeps.
-        highest: The largest share of the row.
-        perplexity: exp of the row's entropy: over how many sub-classes it spreads, 1 to K.
-        rivals: The other classes that get most, the first one most (K, R).
-        rival_shares: What they get (K, R).
-        density: The share of the table's entries that are not 0, one number.
-    """
-
-    own: np.ndarray
-    own_class: np.ndarray
-    highest: np.ndarray
+    own: np.ndarray  #: S[a, a], the share of its positions that a sub-class keeps
+    own_class: np.ndarray  #: the share that its class keeps
+    highest: np.ndarray  #: the largest share of the row
+    #: exp of the row's entropy: over how many sub-classes it spreads, 1 to K.
     perplexity: np.ndarray
-    rivals: np.ndarray
-    rival_shares: np.ndarray
-    density: float
+    rivals: np.ndarray  #: the other classes that get most, the first one most (K, R)
+    rival_shares: np.ndarray  #: what they get (K, R)
+    density: float  #: the share of the table's entries that are not 0, one number
 
 
 @torch.no_grad()

@@ -14,20 +14,14 @@ from .template_use import TemplateUse
 
 @dataclass
 class LayerExample:
-    """What one layer does with an example; maps (H, W) of templates' numbers.
+    """What one layer does with an example; maps (H, W) of templates' numbers."""
 
-    Attributes:
-        own: The teacher's: the nearest sub-class of the image's class, or centroid; None without.
-        decided: The most probable template by the teacher's decision; None without.
-        student: The most probable one of the student.
-        strongest: Templates that match best somewhere on the image, the best first.
-        shares: Their shares at each position, (templates, H, W), 0 to 1.
-    """
-
-    student: np.ndarray
-    strongest: list[int]
-    shares: np.ndarray
+    student: np.ndarray  #: the most probable template of the student
+    strongest: list[int]  #: templates that match best somewhere on the image, the best first
+    shares: np.ndarray  #: their shares at each position, (templates, H, W), 0 to 1
+    #: The teacher's: the nearest sub-class of the image's class, or centroid; None without.
     own: np.ndarray | None = None
+    #: The most probable template by the teacher's decision; None without.
     decided: np.ndarray | None = None
 
 
@@ -56,24 +50,18 @@ class LayerFindings:
 
 @dataclass
 class Findings:
-    """What was collected.
+    """What was collected."""
 
-    Attributes:
-        classes: Names; empty where images have no single labels.
-        layers: By name.
-        examples: Images that are shown as a whole.
-        indices: Of the images, in the data set.
-        labels: Their classes, -1 where there is none.
-        predicted: What the student says, -1 where that is not one class.
-        teachers: What each teacher says, by its name.
-        mistakes: Small pictures (JPEG files) of images that the student gets wrong, by index.
-    """
-
-    classes: list[str]
-    layers: dict[str, LayerFindings] = field(default_factory=dict)
-    examples: list[Example] = field(default_factory=list)
+    classes: list[str]  #: names; empty where images have no single labels
+    layers: dict[str, LayerFindings] = field(default_factory=dict)  #: by name
+    examples: list[Example] = field(default_factory=list)  #: images that are shown as a whole
+    #: Of the images, in the data set.
     indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    #: Their classes, -1 where there is none.
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    #: What the student says, -1 where that is not one class.
     predicted: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    #: What each teacher says, by its name.
     teachers: dict[str, np.ndarray] = field(default_factory=dict)
+    #: Small pictures (JPEG files) of images that the student gets wrong, by index.
     mistakes: dict[int, bytes] = field(default_factory=dict)

@@ -11,19 +11,12 @@ from mmkdlayer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Place:
-    """A position of a feature map, as a part of its image.
+    """A position of a feature map, as a part of its image."""
 
-    Attributes:
-        image: Index of the image in the data set that was read.
-        center: (y, x) of its middle, as shares of the image's height and width.
-        cell: (height, width) of a cell of the map, as such shares.
-        value: How near it is; larger is nearer.
-    """
-
-    image: int
-    center: tuple[float, float]
-    cell: tuple[float, float]
-    value: float
+    image: int  #: index of the image in the data set that was read
+    center: tuple[float, float]  #: (y, x) of its middle, as shares of the image's height and width
+    cell: tuple[float, float]  #: (height, width) of a cell of the map, as such shares
+    value: float  #: how near it is; larger is nearer
 
 
 class Vocabulary:

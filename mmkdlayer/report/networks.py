@@ -32,23 +32,16 @@ from .template_use import find_layers
 
 @dataclass
 class Networks:
-    """What a report looks at.
+    """What a report looks at."""
 
-    Attributes:
-        student: The student, with its KD layers.
-        preprocessor: Makes its batches.
-        algorithm: The distillation algorithm; None where no teacher is run.
-        supervised: The layers that a teacher that is run supervises, by the KD layer's name.
-        decisions: Fitted decisions by the KD layer's name, also where no teacher is run.
-        notes: Sentences on what is not there, and why.
-    """
-
-    student: Any
-    preprocessor: Any
-    algorithm: Any = None
+    student: Any  #: the student, with its KD layers
+    preprocessor: Any  #: makes its batches
+    algorithm: Any = None  #: the distillation algorithm; None where no teacher is run
+    #: The layers that a teacher that is run supervises, by the KD layer's name.
     supervised: dict[str, SupervisedLayer] = field(default_factory=dict)
+    #: Fitted decisions by the KD layer's name, also where no teacher is run.
     decisions: dict[str, TeacherDecision] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  #: sentences on what is not there, and why
 
     @property
     def layers(self) -> dict[str, Any]:

@@ -24,22 +24,14 @@ MOST_PICTURES, SIDE = 4000, 64
 
 @dataclass
 class Predictions:
-    """A student's answers.
+    """A student's answers."""
 
-    Attributes:
-        title: What the student is called.
-        classes: Their names.
-        indices: Of the images, in the data set.
-        labels: Their classes.
-        predicted: The student's answers.
-        pictures: JPEG files of images that it got wrong, by index; not of all where there are many.
-    """
-
-    title: str
-    classes: Sequence[str]
-    indices: np.ndarray
-    labels: np.ndarray
-    predicted: np.ndarray
+    title: str  #: what the student is called
+    classes: Sequence[str]  #: their names
+    indices: np.ndarray  #: of the images, in the data set
+    labels: np.ndarray  #: their classes
+    predicted: np.ndarray  #: the student's answers
+    #: JPEG files of images that it got wrong, by index; not of all where there are many.
     pictures: dict[int, bytes] = field(default_factory=dict)
 
     def save(self, folder: str | os.PathLike) -> Path:

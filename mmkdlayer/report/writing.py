@@ -31,23 +31,16 @@ BEFORE = 500
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report shows.
+    """What a report shows."""
 
-    Attributes:
-        images: Of the validation images, at most, evenly spaced; None for all.
-        classes: Names of the classes that are shown with pictures; None for up to 100 of them.
-        examples: Images of each class that are shown as a whole.
-        patches: Regions that are shown of each sub-class and template.
-        probe_images: Images of the geometry probe, of training and validation each; 0 for none.
-        work_dir: Of the training, with its log; None without.
-    """
-
-    images: int | None = None
+    images: int | None = None  #: of the validation images, at most, evenly spaced; None for all
+    #: Names of the classes that are shown with pictures; None for up to 100 of them.
     classes: Sequence[str] | None = None
-    examples: int = 2
-    patches: int = 5
+    examples: int = 2  #: images of each class that are shown as a whole
+    patches: int = 5  #: regions that are shown of each sub-class and template
+    #: Images of the geometry probe, of training and validation each; 0 for none.
     probe_images: int = 5000
-    work_dir: str | os.PathLike | None = None
+    work_dir: str | os.PathLike | None = None  #: of the training, with its log; None without
 
 
 def choose_classes(names: Sequence[str], wanted: Sequence[str] | None) -> list[int]:

@@ -35,18 +35,13 @@ _AGAIN = 'Store them anew with "python -m mmkdlayer store_decisions CONFIG --vie
 
 
 class Field(NamedTuple):
-    """What a record has of an image.
+    """What a record has of an image."""
 
-    Attributes:
-        name: ``<layer>.rows``, ``<layer>.probabilities``, ``logits.rows``, ``logits.values``,
-            ``logits.rest`` or ``hash``.
-        dtype: As numpy writes it, such as '<u2'.
-        shape: (H, W) or (H, W, k) of a layer, (k,) of logits, () of the others.
-    """
-
+    #: ``<layer>.rows``, ``<layer>.probabilities``, ``logits.rows``, ``logits.values``,
+    #: ``logits.rest`` or ``hash``.
     name: str
-    dtype: str
-    shape: tuple[int, ...]
+    dtype: str  #: as numpy writes it, such as '<u2'
+    shape: tuple[int, ...]  #: (H, W) or (H, W, k) of a layer, (k,) of logits, () of the others
 
 
 class Shard(NamedTuple):

@@ -22,19 +22,13 @@ MEASURED = (
 
 
 class Sizes(NamedTuple):
-    """What a budget leaves.
+    """What a budget leaves."""
 
-    Attributes:
-        num_subclasses: M, sub-classes a class.
-        num_centroids: K of the penultimate layer.
-        fed_forward: Layers with alpha 1; the others have 0, are removed by folding, and cost nothing.
-        cost: Multiply-adds of the folded layers for one image.
-    """
-
-    num_subclasses: int
-    num_centroids: int
+    num_subclasses: int  #: M, sub-classes a class
+    num_centroids: int  #: K of the penultimate layer
+    #: Layers with alpha 1; the others have 0, are removed by folding, and cost nothing.
     fed_forward: tuple[str, ...]
-    cost: int
+    cost: int  #: multiply-adds of the folded layers for one image
 
 
 def choose_sizes(

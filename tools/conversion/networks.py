@@ -17,18 +17,12 @@ Rule = tuple[str, Union[str, Callable[[re.Match], str]]]
 
 @dataclass(frozen=True)
 class SourceNetwork:
-    """One network of a model zoo.
+    """One network of a model zoo."""
 
-    Attributes:
-        name: The zoo's name of it.
-        backbone: Config of the same backbone here.
-        channels: C of the last feature map.
-        rules: Substitutions that turn a key of our classifier into the zoo's, applied in order.
-    """
-
-    name: str
-    backbone: Mapping[str, Any]
-    channels: int
+    name: str  #: the zoo's name of it
+    backbone: Mapping[str, Any]  #: config of the same backbone here
+    channels: int  #: C of the last feature map
+    #: Substitutions that turn a key of our classifier into the zoo's, applied in order.
     rules: Sequence[Rule]
 
     def classifier_config(self, num_classes: int) -> dict[str, Any]:

@@ -39,19 +39,13 @@ SAMPLE = 256
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """What is stored.
+    """What is stored."""
 
-    Attributes:
-        views: V, views of each image.
-        seed: Base seed of the views.
-        logits: How many of the teacher's logits are kept of each image and view; None for none.
-        interval: Seconds after which a shard that is not full is saved, for a restart.
-    """
-
-    views: int
-    seed: int = 0
+    views: int  #: V, views of each image
+    seed: int = 0  #: base seed of the views
+    #: How many of the teacher's logits are kept of each image and view; None for none.
     logits: int | None = None
-    interval: float = 300.0
+    interval: float = 300.0  #: seconds after which a shard that is not full is saved, for a restart
 
 
 def describe_store(

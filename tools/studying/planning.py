@@ -28,36 +28,24 @@ TASK = 'task.json'
 
 @dataclass(frozen=True)
 class Task:
-    """One process of a study, and what it leaves in its folder.
+    """One process of a study, and what it leaves in its folder."""
 
-    Attributes:
-        name: Its folder below that of the study.
-        kind: ``'train'``, ``'fit'`` or ``'store'``.
-        command: Tool and arguments; ``{out}`` stands for the study's folder.
-        config: The config, as the command gets it.
-        options: The words behind it that describe the config, for exporting what was trained.
-        identity: Hash of all that its result depends on, but for other tasks.
-        needs: Names of the tasks whose results it uses.
-        length: Epochs of a training; iterations where it has no epochs.
-        row: Row or teacher.
-        seed: Of a training.
-        test_root: Where the test images are, if the config says it by a whole path.
-        keep_checkpoints: False to remove what training has saved as soon as the student is exported.
-        plain: Export the network as it is, so that it can teach: nothing folded or merged.
-    """
-
-    name: str
-    kind: str
-    command: tuple[str, ...]
-    config: str = ''
+    name: str  #: its folder below that of the study
+    kind: str  #: ``'train'``, ``'fit'`` or ``'store'``
+    command: tuple[str, ...]  #: tool and arguments; ``{out}`` stands for the study's folder
+    config: str = ''  #: the config, as the command gets it
+    #: The words behind it that describe the config, for exporting what was trained.
     options: tuple[str, ...] = ()
-    identity: str = ''
-    needs: tuple[str, ...] = ()
-    length: int = 0
-    row: str = ''
-    seed: int = 0
+    identity: str = ''  #: hash of all that its result depends on, but for other tasks
+    needs: tuple[str, ...] = ()  #: names of the tasks whose results it uses
+    length: int = 0  #: epochs of a training; iterations where it has no epochs
+    row: str = ''  #: row or teacher
+    seed: int = 0  #: of a training
+    #: Where the test images are, if the config says it by a whole path.
     test_root: str | None = None
+    #: False to remove what training has saved as soon as the student is exported.
     keep_checkpoints: bool = True
+    #: Export the network as it is, so that it can teach: nothing folded or merged.
     plain: bool = False
 
     def folder(self, out: Path) -> Path:
@@ -79,22 +67,15 @@ class Task:
 
 @dataclass
 class Setting:
-    """A row or a teacher with its config read.
+    """A row or a teacher with its config read."""
 
-    Attributes:
-        name: Of the row or the teacher.
-        entry: What the study says of it.
-        cfg: Its config, with its changes.
-        line: Config and options of its commands, without those that the plan adds.
-        hook: Number of the FitDecisionsHook in ``custom_hooks``; None without decisions to fit.
-        layers: What each decision that is to be fitted depends on, by its name.
-    """
-
-    name: str
-    entry: Row | Teacher
-    cfg: Config
-    line: tuple[str, ...]
+    name: str  #: of the row or the teacher
+    entry: Row | Teacher  #: what the study says of it
+    cfg: Config  #: its config, with its changes
+    line: tuple[str, ...]  #: config and options of its commands, without those that the plan adds
+    #: Number of the FitDecisionsHook in ``custom_hooks``; None without decisions to fit.
     hook: int | None = None
+    #: What each decision that is to be fitted depends on, by its name.
     layers: dict[str, str] = field(default_factory=dict)
 
 

@@ -23,72 +23,47 @@ Entry = TypeVar('Entry', 'Teacher', 'Row')
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that is trained once.
+    """A network that is trained once."""
 
-    Attributes:
-        config: Its training config.
-        cfg_options: Changes of it, by dotted name.
-        seed: Of its training.
-        checkpoint: Weights that are there already; then nothing is trained.
-        label: What it is called on the page.
-        quoted: Published top-1 accuracy in percent.
-        amp: ``'float16'`` or ``'bfloat16'``: mixed precision.
-    """
-
-    config: str = ''
-    cfg_options: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
-    checkpoint: str | None = None
-    label: str = ''
-    quoted: float | None = None
-    amp: str | None = None
+    config: str = ''  #: its training config
+    cfg_options: Mapping[str, Any] = field(default_factory=dict)  #: changes of it, by dotted name
+    seed: int = 0  #: of its training
+    checkpoint: str | None = None  #: weights that are there already; then nothing is trained
+    label: str = ''  #: what it is called on the page
+    quoted: float | None = None  #: published top-1 accuracy in percent
+    amp: str | None = None  #: ``'float16'`` or ``'bfloat16'``: mixed precision
 
 
 @dataclass(frozen=True)
 class Row:
-    """A setting that is trained with every seed; attributes as of :class:`Teacher`, and others.
-
-    Attributes:
-        teacher: Name of the teacher whose weights it gets as ``model.teacher_ckpt``.
-        stored: Arguments of ``store_decisions.py``, such as ``dict(views=16)``, to train on them.
-        group: Heading under which the page puts the row.
-    """
+    """A setting that is trained with every seed; attributes as of :class:`Teacher`, and others."""
 
     config: str = ''
     cfg_options: Mapping[str, Any] = field(default_factory=dict)
+    #: Name of the teacher whose weights it gets as ``model.teacher_ckpt``.
     teacher: str | None = None
+    #: Arguments of ``store_decisions.py``, such as ``dict(views=16)``, to train on them.
     stored: Mapping[str, Any] | None = None
     label: str = ''
     quoted: float | None = None
-    group: str = ''
+    group: str = ''  #: heading under which the page puts the row
     amp: str | None = None
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a study file says; see docs/study.md.
+    """What a study file says; see docs/study.md."""
 
-    Attributes:
-        name: Stem of the file.
-        title: Heading of the page.
-        description: Text below it.
-        seeds: Of every row.
-        rows: By name.
-        teachers: By name.
-        comparisons: Pairs of rows; the page has the difference of the first to the second.
-        metric: Key of the accuracy that is compared, in percent.
-        data_root: Folder of the data, for all.
-    """
-
-    name: str
-    rows: dict[str, Row]
-    seeds: tuple[int, ...]
-    teachers: dict[str, Teacher] = field(default_factory=dict)
+    name: str  #: stem of the file
+    rows: dict[str, Row]  #: by name
+    seeds: tuple[int, ...]  #: of every row
+    teachers: dict[str, Teacher] = field(default_factory=dict)  #: by name
+    #: Pairs of rows; the page has the difference of the first to the second.
     comparisons: tuple[tuple[str, str], ...] = ()
-    title: str = ''
-    description: str = ''
-    metric: str = 'accuracy/top1'
-    data_root: str | None = None
+    title: str = ''  #: heading of the page
+    description: str = ''  #: text below it
+    metric: str = 'accuracy/top1'  #: key of the accuracy that is compared, in percent
+    data_root: str | None = None  #: folder of the data, for all
 
 
 #: Keys of a study file that are no attributes of a :class:`Study`: defaults of its rows and teachers.

@@ -25,21 +25,14 @@ FORMAT_VERSION = 1
 
 @dataclass
 class DecisionFile:
-    """The content of a decision file.
+    """The content of a decision file."""
 
-    Attributes:
-        kind: Class name of the decision.
-        settings: Its arguments (sizes).
-        provenance: What it was fitted on: teacher, layer, pooled size, data, seed, versions, date.
-        tables: Tensors by name.
-        path: Where it was read.
-    """
-
-    kind: str
-    settings: dict[str, Any]
+    kind: str  #: class name of the decision
+    settings: dict[str, Any]  #: its arguments (sizes)
+    #: What it was fitted on: teacher, layer, pooled size, data, seed, versions, date.
     provenance: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, Tensor] = field(default_factory=dict)
-    path: str = ''
+    tables: dict[str, Tensor] = field(default_factory=dict)  #: tensors by name
+    path: str = ''  #: where it was read
 
 
 def write_decision_file(path: str | os.PathLike, content: DecisionFile) -> None:

@@ -110,18 +110,12 @@ class SparseRows(NamedTuple):
 
     A row is looked up as if it were as long as the longest, so the sizes do not depend on the data,
     and nothing waits for the device.
-
-    Attributes:
-        starts: Where each row begins, and the end of the last, shape (K + 1,), int64.
-        columns: Shape (entries,), int64.
-        values: Shape (entries,).
-        longest: Entries of the longest row.
     """
 
-    starts: Tensor
-    columns: Tensor
-    values: Tensor
-    longest: int
+    starts: Tensor  #: where each row begins, and the end of the last, shape (K + 1,), int64
+    columns: Tensor  #: shape (entries,), int64
+    values: Tensor  #: shape (entries,)
+    longest: int  #: entries of the longest row
 
     @classmethod
     def of(cls, table: Tensor) -> SparseRows:

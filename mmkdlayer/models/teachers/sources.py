@@ -35,22 +35,16 @@ _PIXELS = 255.0
 
 @dataclass
 class Network:
-    """A network and what its source tells about the images that it is made for.
+    """A network and what its source tells about the images that it is made for."""
 
-    Attributes:
-        model: The network.
-        mean: Of each channel, for pixels from 0 to 255; None where the source does not tell.
-        std: Of each channel.
-        to_rgb: Whether BGR images are made RGB; None for the other libraries: theirs are RGB.
-        input_size: (height, width); None where the source does not tell.
-        forward_arguments: What its forward pass is given beside the images.
-    """
-
-    model: nn.Module
+    model: nn.Module  #: the network
+    #: Of each channel, for pixels from 0 to 255; None where the source does not tell.
     mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None  #: of each channel
+    #: Whether BGR images are made RGB; None for the other libraries: theirs are RGB.
     to_rgb: bool | None = None
-    input_size: Size = None
+    input_size: Size = None  #: (height, width); None where the source does not tell
+    #: What its forward pass is given beside the images.
     forward_arguments: Mapping[str, Any] | None = None
 
 

@@ -14,17 +14,11 @@ from mmkdlayer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Normalisation:
-    """What a network's images are: ``(pixel - mean) / std``, channels reversed or as they were loaded.
+    """What images are: ``(pixel - mean) / std``, with channels reversed or as they were loaded."""
 
-    Attributes:
-        mean: Of each channel, for pixels from 0 to 255.
-        std: Of each channel.
-        reverses: Whether BGR is made RGB (or RGB BGR).
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    reverses: bool
+    mean: tuple[float, ...]  #: of each channel, for pixels from 0 to 255
+    std: tuple[float, ...]  #: of each channel
+    reverses: bool  #: whether BGR is made RGB (or RGB BGR)
 
     @classmethod
     def of(cls, preprocessor: nn.Module | None) -> Normalisation:
