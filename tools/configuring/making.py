@@ -48,9 +48,8 @@ class PairOptions:
     epochs: int | None = None  #: length of the training
     batch_size: int | None = None  #: images a process and step
     rate: float | None = None  #: learning rate
-    teacher_out: str | None = (
-        None  #: second config to write, which trains the teacher on these data
-    )
+    #: Second config to write, which trains the teacher on these data.
+    teacher_out: str | None = None
     teacher_init: str | None = None  #: weights that its training starts from; "none" for none
     force: bool = False  #: replace files that are there
 
@@ -70,9 +69,8 @@ class Pair:
     kd_layers: dict[str, dict[str, Any]]  #: as in the config
     hints: list[str]  #: what may be better otherwise, for people
     channels: int = 3  #: of the images: 3, or 1 for gray ones
-    teacher_start: str | None = (
-        None  #: weights for other classes that the teacher is fine-tuned from
-    )
+    #: Weights for other classes that the teacher is fine-tuned from.
+    teacher_start: str | None = None
 
 
 def make_config(options: PairOptions) -> Pair:
@@ -145,9 +143,8 @@ def plan(options: PairOptions) -> Pair:
         for role, place in zip(('student', 'teacher'), pair)
         if place.note
     ]
-    if options.max_extra_flops is None:
-        kd_layers = {layer: _kd_layer(layer, *pair, data, options) for layer, pair in pairs.items()}
-    else:
+    chosen, fed_forward = options, set(layers)
+    if options.max_extra_flops is not None:
         shapes = {layer: one.shape for layer, (one, _) in pairs.items()}
         _, height, width = shapes['penult']
         sizes = choose_sizes(
@@ -160,10 +157,10 @@ def plan(options: PairOptions) -> Pair:
         chosen = replace(
             options, num_subclasses=sizes.num_subclasses, num_centroids=sizes.num_centroids
         )
-        kd_layers = {layer: _kd_layer(layer, *pair, data, chosen) for layer, pair in pairs.items()}
-        for layer in set(kd_layers) - set(sizes.fed_forward):
-            kd_layers[layer]['alpha'] = 0.0
-        reasons.append(describe(sizes, flops, options.max_extra_flops, kd_layers))
+        fed_forward = set(sizes.fed_forward)
+    kd_layers = {layer: _kd_layer(layer, *pair, data, chosen) for layer, pair in pairs.items()}
+    for layer in set(layers) - fed_forward:
+        kd_layers[layer]['alpha'] = 0.0
     hints = [
         f'{layer}: the map is only {one.shape[1]}x{one.shape[2]}, and a KD layer compares its regions. '
         f'A larger --image-size than {image_size} or another network gives more of them.'
@@ -171,6 +168,7 @@ def plan(options: PairOptions) -> Pair:
         if max(one.shape[1:]) <= 2
     ]
     if options.max_extra_flops is not None:
+        reasons.append(describe(sizes, flops, options.max_extra_flops, kd_layers))
         hints.append(MEASURED)
     check_channels(teacher, *channels)
     start = find_start(options, teacher)

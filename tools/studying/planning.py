@@ -94,16 +94,12 @@ def plan(study: Study, keep_checkpoints: bool = True) -> tuple[list[Task], dict[
         for name, found in teachers.items()
         if not study.teachers[name].checkpoint
     ]
-    more: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {}
-    for name, setting in rows.items():
-        needs, options, words = _preparation(setting, rows, study, tasks)
-        more[name] = needs, options, words
-    for seed in study.seeds:
-        for name, setting in rows.items():
-            needs, options, words = more[name]
-            tasks.append(
-                _training(f'runs/{name}/seed{seed}', setting, seed, study, needs, options, words)
-            )
+    more = {name: _preparation(setting, rows, study, tasks) for name, setting in rows.items()}
+    tasks += [
+        _training(f'runs/{name}/seed{seed}', setting, seed, study, *more[name])
+        for seed in study.seeds
+        for name, setting in rows.items()
+    ]
     return [replace(task, keep_checkpoints=keep_checkpoints) for task in tasks], {
         **{f'teachers/{name}': found for name, found in teachers.items()},
         **{f'runs/{name}': found for name, found in rows.items()},
@@ -246,7 +242,7 @@ def _training(
     parts = [without_paths(cfg.to_dict()), seed, entry.amp, stored and dict(stored)]
     if isinstance(entry, Row):
         parts.append(entry.teacher)
-    root = study.data_root or (find_dataset(test_loader(cfg)) or {}).get('data_root')
+    root = study.data_root or (find_dataset(test_loader(cfg)) or {}).get('data_root') or ''
     return Task(
         name=name,
         kind='train',
@@ -258,8 +254,6 @@ def _training(
         length=int(cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters') or 0),
         row=setting.name,
         seed=seed,
-        test_root=os.path.abspath(root)
-        if root and (study.data_root or os.path.isabs(root))
-        else None,
+        test_root=os.path.abspath(root) if study.data_root or os.path.isabs(root) else None,
         plain=plain,
     )
