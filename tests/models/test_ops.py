@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from mmkdlayer.errors import ConfigError, DataError
+from mmkdlayer.models import ops
 from mmkdlayer.models.ops import MKLDNN_MIN_BATCH as BATCH
 from mmkdlayer.models.ops import (
     _by_convolution,
+    _convolutions_are_faster,
+    add_product,
+    add_product_gradients,
     check_precision,
     product,
     product_gradients,
@@ -19,7 +25,15 @@ from mmkdlayer.models.ops import (
 @pytest.mark.parametrize('count', [1, 7, BATCH, 4 * BATCH, 4 * BATCH + 3])
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('strided', [False, True])
-def test_against_float64(count: int, dtype: torch.dtype, strided: bool) -> None:
+@pytest.mark.parametrize('by_convolution', [False, True])
+def test_against_float64(
+    count: int,
+    dtype: torch.dtype,
+    strided: bool,
+    by_convolution: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ops, '_convolutions_are_faster', lambda: by_convolution)
     rows, upstream = torch.randn(count, 5, dtype=dtype), torch.randn(count, 9, dtype=dtype)
     weight, bias = torch.randn(9, 5, dtype=dtype), torch.randn(9, dtype=dtype)
     if strided:  # tiles of larger matrices
@@ -39,11 +53,35 @@ def test_against_float64(count: int, dtype: torch.dtype, strided: bool) -> None:
     for value, other in zip(found, expected):
         assert value.dtype == dtype and value.is_contiguous()
         torch.testing.assert_close(value.double(), other.double(), atol=tolerance, rtol=tolerance)
+    d_weight = torch.empty_like(expected[3], dtype=dtype)
+    sums = (
+        add_product(found[1], rows, weight),
+        add_product_gradients(found[2], d_weight, upstream, rows, weight),
+        d_weight,
+    )
+    for value, other in zip(sums, (2 * plain, 2 * expected[2], expected[3])):
+        torch.testing.assert_close(value.double(), other, atol=2 * tolerance, rtol=tolerance)
 
 
-def test_convolutions_are_used_where_they_are_faster() -> None:
+@pytest.mark.parametrize(
+    ('known', 'faster'),
+    [
+        ('vendor_id : AuthenticAMD\nflags : avx2 avx512f', True),
+        ('vendor_id : AuthenticAMD\nflags : avx2', False),
+        ('vendor_id : GenuineIntel\nflags : avx2 avx512f', False),
+        (None, False),
+    ],
+)
+def test_convolutions_are_used_where_they_are_faster(
+    known: str | None, faster: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / 'cpuinfo'
+    if known is not None:
+        file.write_text(known)
+    assert _convolutions_are_faster(file) == (faster and torch.backends.mkldnn.is_available())
+    monkeypatch.setattr(ops, '_convolutions_are_faster', lambda: faster)
     rows = torch.randn(4 * BATCH, 5)
-    assert _by_convolution(rows) == torch.backends.mkldnn.is_available()
+    assert _by_convolution(rows) == faster
     assert not _by_convolution(rows.double()) and not _by_convolution(rows.to('meta'))
 
 
