@@ -42,8 +42,8 @@ from mmkdlayer.precision import float32_products
 from . import elementwise
 from .unit_conv import EPS, UnitConv2d, shortest
 
-#: Scores in one tile: 1.5 MiB in float32 on a CPU, whose cache its temporaries stay in.
-TILE = 3 << 17
+#: Scores in one tile: 3 MiB in float32 on a CPU, whose cache its temporaries stay in.
+TILE = 3 << 18
 #: On other devices a tile has this many scores (96 MiB), or a quarter of all if that is more. So few
 #: kernels are started for a batch of any size, and the two temporaries take half of the scores' memory.
 DEVICE_TILE = 3 << 23

@@ -22,10 +22,10 @@ from mmkdlayer.models.ops import (
 from mmkdlayer.precision import float32_products
 from mmkdlayer.registry import MODELS
 
-#: Scores that are worked on together: 8 MiB in float32 on a CPU, whose cache they stay in. On other
+#: Scores that are worked on together: 4 MiB in float32 on a CPU, whose cache they stay in. On other
 #: devices 128 MiB, or half of all if that is more, so few kernels are started for a batch of any size;
 #: a quarter where there are more tensors of that size.
-CHUNK = 1 << 21
+CHUNK = 1 << 20
 DEVICE_CHUNK = 1 << 25
 MOST_DEVICE_CHUNKS = 2
 
