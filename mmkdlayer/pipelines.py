@@ -120,13 +120,14 @@ def in_order(test: Any, **changes: Any) -> ConfigDict:
     ``changes`` are of its ``dataset``, ``batch_size``, ``num_workers`` and ``sampler``.
     """
     own = dict(
-        dataset=test.get('dataset'),
         batch_size=test.get('batch_size', 1),
         num_workers=test.get('num_workers', 0),
         sampler=dict(type='DefaultSampler', shuffle=False, round_up=False),
         drop_last=False,
     )
     loader = ConfigDict({**own, **changes})  # a ConfigDict's own update would merge
+    if 'dataset' not in changes:
+        loader.dataset = test['dataset']
     for key in ('collate_fn', 'pin_memory', 'prefetch_factor'):
         if key in test and not (key == 'prefetch_factor' and loader['num_workers'] == 0):
             loader[key] = copy.deepcopy(test[key])

@@ -103,7 +103,10 @@ def _by_convolution(rows: Tensor) -> bool:
 @cache
 def _convolutions_are_faster(cpuinfo: Path = Path('/proc/cpuinfo')) -> bool:
     """Whether MKL leaves the processor's AVX-512 to oneDNN."""
-    known = cpuinfo.read_text() if cpuinfo.is_file() else ''
+    try:
+        known = cpuinfo.read_text('utf-8', errors='replace')
+    except OSError:  # no Linux, or not to be read
+        return False
     return torch.backends.mkldnn.is_available() and 'AuthenticAMD' in known and 'avx512f' in known
 
 

@@ -66,7 +66,7 @@ def decide_batch(
 
 
 def probabilities(layer: SupervisedLayer, feature: Tensor) -> Tensor:
-    """The decision about each position, (N*H*W, K), of features at the size of the student's map."""
+    """The decision about each position of the student's map, (N*H*W, K)."""
     return layer.decision.decide(feature, None, layer.size).permute(0, 2, 3, 1).flatten(0, 2)
 
 

@@ -59,7 +59,8 @@ class TeacherDecision(nn.Module):
     reading before the decision is fitted is a clear error. What a step needs of them is computed once
     (:meth:`prepare`) and stays on the device of the features.
 
-    A subclass says which tables it has and how it decides, :meth:`row_targets`.
+    A subclass sets ``num_templates``, and says which tables it has and how it decides,
+    :meth:`row_targets`.
 
     Args:
         file: Decision file to load. None builds an unfitted decision.
