@@ -29,6 +29,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that wait most, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker('slurm') is None)
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """Leave signals as they were: a watch that one has ended lets the next end the process at once."""
