@@ -135,8 +135,8 @@ def run(study: Study, tasks: list[Task], out: Path, args: argparse.Namespace) ->
         except Stopped as stop:
             state = 'what was running is saved'
             if args.launcher == 'slurm':
-                state = f'jobs go on (to end them: scancel --name={arrays.names()})'
-            print(f'\n{stop}: {state}; the same command goes on.', file=sys.stderr)
+                state = f'jobs continue (to end them: scancel --name={arrays.names()})'
+            print(f'\n{stop}: {state}; the same command continues.', file=sys.stderr)
             return 128 + stop.number
         finally:
             results = write_results(study, board.tasks, board.failed, out)

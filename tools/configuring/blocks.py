@@ -55,7 +55,7 @@ def _is_stage(call: Call) -> bool:
 def find_blocks(trace: Trace, size: tuple[int, ...]) -> list[Call]:
     """The blocks that lead to the last map: the most frequent kind of outermost composite module.
 
-    Where these end before it, the most frequent kind of what follows goes on. ``size`` is (H, W) of
+    Where these end before it, the most frequent kind of what follows continues. ``size`` is (H, W) of
     the last map.
 
     Raises:

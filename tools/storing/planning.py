@@ -51,7 +51,7 @@ class StoreOptions:
 def describe_store(
     stream: FeatureStream, views: Views, options: StoreOptions, drawing: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a store is of: the part of its plan that must be the same to go on with it.
+    """What a store is of: the part of its plan that must be the same to continue it.
 
     The stream is of the training set, with the layers' sizes; ``drawing`` is as
     :func:`~mmkdlayer.stored.facts.describe_drawing` gives it.
