@@ -58,7 +58,7 @@ def main() -> int:
     try:
         work(left, args, stages, file)
     except KeyboardInterrupt:
-        print('\nInterrupted: the same command goes on from here.')
+        print('\nInterrupted: the same command continues from here.')
         code = 130
     found = [file.results[number] for number in wanted if number in file.results]
     if found:

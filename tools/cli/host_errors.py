@@ -45,7 +45,7 @@ def explain_host_error(error: Exception) -> str | None:
     text = ' '.join(WORKER_PREFIX.sub('', str(error)).split())[:_LONGEST]
     loader = loader_of(error)
     return (
-        f'{place.f_globals["__name__"].split(".")[0]} can not go on with what the config gives it'
+        f'{place.f_globals["__name__"].split(".")[0]} can not continue with what the config gives it'
         f'{f", for {loader}" if loader else ""}: {type(error).__name__}: {text} (in '
         f'{name}{place.f_code.co_name}({", ".join(plain)[:_LONGEST]})). Correct the entry of the config '
         'that this is about; --debug shows where it failed.'

@@ -11,7 +11,7 @@ from mmengine.optim.scheduler.param_scheduler import INF
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.type_names import type_name
 
-#: Schedules that go on falling until their end, so what comes after it trains at their last value.
+#: Schedules that keep falling until their end, so what comes after it trains at their last value.
 _FALLING = ('CosineAnnealing', 'Poly', 'OneCycle')
 
 

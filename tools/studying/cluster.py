@@ -28,7 +28,7 @@ ENDED = {
     *('BOOT_FAIL', 'CANCELLED', 'COMPLETED', 'DEADLINE', 'FAILED', 'NODE_FAIL', 'OUT_OF_MEMORY'),
     *('REVOKED', 'TIMEOUT'),
 }
-# As in docs/clusters.md: what a signal has ended is saved, and the job goes on from there.
+# As in docs/clusters.md: what a signal has ended is saved, and the job continues from there.
 JOB = """#!/bin/bash
 #SBATCH --job-name={name} --output={folder}/%x-%a.out --open-mode=append
 #SBATCH --ntasks=1 --requeue --signal=USR1@120
@@ -139,7 +139,7 @@ def run_on_slurm(board: Board, arrays: Arrays, report: Callable[[], None]) -> No
 
     Raises:
         ConfigError: Slurm is not there or refuses.
-        Stopped: A signal has come; the jobs go on.
+        Stopped: A signal has come; the jobs continue.
     """
     missed: dict[str, int] = {}
     with SignalFlag() as flag:

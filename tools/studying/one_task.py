@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 TOOLS = Path(__file__).resolve().parents[1]
-#: Exit codes of what was asked to end and can go on.
+#: Exit codes of what was asked to end and can continue.
 INTERRUPTED = (75, 130, -int(signal.SIGTERM))
 RESULT, FAILED, ATTEMPTS, LOG, TRAINED = (
     'result.json',

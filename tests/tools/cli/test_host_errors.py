@@ -25,7 +25,7 @@ def explained(call: Any, *args: Any, **options: Any) -> str | None:
 def test_the_host_its_values_and_its_words() -> None:
     text = str(explained(set_random_seed, 'abc'))
     assert text.startswith(
-        'mmengine can not go on with what the config gives it: TypeError: Cannot'
+        'mmengine can not continue with what the config gives it: TypeError: Cannot'
     )
     assert "(in set_random_seed(seed='abc', deterministic=False" in text and '--debug' in text
 
