@@ -7,9 +7,10 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 python=$(bash "$root/tools/setup_env.sh" distill deploy tests)
 cd "$root"
-# One process a core, and one thread a process: small tests gain from nothing else.
+# One thread a process: small tests gain from no more. One process more than cores: some tests wait.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-workers=(-n auto --maxprocesses 4 --dist worksteal)
+cores=$("$python" -c 'from joblib import cpu_count; print(cpu_count())')
+workers=(-n "$((cores < 3 ? cores + 1 : 4))" --dist worksteal)
 for argument in "$@"; do
   case $argument in
     -n* | --numprocesses* | --pdb | --dist* | -p) workers=() ;;

@@ -152,7 +152,11 @@ class SoftmaxTargets(RowTargets):
     def divergence(self, rows: slice, log_q: Tensor, grad: Tensor | None = None) -> Tensor:
         """See :class:`RowTargets`."""
         # The logits themselves may be of thousands, their sum over all rows beyond float32.
-        target, log_target = _softmax_and_logs(self._logits(rows))
+        if self.rows.device.type == 'cpu':
+            target, log_target = _softmax_and_logs(self._logits(rows))
+        else:
+            log_target = self._logits(rows).log_softmax(1)
+            target = log_target.exp()
         if grad is not None:
             torch.exp(log_q, out=grad).sub_(target)
         return torch.dot(target.flatten(), log_target.sub_(log_q).flatten())
@@ -168,14 +172,11 @@ class SoftmaxTargets(RowTargets):
 
 
 def _softmax_and_logs(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and their logarithms, both (M, K), of logits (M, K), which may be overwritten.
+    """Probabilities and their logarithms, both (M, K), of logits (M, K), which are overwritten.
 
     Sharp decisions have probabilities below the smallest normal number, with which processors calculate
-    a hundred times as slowly. On a CPU they are about 1e-26 of the largest instead.
+    a hundred times as slowly; here such are about 1e-26 of the largest.
     """
-    if logits.device.type != 'cpu':
-        logs = logits.log_softmax(1)
-        return logs.exp(), logs
     logits.sub_(logits.amax(1, keepdim=True)).clamp_min_(SMALLEST_LOG)
     shares = logits.exp()
     total = shares.sum(1, keepdim=True)
