@@ -18,7 +18,7 @@ from studying.cluster import Arrays, run_on_slurm
 from studying.forecast import forecast
 from studying.one_task import ATTEMPTS
 from studying.page import write_page, write_tables
-from studying.planning import TASK, Task, plan
+from studying.planning import TASK, Task, choose, plan
 from studying.results import read_results, write_results
 from studying.running import Board, Stopped, run_here
 from studying.study_file import Study, read_study
@@ -52,6 +52,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--data-root', help='folder of the data, for all configs')
     parser.add_argument(
+        '--rows',
+        nargs='+',
+        metavar='ROW',
+        help='train these rows alone, with what they need (default: all)',
+    )
+    parser.add_argument(
         '--delete-checkpoints',
         action='store_true',
         help='remove what a training has saved as soon as its student is exported',
@@ -77,6 +83,8 @@ def main() -> int:
     args = parse_args()
     with cli.report_errors(args.debug):
         out = Path(args.out).resolve()
+        if args.page_only and args.rows:
+            raise ConfigError('--rows says what is trained, and --page-only trains nothing.')
         if args.page_only:
             results = read_results(out)
             if args.tables:
@@ -87,14 +95,17 @@ def main() -> int:
             raise ConfigError(f'--tables {args.tables} expects --page-only.')
         study = read_study(args.study, args.data_root)
         tasks, settings = plan(study, not args.delete_checkpoints)
+        chosen = tasks
+        if args.rows:
+            chosen, settings = choose(tasks, settings, args.rows)
         if args.dry_run:
-            board = Board(out, tasks)
+            board = Board(out, chosen)
             print(*forecast(board, settings, args.jobs or 1, not args.delete_checkpoints), sep='\n')
             return 0
         cli.check_writable(str(out))
         with folder_lock(out, 'study', LOCK_PATIENCE, 'Or choose another --out.'):
             check_begun(tasks, out)
-            return run(study, tasks, out, args)
+            return run(study, tasks, Board(out, chosen), args)
 
 
 def check_begun(tasks: list[Task], out: Path) -> None:
@@ -112,9 +123,9 @@ def check_begun(tasks: list[Task], out: Path) -> None:
         )
 
 
-def run(study: Study, tasks: list[Task], out: Path, args: argparse.Namespace) -> int:
-    """Run what is still to be done, and write results and page."""
-    board = Board(out, tasks)
+def run(study: Study, tasks: list[Task], board: Board, args: argparse.Namespace) -> int:
+    """Run what is still to be done of a board, and write results of all tasks, and the page."""
+    out = board.out
     bar = StudyBar(board, args.jobs or 1)
     arrays = Arrays(out, shlex.split(args.sbatch), args.jobs)
     written: set[str] = set()
@@ -123,7 +134,7 @@ def run(study: Study, tasks: list[Task], out: Path, args: argparse.Namespace) ->
         bar()
         if (ended := board.done | board.failed.keys()) != written:
             written.update(ended)
-            write_results(study, board.tasks, board.failed, out)
+            write_results(study, tasks, board.failed, out)
 
     with ExitStack() as stack:
         stack.callback(bar.close)
@@ -139,7 +150,7 @@ def run(study: Study, tasks: list[Task], out: Path, args: argparse.Namespace) ->
             print(f'\n{stop}: {state}; the same command continues.', file=sys.stderr)
             return 128 + stop.number
         finally:
-            results = write_results(study, board.tasks, board.failed, out)
+            results = write_results(study, tasks, board.failed, out)
             write_page(results, out)
     for name, reason in board.failed.items():
         print(f'failed: {name}: {reason}', file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,30 @@ def plan(study: Study, keep_checkpoints: bool = True) -> tuple[list[Task], dict[
     return [replace(task, keep_checkpoints=keep_checkpoints) for task in tasks], {
         **{f'teachers/{name}': found for name, found in teachers.items()},
         **{f'runs/{name}': found for name, found in rows.items()},
+    }
+
+
+def choose(
+    tasks: list[Task], settings: Mapping[str, Setting], rows: Sequence[str]
+) -> tuple[list[Task], dict[str, Setting]]:
+    """Of a study's plan, the trainings of some rows and all that these wait for.
+
+    Raises:
+        ConfigError: The study has no such row.
+    """
+    trainings = [task for task in tasks if task.name.startswith('runs/')]
+    known = dict.fromkeys(task.row for task in trainings)
+    if unknown := [row for row in rows if row not in known]:
+        raise ConfigError(
+            f'--rows {" ".join(unknown)}: the study has no such row; it has {", ".join(known)}.'
+        )
+    wanted = {task.name for task in trainings if task.row in rows}
+    for task in reversed(tasks):  # what a task waits for stands before it
+        if task.name in wanted:
+            wanted.update(task.needs)
+    kept = {'/'.join(name.split('/')[:2]) for name in wanted}
+    return [task for task in tasks if task.name in wanted], {
+        name: setting for name, setting in settings.items() if name in kept
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ FORMAT = 1
 
 
 def write_results(
-    study: Study, tasks: Mapping[str, Task], failed: Mapping[str, str], out: Path
+    study: Study, tasks: Sequence[Task], failed: Mapping[str, str], out: Path
 ) -> dict[str, Any]:
     """Gather the results of all tasks and write them; they are returned.
 
@@ -30,7 +30,7 @@ def write_results(
     """
     environments: list[Any] = []
     found: dict[str, list[dict[str, Any]]] = {'teachers': [], 'runs': [], 'preparations': []}
-    for task in tasks.values():
+    for task in tasks:
         path = task.folder(out) / RESULT
         if path.exists():
             result = parse_json(path.read_text())
@@ -50,7 +50,7 @@ def write_results(
         comparisons=[list(pair) for pair in study.comparisons],
         rows={name: _described(row) for name, row in study.rows.items()},
         teacher_rows={name: _described(teacher) for name, teacher in study.teachers.items()},
-        planned=sum(task.kind == 'train' for task in tasks.values()),
+        planned=sum(task.kind == 'train' for task in tasks),
         written=datetime.now(timezone.utc).isoformat(timespec='seconds'),
         environments=environments,
         **found,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from studying.planning import Task, plan
+from mmkdlayer.errors import ConfigError
+from studying.planning import Task, choose, plan
 from studying.study_file import read_study
 
 STUDY = """
@@ -44,6 +46,27 @@ def test_runs_follow_seed_by_seed(tasks: dict[str, Task]) -> None:
     assert [tasks[name].kind for name in names[1:-12]] == ['fit', 'fit', 'fit', 'store']
     for name, seed in (('teachers/big', 7), ('runs/alone/seed3', 3), ('runs/small/seed4', 4)):
         assert f'randomness.seed={seed}' in tasks[name].command
+
+
+def test_some_rows_come_with_what_they_wait_for(tasks: dict[str, Task]) -> None:
+    settings = {
+        name: Mock() for name in ('teachers/big', 'teachers/given', 'runs/stored', 'runs/alone')
+    }
+    chosen, kept = choose(list(tasks.values()), settings, ['stored', 'alone'])
+    names = [task.name for task in chosen]
+    assert [name.split('/')[0] for name in names] == [
+        'teachers',
+        'decisions',
+        'stored',
+        *['runs'] * 4,
+    ]
+    assert names[3:] == [f'runs/{row}/seed{seed}' for seed in (3, 4) for row in ('stored', 'alone')]
+    assert all(set(task.needs) <= set(names) for task in chosen)
+    assert list(kept) == ['teachers/big', 'runs/stored', 'runs/alone']
+    with pytest.raises(
+        ConfigError, match='--rows lonely: the study has no such row; it has letkd1, letkd2'
+    ):
+        choose(list(tasks.values()), settings, ['alone', 'lonely'])
 
 
 def test_rows_share_decisions_where_they_are_the_same(tasks: dict[str, Task]) -> None:
