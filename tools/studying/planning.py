@@ -165,8 +165,9 @@ def _decisions(cfg: Config) -> Iterator[tuple[str, str]]:
     kinds = ('SubclassDecision', 'CentroidDecision')
     for name, layer in (distiller.get('kd_layers') or {}).items():
         if layer.get('decision') and not layer['decision'].get('file'):
-            keys = ('module', 'teacher', 'teacher_index', 'decision', 'extra_tokens', 'grid')
-            yield name, hash_json({key: layer.get(key) for key in keys})
+            keys = ('module', 'teacher', 'teacher_index', 'extra_tokens', 'grid')
+            tables = {k: v for k, v in layer['decision'].items() if k != 'temperature'}
+            yield name, hash_json({**{key: layer.get(key) for key in keys}, 'decision': tables})
     others = {key: value for key, value in distiller.items() if key != 'kd_layers'}
     if any(type_name(kind) in kinds for kind in _types(others)):
         yield '', hash_json(others)  # of losses that are written out
@@ -221,7 +222,14 @@ def _preparation(
     if entry.stored is None:
         return needs, options, ()
     train = find_dataset(setting.cfg.train_dataloader)
-    stored = hash_json([key, setting.layers, dict(entry.stored), without_paths(train)])[:8]
+    layers = setting.cfg.model.distiller.get('kd_layers') or {}
+    temperatures = [
+        [layer, found['decision']['temperature']]
+        for layer, found in layers.items()
+        if 'temperature' in (found.get('decision') or {})
+    ]  # decisions are stored with them
+    parts = [key, setting.layers, dict(entry.stored), without_paths(train), *temperatures]
+    stored = hash_json(parts)[:8]
     name = f'stored/{entry.teacher or "own"}-{stored}'
     if name not in {task.name for task in tasks}:
         words = [w for k, v in entry.stored.items() for w in (f'--{k.replace("_", "-")}', str(v))]

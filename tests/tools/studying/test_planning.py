@@ -21,8 +21,14 @@ rows = dict(
     small=dict(
         teacher='big',
         cfg_options={'model.distiller.kd_layers.penult.decision.num_centroids': 64}),
+    soft=dict(
+        teacher='big',
+        cfg_options={'model.distiller.kd_layers.penult.decision.temperature': 0.1}),
     other=dict(teacher='given'),
     stored=dict(teacher='big', stored=dict(views=16)),
+    stored_soft=dict(
+        teacher='big', stored=dict(views=16),
+        cfg_options={'model.distiller.kd_layers.penult.decision.temperature': 0.1}),
     alone=dict(config='configs/ablation/resnet56_resnet20_cifar100_student.py'))
 """
 
@@ -40,10 +46,10 @@ def out_dir(task: Task) -> str:
 
 def test_runs_follow_seed_by_seed(tasks: dict[str, Task]) -> None:
     names = list(tasks)
-    rows = ['letkd1', 'letkd2', 'small', 'other', 'stored', 'alone']
+    rows = ['letkd1', 'letkd2', 'small', 'soft', 'other', 'stored', 'stored_soft', 'alone']
     assert names[0] == 'teachers/big'
-    assert names[-12:] == [f'runs/{row}/seed{seed}' for seed in (3, 4) for row in rows]
-    assert [tasks[name].kind for name in names[1:-12]] == ['fit', 'fit', 'fit', 'store']
+    assert names[-16:] == [f'runs/{row}/seed{seed}' for seed in (3, 4) for row in rows]
+    assert [tasks[name].kind for name in names[1:-16]] == ['fit', 'fit', 'fit', 'store', 'store']
     for name, seed in (('teachers/big', 7), ('runs/alone/seed3', 3), ('runs/small/seed4', 4)):
         assert f'randomness.seed={seed}' in tasks[name].command
 
@@ -71,9 +77,11 @@ def test_some_rows_come_with_what_they_wait_for(tasks: dict[str, Task]) -> None:
 
 def test_rows_share_decisions_where_they_are_the_same(tasks: dict[str, Task]) -> None:
     folders = {
-        row: out_dir(tasks[f'runs/{row}/seed3']) for row in ('letkd1', 'letkd2', 'small', 'other')
+        row: out_dir(tasks[f'runs/{row}/seed3'])
+        for row in ('letkd1', 'letkd2', 'small', 'soft', 'other')
     }
-    assert folders['letkd1'] == folders['letkd2'] == out_dir(tasks['runs/letkd2/seed4'])
+    assert folders['letkd1'] == folders['letkd2'] == folders['soft']
+    assert folders['letkd2'] == out_dir(tasks['runs/letkd2/seed4'])
     assert len(set(folders.values())) == 3
     for row, folder in folders.items():
         (fit,) = (n for n in tasks[f'runs/{row}/seed3'].needs if n.startswith('decisions/'))
