@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
 from mmkdlayer.engine import agreement
@@ -20,5 +22,8 @@ def test_item_rank_and_values_are_named(monkeypatch: pytest.MonkeyPatch) -> None
         compare_over_ranks({})
 
 
-def test_a_process_alone_compares_nothing() -> None:
+def test_a_process_alone_waits_for_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    gather = Mock()
+    monkeypatch.setattr(agreement.dist, 'all_gather_object', gather)
     compare_over_ranks(dict(a=1))
+    gather.assert_not_called()

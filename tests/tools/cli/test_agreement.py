@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable
+from unittest.mock import Mock
 
 import pytest
 from mmengine.config import Config
@@ -117,5 +118,8 @@ def test_ranks_with_other_images_are_named(monkeypatch: pytest.MonkeyPatch) -> N
             compare_over_ranks({})
 
 
-def test_a_process_alone_compares_no_config() -> None:
+def test_a_process_alone_reads_no_file_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = Mock()
+    monkeypatch.setattr(agreement, '_config_facts', look)
     compare_configs(Config(config()))
+    look.assert_not_called()
