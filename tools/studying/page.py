@@ -12,7 +12,15 @@ from mmkdlayer.atomic import replacing
 from mmkdlayer.errors import DataError
 
 from .plots import plots
-from .tables import accuracy_table, comparison_table, groups, shown_time, teacher_table
+from .tables import (
+    accuracies,
+    accuracy_table,
+    comparison_table,
+    devices,
+    groups,
+    shown_time,
+    teacher_table,
+)
 
 #: Part of a page: ``('head', level, text)``, ``('text', text)``, ``('table', rows)`` or
 #: ``('plot', caption, name, svg)``.
@@ -42,6 +50,8 @@ def write_page(results: Mapping[str, Any], out: Path) -> list[Path]:
 def write_tables(results: Mapping[str, Any], path: Path) -> None:
     """Put the tables of accuracy and differences into a page, such as a README, in their place there.
 
+    They have what has been trained; how many trainings are missing stands above them.
+
     Raises:
         DataError: It has no such place.
     """
@@ -53,12 +63,16 @@ def write_tables(results: Mapping[str, Any], path: Path) -> None:
             f'{path}: expected the lines {begin} and {end}, where the tables are to stand.'
         )
     kept = (0, 1, 2, 3, 5, 7, 8)  # what it is, accuracy, folded cost, time of a step
-    rows = accuracy_table(results, list(results['rows']))
-    tables = [[[row[column] for column in kept] for row in rows], comparison_table(results)]
-    blocks = '\n\n'.join(_markdown(('table', table)) for table in tables if len(table) > 1)
+    trained = [row for row in results['rows'] if accuracies(results, row)]
+    tables = [
+        [[row[column] for column in kept] for row in accuracy_table(results, trained)],
+        [line for line in comparison_table(results) if line[3] != '0'],
+    ]
+    blocks = [*_state(results), *(('table', table) for table in tables if len(table) > 1)]
+    text = '\n\n'.join(map(_markdown, blocks))
     with replacing(path) as file:
         file.write_text(
-            f'{before}{begin}\n\n{blocks}\n\n{end}{rest.partition(end)[2]}', encoding='utf-8'
+            f'{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}', encoding='utf-8'
         )
 
 
@@ -120,6 +134,12 @@ def _state(results: Mapping[str, Any]) -> Iterator[Block]:
         yield 'text', f'**Not complete: {done} of {results["planned"]} trainings are done.**'
     for failed in results['failed']:
         yield 'text', f'**Failed: {failed["name"]}**: {failed["reason"]}'
+    if len(found := devices(results).most_common()) > 1:
+        others = ', '.join(f'{count} on {device}' for device, count in found[1:])
+        yield (
+            'text',
+            f'Times are those of the {found[0][1]} runs on {found[0][0]}, without {others}.',
+        )
 
 
 def _circumstances(results: Mapping[str, Any]) -> Iterator[Block]:

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from .paired import summarise
-from .tables import accuracies, cost_of, mean_of, training_seconds
+from .tables import accuracies, cost_of, mean_time, training_seconds
 
 #: The same numbers give the same file.
 STYLE: Any = {'svg.hashsalt': 'mmkdlayer', 'svg.fonttype': 'none', 'font.size': 9}
@@ -24,7 +24,7 @@ def plots(results: Mapping[str, Any], rows: list[str]) -> dict[str, str]:
     if not done:
         return {}
     folded = {name: cost_of(results, name)['folded_flops'] / 1e6 for name in done}
-    hours = {name: mean_of(results, name, training_seconds) for name in done}
+    hours = {name: mean_time(results, name, training_seconds) for name in done}
     with matplotlib.rc_context(STYLE):
         return {
             'flops': _scatter(

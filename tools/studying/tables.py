@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,9 +35,24 @@ def training_seconds(run: Mapping[str, Any]) -> float | None:
     return run['step_seconds'] * run['steps'] if run.get('step_seconds') else None
 
 
-def mean_of(results: Results, row: str, value: Any) -> float | None:
-    """The mean over a row's runs of what ``value(run)`` gives; None without any."""
-    found = [value(run) for run in results['runs'] if run['row'] == row]
+def devices(results: Results) -> Counter[str]:
+    """How many runs each kind of GPU, or else of processor, has done."""
+    return Counter(_device(results, run) for run in results['runs'])
+
+
+def _device(results: Results, run: Mapping[str, Any]) -> str:
+    environment = results['environments'][run['environment']]
+    return str(environment['gpu'] or environment['processor'])
+
+
+def mean_time(results: Results, row: str, value: Any) -> float | None:
+    """The mean over a row's runs of a time that ``value(run)`` gives; None without any.
+
+    Of runs on the device that most runs had: others can not be compared.
+    """
+    usual = devices(results).most_common(1)
+    runs = [run for run in results['runs'] if run['row'] == row]
+    found = [value(run) for run in runs if _device(results, run) == usual[0][0]]
     found = [number for number in found if number is not None]
     return statistics.fmean(found) if found else None
 
@@ -58,7 +74,7 @@ def accuracy_table(results: Results, rows: list[str]) -> list[list[str]]:
         table[0][1] = results['metric']
     for name in rows:
         row, cost = results['rows'][name], cost_of(results, name)
-        step = mean_of(results, name, lambda run: run.get('step_seconds'))
+        step = mean_time(results, name, lambda run: run.get('step_seconds'))
         table.append(
             [
                 row['label'],
@@ -70,7 +86,7 @@ def accuracy_table(results: Results, rows: list[str]) -> list[list[str]]:
                     for key in ('parameters', 'folded_parameters', 'flops', 'folded_flops')
                 ),
                 f'{step * 1e3:.1f}' if step else '–',
-                shown_time(mean_of(results, name, training_seconds)),
+                shown_time(mean_time(results, name, training_seconds)),
             ]
         )
     return table

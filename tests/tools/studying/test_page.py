@@ -82,6 +82,21 @@ def test_what_is_missing_is_said(results: dict[str, Any], tmp_path: Path) -> Non
     assert '<b>Failed: runs/letkd2/seed0</b>' in (tmp_path / 'page.html').read_text()
 
 
+def test_times_are_those_of_one_device(results: dict[str, Any], tmp_path: Path) -> None:
+    results['environments'].append(dict(results['environments'][0], gpu='GPU'))
+    for found in results['runs'][:4]:  # all of the first row, and one of the second
+        found.update(environment=1, step_seconds=0.01)
+    write_page(results, tmp_path)
+    page = (tmp_path / 'page.md').read_text()
+    assert 'Times are those of the 4 runs on GPU, without 2 on CPU.' in page
+    assert page.count('41.00 M | 10.0 | 12 min |') == 2
+    results['runs'][3]['environment'] = 0
+    results['runs'].append(dict(results['runs'][0], seed=3))
+    write_page(results, tmp_path)
+    page = (tmp_path / 'page.md').read_text()
+    assert page.count('41.00 M | 10.0 | 12 min |') == page.count('41.00 M | – | – |') == 1
+
+
 def test_groups_that_are_compared_share_their_plots(
     results: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -109,3 +124,8 @@ def test_tables_replace_those_of_a_readme(results: dict[str, Any], tmp_path: Pat
         assert 'before' not in text
         assert '| let\\|KD | 72.50 ± 1.32 | 3 | 73.27 | 2.78 k | 41.00 M | 50.0 |' in text
         assert len(re.findall('no: 0 is outside', text)) == 1
+    results['runs'] = results['runs'][:3]
+    write_tables(results, readme)
+    text = readme.read_text()
+    assert '**Not complete: 4 of 7 trainings are done.**' in text
+    assert '| alone | 69.00' in text and 'KD |' not in text and 'difference' not in text
