@@ -8,12 +8,16 @@ import random
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from command_line import Main
 from study_runs import measured, run_and_kill, start_study, write_study
 
 from mmkdlayer.checkpoints import read_checkpoint
+from studying import running
+from studying.one_task import FAILED
+from studying.planning import Task
 
 
 @pytest.fixture(scope='module')
@@ -115,6 +119,36 @@ def test_a_changed_run_is_refused(study: tuple[Path, Path, list[str]], main: Mai
         path.write_text(text)
     assert code == 2
     assert 'runs/alone/seed0, runs/alone/seed1. Choose another --out' in errors
+
+
+def test_rows_alone_keep_what_is_known_of_the_others(
+    images: Path, tmp_path: Path, main: Main, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def fail(task: Task, out: Path, *_: Any) -> Mock:
+        begun.append(task.name)
+        task.write(out)
+        (task.folder(out) / FAILED).write_text(json.dumps(dict(code=2, reason=f'not {task.name}')))
+        return Mock(poll=lambda: 2)
+
+    monkeypatch.setattr(running, 'start', fail)
+    line = [str(write_study(tmp_path, images)), '--out', str(tmp_path), '--rows']
+    for row, expected in (
+        ('alone', ['runs/alone/seed0', 'runs/alone/seed1']),
+        ('letkd2', ['teachers/small']),
+    ):
+        begun.clear()
+        assert main('study.py', [*line, row])[0] == 1
+        assert begun == expected
+    found = json.loads((tmp_path / 'results.json').read_text())
+    assert found['planned'] == 5
+    reasons = {failed['name']: failed['reason'] for failed in found['failed']}
+    assert reasons['runs/alone/seed1'] == 'not runs/alone/seed1'
+    assert reasons['runs/letkd2/seed0'].endswith('failed, which it needs')
+    assert len(reasons) == 6  # four runs, the teacher, its decisions
+    code, errors = main('study.py', [*line, 'alone', '--page-only'])
+    assert code == 2 and '--page-only trains nothing' in errors
 
 
 def has_logged(out: Path, steps: int) -> bool:

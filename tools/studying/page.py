@@ -133,8 +133,8 @@ def _state(results: Mapping[str, Any]) -> Iterator[Block]:
     if done < results['planned']:
         yield 'text', f'**Not complete: {done} of {results["planned"]} trainings are done.**'
     for failed in results['failed']:
-        yield 'text', f'**Failed: {failed["name"]}**: {failed["reason"]}'
-    if len(found := devices(results).most_common()) > 1:
+        yield 'text', f'**Failed: {failed["name"]}**: {" ".join(failed["reason"].split())}'
+    if len(found := devices(results)) > 1:
         others = ', '.join(f'{count} on {device}' for device, count in found[1:])
         yield (
             'text',

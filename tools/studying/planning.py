@@ -226,7 +226,7 @@ def _preparation(
     temperatures = [
         [layer, found['decision']['temperature']]
         for layer, found in layers.items()
-        if 'temperature' in (found.get('decision') or {})
+        if (found.get('decision') or {}).get('temperature', 1.0) != 1.0
     ]  # decisions are stored with them
     parts = [key, setting.layers, dict(entry.stored), without_paths(train), *temperatures]
     stored = hash_json(parts)[:8]

@@ -13,7 +13,7 @@ from mmkdlayer.errors import DataError
 from mmkdlayer.plain_json import parse_json
 
 from .finishing import shown
-from .one_task import RESULT
+from .one_task import FAILED, RESULT
 from .planning import Task
 from .study_file import Study
 
@@ -26,8 +26,10 @@ def write_results(
 ) -> dict[str, Any]:
     """Gather the results of all tasks and write them; they are returned.
 
-    ``failed`` has reasons by the names of tasks.
+    ``failed`` has reasons by the names of tasks; those that failed before and were not begun again
+    have theirs in their folders.
     """
+    failed = dict(failed)
     environments: list[Any] = []
     found: dict[str, list[dict[str, Any]]] = {'teachers': [], 'runs': [], 'preparations': []}
     for task in tasks:
@@ -40,6 +42,8 @@ def write_results(
             result['environment'] = environments.index(used)
             place = task.name.split('/')[0]
             found[place if place in found else 'preparations'].append(result)
+        elif (path := task.folder(out) / FAILED).exists():
+            failed.setdefault(task.name, str(parse_json(path.read_text())['reason']))
     content = dict(
         format=FORMAT,
         study=study.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,22 +34,27 @@ def training_seconds(run: Mapping[str, Any]) -> float | None:
     return run['step_seconds'] * run['steps'] if run.get('step_seconds') else None
 
 
-def devices(results: Results) -> Counter[str]:
-    """How many runs each kind of GPU, or else of processor, has done."""
-    return Counter(_device(results, run) for run in results['runs'])
+def devices(results: Results) -> list[tuple[str, int]]:
+    """Kinds of devices and their numbers of runs: first the one of most rows, then of most runs."""
+    rows: dict[str, list[str]] = {}
+    for run in results['runs']:
+        rows.setdefault(_device(results, run), []).append(run['row'])
+    ranked = sorted(rows, key=lambda name: (-len(set(rows[name])), -len(rows[name]), name))
+    return [(name, len(rows[name])) for name in ranked]
 
 
 def _device(results: Results, run: Mapping[str, Any]) -> str:
     environment = results['environments'][run['environment']]
-    return str(environment['gpu'] or environment['processor'])
+    processor = f'{environment["processor"] or "a processor"} with {environment["threads"]} threads'
+    return str(environment['gpu'] or processor)
 
 
 def mean_time(results: Results, row: str, value: Any) -> float | None:
     """The mean over a row's runs of a time that ``value(run)`` gives; None without any.
 
-    Of runs on the device that most runs had: others can not be compared.
+    Of runs on the first of :func:`devices`: others can not be compared.
     """
-    usual = devices(results).most_common(1)
+    usual = devices(results)[:1]
     runs = [run for run in results['runs'] if run['row'] == row]
     found = [value(run) for run in runs if _device(results, run) == usual[0][0]]
     found = [number for number in found if number is not None]

@@ -168,16 +168,24 @@ class SoftmaxTargets(RowTargets):
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
         logits = self._logits(rows)
-        grad.sub_(torch.softmax(logits, 1))
+        if logits.device.type != 'cpu':
+            grad.sub_(torch.softmax(logits, 1))
+            return
+        shares = torch.softmax(_without_smallest(logits), 1)
+        grad.sub_(torch.threshold_(shares, math.exp(SMALLEST_LOG), 0.0))
+
+
+def _without_smallest(logits: Tensor) -> Tensor:
+    """Logits (M, K), in place, with 0 for the largest of a row and :data:`SMALLEST_LOG` at least.
+
+    Sharp decisions have probabilities below the smallest normal number, with which processors calculate
+    a hundred times as slowly. Of such logits there are none.
+    """
+    return logits.sub_(logits.amax(1, keepdim=True)).clamp_min_(SMALLEST_LOG)
 
 
 def _softmax_and_logs(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and their logarithms, both (M, K), of logits (M, K), which are overwritten.
-
-    Sharp decisions have probabilities below the smallest normal number, with which processors calculate
-    a hundred times as slowly; here such are about 1e-26 of the largest.
-    """
-    logits.sub_(logits.amax(1, keepdim=True)).clamp_min_(SMALLEST_LOG)
-    shares = logits.exp()
+    """Probabilities and their logarithms, both (M, K), of logits (M, K), which are overwritten."""
+    shares = _without_smallest(logits).exp()
     total = shares.sum(1, keepdim=True)
     return shares.mul_(total.reciprocal()), logits.sub_(total.log_())

@@ -72,11 +72,11 @@ def test_numbers_are_worked_out_from_the_runs(results: dict[str, Any], tmp_path:
 
 def test_what_is_missing_is_said(results: dict[str, Any], tmp_path: Path) -> None:
     results['runs'] = [found for found in results['runs'] if found['row'] == 'alone'][:1]
-    results['failed'] = [dict(name='runs/letkd2/seed0', reason='no disk')]
+    results['failed'] = [dict(name='runs/letkd2/seed0', reason='no disk\n# here')]
     write_page(results, tmp_path)
     page = (tmp_path / 'page.md').read_text()
     assert '**Not complete: 2 of 7 trainings are done.**' in page
-    assert '**Failed: runs/letkd2/seed0**: no disk' in page
+    assert '**Failed: runs/letkd2/seed0**: no disk # here' in page
     assert '| alone | 69.00 | 1 |' in page and '| let\\|KD | – | 0 | 73.27 |' in page
     assert '| let\\|KD − alone | – | – | 0 | no seed has both |' in page
     assert '<b>Failed: runs/letkd2/seed0</b>' in (tmp_path / 'page.html').read_text()
@@ -88,13 +88,16 @@ def test_times_are_those_of_one_device(results: dict[str, Any], tmp_path: Path) 
         found.update(environment=1, step_seconds=0.01)
     write_page(results, tmp_path)
     page = (tmp_path / 'page.md').read_text()
-    assert 'Times are those of the 4 runs on GPU, without 2 on CPU.' in page
+    assert 'Times are those of the 4 runs on GPU, without 2 on CPU with 2 threads.' in page
     assert page.count('41.00 M | 10.0 | 12 min |') == 2
-    results['runs'][3]['environment'] = 0
-    results['runs'].append(dict(results['runs'][0], seed=3))
+    results['runs'][3].update(environment=0, step_seconds=0.05)
     write_page(results, tmp_path)
     page = (tmp_path / 'page.md').read_text()
-    assert page.count('41.00 M | 10.0 | 12 min |') == page.count('41.00 M | – | – |') == 1
+    assert page.count('41.00 M | 50.0') == page.count('41.00 M | – | – |') == 1
+    results['environments'][1].update(gpu=None, threads=1)
+    write_page(results, tmp_path)
+    page = (tmp_path / 'page.md').read_text()
+    assert 'Times are those of the 3 runs on CPU with 1 threads, without 3 on' in page
 
 
 def test_groups_that_are_compared_share_their_plots(
