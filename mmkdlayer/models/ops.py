@@ -11,6 +11,7 @@ twice as long.
 
 from __future__ import annotations
 
+import math
 import os
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ from mmkdlayer.errors import ConfigError, DataError
 
 #: Torch leaves oneDNN out for smaller batches.
 MKLDNN_MIN_BATCH = 16
+#: Logarithm of the smallest share of a row's largest probability that is told from none on a CPU.
+SMALLEST_LOG = -60.0
 
 
 def rows_of(maps: Tensor) -> Tensor:
@@ -88,6 +91,30 @@ def add_product_gradients(
         return more if d_rows is None else d_rows.add_(more)
     torch.mm(upstream.t(), rows, out=d_weight)
     return upstream @ weight if d_rows is None else d_rows.addmm_(upstream, weight)
+
+
+def without_smallest(logits: Tensor) -> Tensor:
+    """Logits (M, K) less the largest of each row, and :data:`SMALLEST_LOG` at least.
+
+    Sharp distributions have probabilities below the smallest normal number, with which processors
+    calculate up to a hundred times as slowly. Of such logits there are none.
+    """
+    return torch.sub(logits, logits.amax(1, keepdim=True)).clamp_min_(SMALLEST_LOG)
+
+
+def softmax(logits: Tensor, out: Tensor | None = None) -> Tensor:
+    """Probabilities of logits (M, K); those that :data:`SMALLEST_LOG` stands for are 0 on a CPU."""
+    if logits.device.type != 'cpu':
+        return torch.softmax(logits, 1, out=out)
+    shares = torch.softmax(without_smallest(logits), 1, out=out)
+    return torch.threshold_(shares, math.exp(SMALLEST_LOG), 0.0)
+
+
+def exp_of_logs(logs: Tensor, out: Tensor) -> Tensor:
+    """Probabilities of their logarithms (M, K), on a CPU of :data:`SMALLEST_LOG` at least."""
+    if logs.device.type != 'cpu':
+        return torch.exp(logs, out=out)
+    return torch.clamp_min(logs, SMALLEST_LOG, out=out).exp_()
 
 
 def _by_convolution(rows: Tensor) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from normal_numbers import has_subnormals
 
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models import ops
@@ -16,9 +18,11 @@ from mmkdlayer.models.ops import (
     add_product,
     add_product_gradients,
     check_precision,
+    exp_of_logs,
     product,
     product_gradients,
     require,
+    softmax,
 )
 
 
@@ -96,3 +100,17 @@ def test_unknown_precision() -> None:
     assert check_precision('KDLayerConnector', 'tf32') == 'tf32'
     with pytest.raises(ConfigError, match="'float32' or 'tf32', but got 'fast'"):
         check_precision('KDLayerConnector', 'fast')
+
+
+def test_probabilities_are_those_of_the_exponential_function():
+    logits = 30 * torch.randn(20, 50, dtype=torch.float64)
+    powers = [[math.exp(v - max(row)) for v in row] for row in logits.tolist()]
+    expected = torch.tensor([[p / math.fsum(row) for p in row] for row in powers]).double()
+    out = torch.empty(20, 50)
+    found = softmax(logits.float(), out=out)
+    assert found.data_ptr() == out.data_ptr()
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-4)
+    again = exp_of_logs(expected.log().float(), torch.empty(20, 50))
+    torch.testing.assert_close(again.double(), expected, atol=1e-6, rtol=1e-4)
+    assert not has_subnormals(found)
+    assert not has_subnormals(again)

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models.ops import check_sizes, product, rows_of
+from mmkdlayer.models.ops import (
+    check_sizes,
+    exp_of_logs,
+    product,
+    rows_of,
+    softmax,
+    without_smallest,
+)
 from mmkdlayer.registry import MODELS
 
 from .base import TeacherDecision
@@ -18,8 +25,6 @@ from .row_targets import RowTargets
 
 #: Of a feature as far from the mean as the farthest centroid; a hundred times that is still finite.
 LARGEST_LOGIT = 1e36
-#: Logarithm of the smallest share of the nearest centroid's probability that another's is told from.
-SMALLEST_LOG = -60.0
 
 
 @MODELS.register_module()
@@ -158,7 +163,7 @@ class SoftmaxTargets(RowTargets):
             log_target = self._logits(rows).log_softmax(1)
             target = log_target.exp()
         if grad is not None:
-            torch.exp(log_q, out=grad).sub_(target)
+            exp_of_logs(log_q, grad).sub_(target)
         return torch.dot(target.flatten(), log_target.sub_(log_q).flatten())
 
     def matrix(self, rows: slice) -> tuple[Tensor, Tensor | None]:
@@ -167,25 +172,12 @@ class SoftmaxTargets(RowTargets):
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
-        logits = self._logits(rows)
-        if logits.device.type != 'cpu':
-            grad.sub_(torch.softmax(logits, 1))
-            return
-        shares = torch.softmax(_without_smallest(logits), 1)
-        grad.sub_(torch.threshold_(shares, math.exp(SMALLEST_LOG), 0.0))
-
-
-def _without_smallest(logits: Tensor) -> Tensor:
-    """Logits (M, K), in place, with 0 for the largest of a row and :data:`SMALLEST_LOG` at least.
-
-    Sharp decisions have probabilities below the smallest normal number, with which processors calculate
-    a hundred times as slowly. Of such logits there are none.
-    """
-    return logits.sub_(logits.amax(1, keepdim=True)).clamp_min_(SMALLEST_LOG)
+        grad.sub_(softmax(self._logits(rows)))
 
 
 def _softmax_and_logs(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and their logarithms, both (M, K), of logits (M, K), which are overwritten."""
-    shares = _without_smallest(logits).exp()
+    """Probabilities and their logarithms, both (M, K), of logits (M, K)."""
+    logits = without_smallest(logits)
+    shares = logits.exp()
     total = shares.sum(1, keepdim=True)
     return shares.mul_(total.reciprocal()), logits.sub_(total.log_())

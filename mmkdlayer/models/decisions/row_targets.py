@@ -7,7 +7,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from mmkdlayer.models.ops import maps_of, rows_of
+from mmkdlayer.models.ops import exp_of_logs, maps_of, rows_of
 
 
 class RowTargets:
@@ -35,7 +35,7 @@ class RowTargets:
         there is one.
         """
         if grad is not None:
-            torch.exp(log_q, out=grad)
+            exp_of_logs(log_q, grad)
             self.subtract_from(rows, grad)
         return self._divergence(rows, log_q)
 

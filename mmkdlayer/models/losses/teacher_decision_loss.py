@@ -18,6 +18,7 @@ from mmkdlayer.models.ops import (
     refuse_second_derivative,
     require_triton,
     rows_of,
+    softmax,
 )
 from mmkdlayer.precision import float32_products
 from mmkdlayer.registry import MODELS
@@ -107,7 +108,7 @@ def _gradient(rows: Tensor, targets: RowTargets, factor: Tensor) -> Tensor:
     for part in _chunks(rows):
         # In place where the scores have full precision.
         grad = d_rows[part] if rows.dtype == dtype else rows[part].to(dtype)
-        torch.softmax(rows[part].to(dtype), 1, out=grad)
+        softmax(rows[part].to(dtype), out=grad)
         targets.subtract_from(part, grad)
         grad.mul_(factor)
         if rows.dtype != dtype:

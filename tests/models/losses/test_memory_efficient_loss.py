@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from normal_numbers import NoSubnormals, has_subnormals
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
@@ -250,3 +251,23 @@ def test_unknown_implementation() -> None:
         ConfigError, match="'memory_efficient', 'triton' or 'reference', but got 'fast'"
     ):
         TeacherDecisionLoss(make_decision('centroid'), implementation='fast')
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('kind', KINDS)
+def test_sharp_scores_are_compared_without_subnormal_numbers(kind, dtype):
+    decision = make_decision(kind)
+    scores = (40 * torch.randn(4, decision.num_templates, 3, 3)).to(dtype).requires_grad_()
+    feature, label = torch.randn(4, CHANNELS, 3, 3), make_label(kind, 4)
+    assert has_subnormals(scores.double().softmax(1))
+    loss = TeacherDecisionLoss(decision)
+    with NoSubnormals():
+        found = loss(scores, feature, label)
+        found.backward()
+    exact = scores.detach().double().requires_grad_()
+    expected = TeacherDecisionLoss(decision, implementation='reference')(exact, feature, label)
+    expected.backward()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    torch.testing.assert_close(
+        scores.grad.double(), exact.grad, atol=1e-6, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4
+    )
