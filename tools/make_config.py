@@ -73,7 +73,7 @@ def parse_args() -> argparse.Namespace:
     sizes.add_argument(
         '--max-extra-flops',
         type=percentage,
-        metavar='5%%',
+        metavar='5%',
         help="what the folded KD layers may add to the student's multiply-adds: chooses fewer "
         'centroids and sub-classes (the two options above are then the most), and alpha 0 for a '
         'layer that does not fit',

@@ -88,11 +88,12 @@ def page_blocks(results: Mapping[str, Any]) -> Iterator[Block]:
     yield 'head', 2, 'Accuracy'
     yield (
         'text',
-        'Accuracy of the exported student after the last epoch: mean ± deviation (n − 1) over the runs. '
-        '"Quoted" is the published figure, not measured here. FLOPs are for one image: one for each '
-        'multiply-add, two for each value of a batch norm; "folded" is what the exported student has, '
-        'each KD layer as two plain 1x1 convolutions. Times are those of training steps alone, the '
-        'median times their number; those of runs beside one another are longer than alone.',
+        'Accuracy of the exported student after the last epoch: mean ± standard deviation (n − 1) '
+        'over the runs. "Quoted" is the published figure, not measured here. FLOPs are for one '
+        'image: one for each multiply-add, two for each value of a batch norm; "folded" is what the '
+        'exported student has, each KD layer as two plain 1x1 convolutions. Times are those of '
+        'training steps alone, the median times their number; those of runs beside one another are '
+        'longer than alone.',
     )
     # Groups that are compared with one another are drawn in the same plots.
     group = {name: row.get('group', '') for name, row in results['rows'].items()}

@@ -52,7 +52,7 @@ def _scatter(
                 places[name], found.mean, found.deviation, **_look(results, name, index), capsize=3
             )
         axes.set_xlabel(label)
-        axes.set_ylabel(f'{results["metric"]}, mean ± deviation')
+        axes.set_ylabel(f'{results["metric"]}, mean ± standard deviation')
 
     return _svg(draw)
 

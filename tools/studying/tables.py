@@ -116,7 +116,7 @@ def teacher_table(results: Results) -> list[list[str]]:
 
 def comparison_table(results: Results) -> list[list[str]]:
     """The differences over seeds, with their interval."""
-    table = [['difference', 'points', '95 % interval', 'seeds', 'by chance?']]
+    table = [['difference', 'points', '95 % interval', 'seeds', '0 in the interval?']]
     for pair in results['comparisons']:
         labels = [results['rows'][name]['label'] for name in pair]
         found = compare(*(accuracies(results, name) for name in pair))
@@ -131,7 +131,7 @@ def shown_difference(found: Difference | None) -> list[str]:
     if found.margin is None:
         return [f'{found.mean:+.2f}', '–', '1', 'one seed tells nothing']
     low, high = found.mean - found.margin, found.mean + found.margin
-    verdict = 'no: 0 is outside' if found.is_clear else 'perhaps: 0 is inside'
+    verdict = 'no' if found.is_clear else 'yes'
     return [f'{found.mean:+.2f}', f'{low:+.2f} to {high:+.2f}', str(found.n), verdict]
 
 
