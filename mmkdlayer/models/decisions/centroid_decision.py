@@ -164,7 +164,7 @@ class SoftmaxTargets(RowTargets):
             target = log_target.exp()
         if grad is not None:
             exp_of_logs(log_q, grad).sub_(target)
-        return torch.dot(target.flatten(), log_target.sub_(log_q).flatten())
+        return log_target.sub_(log_q).mul_(target).sum()
 
     def matrix(self, rows: slice) -> tuple[Tensor, Tensor | None]:
         """See :class:`RowTargets`."""

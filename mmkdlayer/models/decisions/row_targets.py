@@ -32,7 +32,8 @@ class RowTargets:
         """``sum_i sum_k p_k (log p_k - log q_k)`` over some rows, a scalar.
 
         ``log_q``, (rows, K), contiguous, may be overwritten; ``q - p`` is written to ``grad``, if
-        there is one.
+        there is one. What nearly cancels is subtracted for each entry or row, and summed afterwards:
+        the sums of all rows hold no more than three digits of a small divergence.
         """
         if grad is not None:
             exp_of_logs(log_q, grad)

@@ -38,7 +38,7 @@ class TableTargets(RowTargets):
         if self.shares is not None:
             return super()._divergence(rows, log_q)
         index = self.index[rows]
-        return self.entropies[index].sum() - self.table.dot(index, log_q)
+        return (self.entropies[index] - self.table.dot(index, log_q)).sum()
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
@@ -89,8 +89,8 @@ class DenseRows(NamedTuple):
         return DenseRows(self.table.to(device, dtype))
 
     def dot(self, index: Tensor, scores: Tensor) -> Tensor:
-        """``sum_i <row_index(i), scores_i>``, a scalar, for an index (M,) and scores (M, K)."""
-        return torch.dot(self.table.index_select(0, index).flatten(), scores.flatten())
+        """``<row_index(i), scores_i>``, (M,), for an index (M,) and scores (M, K)."""
+        return self.table.index_select(0, index).mul_(scores).sum(1)
 
     def subtract_from(self, total: Tensor, index: Tensor, share: Tensor | None = None) -> None:
         """Subtract ``share_i * row_index(i)`` from row i of a tensor (M, K), in place."""
@@ -143,7 +143,7 @@ class SparseRows(NamedTuple):
     def dot(self, index: Tensor, scores: Tensor) -> Tensor:
         """As :meth:`DenseRows.dot`."""
         columns, values = self._entries(index)
-        return torch.dot(values.flatten(), scores.gather(1, columns).flatten())
+        return values.mul_(scores.gather(1, columns)).sum(1)
 
     def subtract_from(self, total: Tensor, index: Tensor, share: Tensor | None = None) -> None:
         """As :meth:`DenseRows.subtract_from`."""

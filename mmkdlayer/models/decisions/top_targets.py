@@ -31,10 +31,10 @@ class TopTargets(RowTargets):
 
     def _divergence(self, rows: slice, log_q: Tensor) -> Tensor:
         known, each = self.probabilities[rows], self.each[rows]
-        powers = torch.special.xlogy(known, known).sum()
-        powers = powers + self.others * torch.special.xlogy(each, each).sum()
-        cross = ((known - each) * log_q.gather(1, self.index[rows])).sum()
-        return powers - cross - (each * log_q.sum(1, keepdim=True)).sum()
+        powers = torch.special.xlogy(known, known).sum(1, keepdim=True)
+        powers = powers + self.others * torch.special.xlogy(each, each)
+        cross = ((known - each) * log_q.gather(1, self.index[rows])).sum(1, keepdim=True)
+        return (powers - cross - each * log_q.sum(1, keepdim=True)).sum()
 
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""

@@ -19,7 +19,13 @@ from mmkdlayer.models.decisions.centroid_decision import SoftmaxTargets
 from mmkdlayer.models.decisions.row_targets import (
     DenseTargets,
 )
-from mmkdlayer.models.decisions.table_targets import DenseRows, SparseRows, TableTargets
+from mmkdlayer.models.decisions.table_targets import (
+    DenseRows,
+    SparseRows,
+    TableTargets,
+    prepare_rows,
+)
+from mmkdlayer.models.decisions.top_targets import TopTargets
 
 CLASSES, SIZE, CHANNELS = 16, 32, 4
 
@@ -79,6 +85,35 @@ def test_rows_are_those_of_the_dense_target(
     grad = scores.clone()
     targets.subtract_from(rows, grad)
     torch.testing.assert_close(grad, scores - dense)
+
+
+@pytest.mark.parametrize('kind', ['dense', 'sparse', 'centroid', 'top'])
+def test_a_small_divergence_of_many_rows_keeps_its_digits(kind: str) -> None:
+    count, size = 1000, 512
+    table = torch.rand(size, size, dtype=torch.float64).pow(3)
+    if kind == 'sparse':
+        table *= torch.rand(size, size) < 0.05
+    table = (table / table.sum(1, keepdim=True)).float()
+    index = torch.randint(0, size, (count,))
+    if kind == 'centroid':
+        rows, weight, bias = torch.randn(count, 8), torch.randn(size, 8), torch.randn(size)
+        targets = SoftmaxTargets(rows, weight, bias)
+        p = (rows.double() @ weight.double().t() + bias.double()).softmax(1)
+    elif kind == 'top':
+        known, places = table[index].topk(16, dim=1)
+        targets = TopTargets(places, known, size)
+        p = ((1 - known.double().sum(1, keepdim=True)) / (size - 16)).repeat(1, size)
+        p.scatter_(1, places, known.double())
+    else:
+        prepared = prepare_rows(table)
+        targets = TableTargets(prepared['rows'], prepared['entropies'], index)
+        p = table[index].double()
+    log_q = (p.clamp_min(1e-30).log() + 0.01 * torch.randn(count, size)).log_softmax(1)
+    log_q = log_q.float()
+    expected = float((torch.special.xlogy(p, p) - p * log_q).sum())
+    assert 0 < expected / count < 1e-4
+    found = targets.divergence(slice(0, count), log_q.clone(), torch.empty(count, size))
+    assert float(found) == pytest.approx(expected, rel=0.01)
 
 
 def test_sparse_rows() -> None:

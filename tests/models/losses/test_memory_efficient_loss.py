@@ -267,7 +267,7 @@ def test_sharp_scores_are_compared_without_subnormal_numbers(kind, dtype):
     exact = scores.detach().double().requires_grad_()
     expected = TeacherDecisionLoss(decision, implementation='reference')(exact, feature, label)
     expected.backward()
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(
         scores.grad.double(), exact.grad, atol=1e-6, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4
     )
