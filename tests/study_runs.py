@@ -105,6 +105,30 @@ def forked_task(task: Any, out: Path, *_: Any) -> Forked:
     return Forked(lambda: one_task.main(task.folder(out)))
 
 
+def pretended_task(task: Any, out: Path, *_: Any) -> mock.Mock:
+    """In the place of :func:`studying.running.start`: a task that is done at once."""
+    folder = task.folder(out)
+    task.write(out)
+    one_task.note(folder, started=1.0)
+    one_task.note(folder, ended=2.0, code=0)
+    result = dict(
+        name=task.name,
+        kind=task.kind,
+        row=task.row,
+        seed=task.seed,
+        identity=task.identity,
+        used=task.used,
+        wall_seconds=1.0,
+        attempts=1,
+        environment=dict(commit='abc', versions={}, processor='CPU', threads=1, gpu=None),
+    )
+    if task.kind == 'train':
+        result.update(accuracy={'accuracy/top1': 50.0}, curves={}, cost={})
+        result.update(step_seconds=0.1, steps=10)
+    one_task.write(folder / one_task.RESULT, result)
+    return mock.Mock(poll=lambda: 0, returncode=0)
+
+
 def forked_study(line: list[str]) -> Forked:
     """The command on a study, whose tasks are forked too."""
 

@@ -16,12 +16,12 @@ from mmkdlayer.errors import ConfigError
 from studying.bar import StudyBar
 from studying.cluster import Arrays, run_on_slurm
 from studying.forecast import forecast
-from studying.one_task import ATTEMPTS
 from studying.page import write_page, write_tables
-from studying.planning import TASK, Task, choose, plan
+from studying.planning import choose, plan
 from studying.results import read_results, write_results
 from studying.running import Board, Stopped, run_here
 from studying.study_file import Study, read_study
+from studying.tasks import Task, check_begun
 
 #: Seconds to wait for another study in the same folder: one that was killed may still hold it.
 LOCK_PATIENCE = 20.0
@@ -106,21 +106,6 @@ def main() -> int:
         with folder_lock(out, 'study', LOCK_PATIENCE, 'Or choose another --out.'):
             check_begun(tasks, out)
             return run(study, tasks, Board(out, chosen), args)
-
-
-def check_begun(tasks: list[Task], out: Path) -> None:
-    """Raise a ConfigError where a task was begun with other settings than it has now."""
-    changed = []
-    for task in tasks:
-        folder = task.folder(out)
-        begun = (folder / TASK).exists() and (folder / ATTEMPTS).exists()
-        if begun and Task.read(folder).identity != task.identity:
-            changed.append(task.name)
-    if changed:
-        raise ConfigError(
-            f'{out} has runs that were begun with another config, seed or option than the study has '
-            f'now: {", ".join(changed)}. Choose another --out, or remove their folders.'
-        )
 
 
 def run(study: Study, tasks: list[Task], board: Board, args: argparse.Namespace) -> int:

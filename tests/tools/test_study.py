@@ -17,7 +17,7 @@ from study_runs import measured, run_and_kill, start_study, write_study
 from mmkdlayer.checkpoints import read_checkpoint
 from studying import running
 from studying.one_task import FAILED
-from studying.planning import Task
+from studying.tasks import Task
 
 
 @pytest.fixture(scope='module')

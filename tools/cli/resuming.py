@@ -38,7 +38,8 @@ def find_checkpoint(
 ) -> tuple[str | None, str]:
     """The checkpoint that a training in a work dir is resumed from.
 
-    It is the one that ``last_checkpoint`` names; where that can't be used, the newest of the
+    It is the one that ``last_checkpoint`` names, which is looked for here first: the work dir may be a
+    copy; where that can't be used, the newest of the
     ``*.pth`` files, there or in ``folders``, that can. One that has the optimiser's state goes
     before one that has not, such as ``best_*.pth``.
 
@@ -49,16 +50,18 @@ def find_checkpoint(
     Raises:
         CheckpointError: There are some, but none can be used.
     """
+    places = [work_dir, *folders]
     try:
         named = named_checkpoint(work_dir)
         if named is not None:
+            named = _in_its_place(named, places)
             read_resumable(named)
             return named, ''
         problem = f'there is no {LAST_CHECKPOINT}'
     except CheckpointError as error:
         named, problem = '', str(error)
     found: dict[bool, Path] = {}
-    for path in _newest_first([work_dir, *folders]):
+    for path in _newest_first(places):
         try:
             found.setdefault('optimizer' in read_resumable(path), path)
         except CheckpointError:
@@ -78,6 +81,15 @@ def find_checkpoint(
         f'--resume: {problem}. No other checkpoint in {work_dir} can be used. Give one with --resume '
         f'CHECKPOINT, or remove {Path(work_dir, LAST_CHECKPOINT)} to begin anew.'
     )
+
+
+def _in_its_place(named: str, folders: list[str | os.PathLike]) -> str:
+    """A named checkpoint; of that name in one of some folders, where these were copied or moved."""
+    folder, name = os.path.split(named)
+    if os.path.realpath(folder) in map(os.path.realpath, folders):
+        return named
+    found = (path for place in folders if os.path.isfile(path := os.path.join(place, name)))
+    return next(found, named)
 
 
 def _newest_first(folders: Iterable[str | os.PathLike]) -> list[Path]:

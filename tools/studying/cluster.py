@@ -16,8 +16,8 @@ from mmkdlayer.errors import ConfigError
 from mmkdlayer.plain_json import parse_json
 
 from .one_task import FAILED, RESULT
-from .planning import Task
 from .running import SCRIPT, Board, SignalFlag, Stopped
+from .tasks import Task
 
 #: Seconds between two questions to Slurm.
 STEP = 5.0

@@ -20,11 +20,11 @@ from mmkdlayer.version import versions_of
 
 from .costs import measure_cost
 from .curves import peak_memory, read_curves, step_seconds, steps_done
-from .one_task import seconds_of_attempts, write
+from .one_task import seconds_of_attempts
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'numpy')
-METRICS, COST = 'metrics.json', 'cost.json'
+METRICS = 'metrics.json'
 
 
 def export_and_test(
@@ -32,7 +32,7 @@ def export_and_test(
 ) -> None:
     """Export what was trained, with folded KD layers, and test the exported student.
 
-    The task is as :class:`~studying.planning.Task` has written it; ``run`` runs a command of this
+    The task is as :class:`~studying.tasks.Task` has written it; ``run`` runs a command of this
     project in this process.
 
     Raises:
@@ -64,6 +64,7 @@ def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
         kind=task['kind'],
         row=task['row'],
         identity=task['identity'],
+        used=task.get('used', {}),
         command=[task['command'][0], *(shown(word, out) for word in task['command'][1:])],
         wall_seconds=round(sum(tries), 1),
         attempts=len(tries),
@@ -71,9 +72,6 @@ def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     )
     if task['kind'] != 'train':
         return result
-    cost = (folder if task['plain'] else folder.parent) / COST  # the same for all seeds of a row
-    if not cost.exists():
-        write(cost, measure_cost(Config.fromfile(task_config(folder)), folder / 'exported'))
     curves = read_curves(folder)
     result.update(
         seed=task['seed'],
@@ -82,7 +80,7 @@ def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
         step_seconds=step_seconds(folder),
         steps=steps_done(folder),
         gpu_memory_mib=peak_memory(folder),
-        cost=json.loads(cost.read_text()),
+        cost=measure_cost(Config.fromfile(task_config(folder)), folder / 'exported'),
         curves=curves,
     )
     if not task['keep_checkpoints']:

@@ -13,9 +13,10 @@ from mmkdlayer.fitting.shortages import in_units
 
 from .costs import measure_cost
 from .curves import pace
-from .planning import Setting, Task
+from .planning import Setting
 from .running import Board
 from .tables import shown_count, shown_time
+from .tasks import Task
 
 #: Tensors of the size of the weights in a training checkpoint, by optimiser: the weights, its state.
 COPIES = {'SGD': 2, 'Adam': 3, 'AdamW': 3}

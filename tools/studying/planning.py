@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmengine.config import Config
 
 from cli.options import find_hook, load_config
-from mmkdlayer.atomic import replacing
 from mmkdlayer.engine.fingerprints import hash_json, without_paths
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.pipelines import find_dataset, test_loader
@@ -21,48 +18,8 @@ from mmkdlayer.type_names import type_name
 
 from .command_line import cfg_options_line
 from .study_file import Row, Study, Teacher
-
-#: File in the folder of a task that says what it is.
-TASK = 'task.json'
-
-
-@dataclass(frozen=True)
-class Task:
-    """One process of a study, and what it leaves in its folder."""
-
-    name: str  #: its folder below that of the study
-    kind: str  #: ``'train'``, ``'fit'`` or ``'store'``
-    command: tuple[str, ...]  #: tool and arguments; ``{out}`` stands for the study's folder
-    config: str = ''  #: the config, as the command gets it
-    #: The words behind it that describe the config, for exporting what was trained.
-    options: tuple[str, ...] = ()
-    identity: str = ''  #: hash of all that its result depends on, but for other tasks
-    needs: tuple[str, ...] = ()  #: names of the tasks whose results it uses
-    length: int = 0  #: epochs of a training; iterations where it has no epochs
-    row: str = ''  #: row or teacher
-    seed: int = 0  #: of a training
-    #: Where the test images are, if the config says it by a whole path.
-    test_root: str | None = None
-    #: False to remove what training has saved as soon as the student is exported.
-    keep_checkpoints: bool = True
-    #: Export the network as it is, so that it can teach: nothing folded or merged.
-    plain: bool = False
-
-    def folder(self, out: Path) -> Path:
-        """Where it works."""
-        return out / self.name
-
-    def write(self, out: Path) -> None:
-        """Write it into its folder."""
-        with replacing(self.folder(out) / TASK) as file:
-            file.write_text(json.dumps(asdict(self), indent=1))
-
-    @classmethod
-    def read(cls, folder: Path) -> Task:
-        """The task that was written into a folder."""
-        content: dict[str, Any] = json.loads((folder / TASK).read_text())
-        content.update({key: tuple(content[key]) for key in ('command', 'options', 'needs')})
-        return cls(**content)
+from .tasks import Task
+from .weights import hash_file, hash_weights
 
 
 @dataclass
@@ -77,6 +34,8 @@ class Setting:
     hook: int | None = None
     #: What each decision that is to be fitted depends on, by its name.
     layers: dict[str, str] = field(default_factory=dict)
+    #: What its tasks use besides: hashes of the teacher, and of the weights that training begins with.
+    used: dict[str, str] = field(default_factory=dict)
 
 
 def plan(study: Study, keep_checkpoints: bool = True) -> tuple[list[Task], dict[str, Setting]]:
@@ -94,6 +53,12 @@ def plan(study: Study, keep_checkpoints: bool = True) -> tuple[list[Task], dict[
         for name, found in teachers.items()
         if not study.teachers[name].checkpoint
     ]
+    marks = {name: hash_file(teacher.checkpoint or '') for name, teacher in study.teachers.items()}
+    marks.update({task.row: hash_json([task.identity, task.used]) for task in tasks})
+    for setting in rows.values():
+        assert isinstance(setting.entry, Row)
+        if setting.entry.teacher:
+            setting.used['teacher'] = marks[setting.entry.teacher]
     more = {name: _preparation(setting, rows, study, tasks) for name, setting in rows.items()}
     tasks += [
         _training(f'runs/{name}/seed{seed}', setting, seed, study, *more[name])
@@ -145,7 +110,10 @@ def _read(name: str, entry: Row | Teacher, study: Study) -> Setting:
     if not cfg.get('train_cfg'):
         raise ConfigError(f'{where}: {entry.config} has no train_cfg; expected a training config.')
     root = ('--data-root', study.data_root) if study.data_root else ()
-    setting = Setting(name, entry, cfg, (entry.config, *root, *line))
+    own = cfg.to_dict()
+    teacher = [own['model'].pop(key, None) for key in ('teacher', 'teacher_ckpt')]
+    used = dict(teacher=hash_weights(teacher), weights=hash_weights(own))
+    setting = Setting(name, entry, cfg, (entry.config, *root, *line), used=used)
     hooks = cfg.get('custom_hooks') or []
     setting.layers = dict(_decisions(cfg))
     if setting.layers:
@@ -213,11 +181,13 @@ def _preparation(
     widest = max(same, key=lambda other: len(other.layers))
     key = hash_json([_source(widest), widest.layers])[:8]
     name = f'decisions/{entry.teacher or "own"}-{key}'
+    taught = dict(teacher=setting.used['teacher'])
     options += (f'custom_hooks.{setting.hook}.out_dir={{out}}/{name}/tables',)
     if name not in {task.name for task in tasks}:
         given = tuple(o.replace(f'.{setting.hook}.', f'.{widest.hook}.') for o in options)
         command = ('fit_decisions.py', *_with(widest.line, given), '--work-dir', f'{{out}}/{name}')
-        tasks.append(Task(name, 'fit', command, identity=key, needs=needs, row=widest.name))
+        task = Task(name, 'fit', command, identity=key, used=taught, needs=needs, row=widest.name)
+        tasks.append(task)
     needs = (*needs, name)
     if entry.stored is None:
         return needs, options, ()
@@ -235,7 +205,8 @@ def _preparation(
         words = [w for k, v in entry.stored.items() for w in (f'--{k.replace("_", "-")}', str(v))]
         command = ('store_decisions.py', *_with(setting.line, options), *words)
         command += ('--out', f'{{out}}/{name}/store', '--work-dir', f'{{out}}/{name}')
-        tasks.append(Task(name, 'store', command, identity=stored, needs=needs, row=setting.name))
+        task = Task(name, 'store', command, identity=stored, used=taught, needs=needs)
+        tasks.append(replace(task, row=setting.name))
     return (*needs, name), options, ('--stored', f'{{out}}/{name}/store')
 
 
@@ -282,6 +253,7 @@ def _training(
         config=config,
         options=tuple(line),
         identity=hash_json(parts),
+        used=setting.used,
         needs=needs,
         length=int(cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters') or 0),
         row=setting.name,

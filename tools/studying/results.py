@@ -13,9 +13,8 @@ from mmkdlayer.errors import DataError
 from mmkdlayer.plain_json import parse_json
 
 from .finishing import shown
-from .one_task import FAILED, RESULT
-from .planning import Task
 from .study_file import Study
+from .tasks import Task
 
 FILE = 'results.json'
 FORMAT = 1
@@ -33,17 +32,20 @@ def write_results(
     environments: list[Any] = []
     found: dict[str, list[dict[str, Any]]] = {'teachers': [], 'runs': [], 'preparations': []}
     for task in tasks:
-        path = task.folder(out) / RESULT
-        if path.exists():
-            result = parse_json(path.read_text())
+        try:
+            result = task.result(out)
+        except DataError as error:
+            failed[task.name] = str(error)
+            continue
+        if result is not None:
             used = result.pop('environment')
             if used not in environments:
                 environments.append(used)
             result['environment'] = environments.index(used)
             place = task.name.split('/')[0]
             found[place if place in found else 'preparations'].append(result)
-        elif (path := task.folder(out) / FAILED).exists():
-            failed.setdefault(task.name, str(parse_json(path.read_text())['reason']))
+        elif reason := task.failure(out):
+            failed.setdefault(task.name, reason)
     content = dict(
         format=FORMAT,
         study=study.name,

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from mmkdlayer.plain_json import parse_json
+from mmkdlayer.errors import DataError
 
 from . import one_task
 from .one_task import FAILED, INTERRUPTED, LOG, RESULT
-from .planning import Task
+from .tasks import Task
 
 SCRIPT = Path(one_task.__file__)
 #: Seconds between two looks at the running tasks.
@@ -67,12 +67,14 @@ class Board:
     def settle(self, name: str, reason: str = '') -> None:
         """Note that a task has ended: with a result, or failed, and with it those that need it."""
         self.running.discard(name)
-        folder = self.tasks[name].folder(self.out)
-        if (folder / RESULT).exists():
-            self.done.add(name)
-            return
-        path = folder / FAILED
-        self.failed[name] = str(parse_json(path.read_text())['reason']) if path.exists() else reason
+        task = self.tasks[name]
+        try:
+            if task.result(self.out) is not None:
+                self.done.add(name)
+                return
+            self.failed[name] = task.failure(self.out) or reason
+        except DataError as error:
+            self.failed[name] = str(error)
         self.settle_dependants(name)
 
     def settle_dependants(self, name: str) -> None:

@@ -41,6 +41,18 @@ def test_the_named_one(work: Path) -> None:
     assert find_checkpoint(work) == (str(work / 'epoch_1.pth'), '')
 
 
+def test_a_copy_of_a_work_dir_has_its_own(work: Path, tmp_path: Path) -> None:
+    elsewhere, apart = tmp_path / 'elsewhere', tmp_path / 'apart'
+    for folder in (elsewhere, apart):
+        folder.mkdir()
+        (folder / 'epoch_1.pth').write_bytes((work / 'epoch_1.pth').read_bytes())
+    (work / 'last_checkpoint').write_text(str(elsewhere / 'epoch_1.pth'))
+    assert find_checkpoint(work) == (str(work / 'epoch_1.pth'), '')
+    # Where checkpoints are kept apart, one that is named there is meant, not an older one here.
+    (work / 'last_checkpoint').write_text(str(apart / 'epoch_1.pth'))
+    assert find_checkpoint(work, [apart]) == (str(apart / 'epoch_1.pth'), '')
+
+
 @pytest.mark.parametrize(
     ('name', 'problem'),
     [
@@ -97,8 +109,8 @@ def test_where_nothing_can_be_used(tmp_path: Path) -> None:
     assert named_checkpoint(tmp_path) is None
     (tmp_path / 'epoch_1.pth').write_bytes(b'half')
     assert find_checkpoint(tmp_path) == (None, '')
-    (tmp_path / 'last_checkpoint').write_text('/old/epoch_1.pth')
+    (tmp_path / 'last_checkpoint').write_text('/old/epoch_2.pth')
     with pytest.raises(
-        CheckpointError, match=r'/old/epoch_1\.pth: there is no such.*to begin anew'
+        CheckpointError, match=r'/old/epoch_2\.pth: there is no such.*to begin anew'
     ):
         find_checkpoint(tmp_path)

@@ -6,8 +6,9 @@ from unittest.mock import Mock
 import pytest
 
 from mmkdlayer.errors import ConfigError
-from studying.planning import Task, choose, plan
+from studying.planning import choose, plan
 from studying.study_file import read_study
+from studying.tasks import TASK, Task, read_object
 
 STUDY = """
 seeds = [3, 4]
@@ -127,4 +128,5 @@ def test_identity_depends_on_config_and_seed_alone(tasks: dict[str, Task], tmp_p
     assert len(set(identities)) == 4
     task = tasks['runs/stored/seed3']
     task.write(tmp_path)
-    assert Task.read(task.folder(tmp_path)) == task
+    assert not task.differs(read_object(task.folder(tmp_path) / TASK))
+    assert tasks['runs/stored/seed4'].differs(read_object(task.folder(tmp_path) / TASK))

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from studying import running
-from studying.planning import Task
 from studying.running import Board, Stopped, run_here, start
+from studying.tasks import Task
 
 SCRIPT = """
 import json, os, pathlib, sys, time
