@@ -123,7 +123,7 @@ def pretended_task(task: Any, out: Path, *_: Any) -> mock.Mock:
         environment=dict(commit='abc', versions={}, processor='CPU', threads=1, gpu=None),
     )
     if task.kind == 'train':
-        result.update(accuracy={'accuracy/top1': 50.0}, curves={}, cost={})
+        result.update(accuracy={'accuracy/top1': 50.0}, curves={}, cost=dict(folded_flops=1.0))
         result.update(step_seconds=0.1, steps=10)
     one_task.write(folder / one_task.RESULT, result)
     return mock.Mock(poll=lambda: 0, returncode=0)

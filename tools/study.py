@@ -15,10 +15,11 @@ from mmkdlayer.engine.locks import folder_lock
 from mmkdlayer.errors import ConfigError
 from studying.bar import StudyBar
 from studying.cluster import Arrays, run_on_slurm
+from studying.finishing import remove_checkpoints
 from studying.forecast import forecast
 from studying.page import write_page, write_tables
 from studying.planning import choose, plan
-from studying.results import read_results, write_results
+from studying.results import check_metric, check_name, read_results, write_results
 from studying.running import Board, Stopped, run_here
 from studying.study_file import Study, read_study
 from studying.tasks import Task, check_begun
@@ -83,16 +84,14 @@ def main() -> int:
     args = parse_args()
     with cli.report_errors(args.debug):
         out = Path(args.out).resolve()
-        if args.page_only and args.rows:
-            raise ConfigError('--rows says what is trained, and --page-only trains nothing.')
+        check_options(args, out)
         if args.page_only:
             results = read_results(out)
+            check_metric(results)
             if args.tables:
                 write_tables(results, Path(args.tables))
             print(*write_page(results, out), sep='\n')
             return 0
-        if args.tables:
-            raise ConfigError(f'--tables {args.tables} expects --page-only.')
         study = read_study(args.study, args.data_root)
         tasks, settings = plan(study, not args.delete_checkpoints)
         chosen = tasks
@@ -104,8 +103,32 @@ def main() -> int:
             return 0
         cli.check_writable(str(out))
         with folder_lock(out, 'study', LOCK_PATIENCE, 'Or choose another --out.'):
+            check_name(study.name, out)
             check_begun(tasks, out)
             return run(study, tasks, Board(out, chosen), args)
+
+
+def check_options(args: argparse.Namespace, out: Path) -> None:
+    """Raise a ConfigError for options that can't be used, or not together."""
+    if args.page_only and args.rows:
+        raise ConfigError('--rows says what is trained, and --page-only trains nothing.')
+    if args.page_only and args.dry_run:
+        raise ConfigError(
+            '--page-only writes the page, and --dry-run does nothing: give one of them.'
+        )
+    if args.tables and not args.page_only:
+        raise ConfigError(f'--tables {args.tables} expects --page-only.')
+    if args.sbatch and args.launcher != 'slurm':
+        raise ConfigError(f'--sbatch={args.sbatch} expects --launcher slurm.')
+    try:
+        shlex.split(args.sbatch)
+    except ValueError as error:
+        raise ConfigError(f'--sbatch={args.sbatch}: {error}.') from error
+    if not args.page_only and any(mark in str(out) for mark in ',[('):
+        raise ConfigError(
+            f'--out {out}: with a comma or a bracket in it, --cfg-options would read a list. Choose a '
+            'folder without them.'
+        )
 
 
 def run(study: Study, tasks: list[Task], board: Board, args: argparse.Namespace) -> int:
@@ -135,10 +158,14 @@ def run(study: Study, tasks: list[Task], board: Board, args: argparse.Namespace)
             print(f'\n{stop}: {state}; the same command continues.', file=sys.stderr)
             return 128 + stop.number
         finally:
+            for task in (board.tasks[name] for name in board.done):
+                if task.kind == 'train' and not task.keep_checkpoints:
+                    remove_checkpoints(task.folder(out))
             results = write_results(study, tasks, board.failed, out)
             write_page(results, out)
     for name, reason in board.failed.items():
         print(f'failed: {name}: {reason}', file=sys.stderr)
+    check_metric(results)
     print(f'results: {out / "results.json"}\npage:    {out / "page.html"}')
     return 1 if board.failed else 0
 

@@ -30,7 +30,7 @@ ENDED = {
 }
 # As in docs/clusters.md: what a signal has ended is saved, and the job continues from there.
 JOB = """#!/bin/bash
-#SBATCH --job-name={name} --output={folder}/%x-%a.out --open-mode=append
+#SBATCH --job-name={name} --open-mode=append
 #SBATCH --ntasks=1 --requeue --signal=USR1@120
 export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-${{SLURM_CPUS_PER_TASK:-1}}}}
 srun --ntasks=1 --cpus-per-task="${{SLURM_CPUS_PER_TASK:-1}}" \\
@@ -80,10 +80,11 @@ class Arrays:
         words = {'python': sys.executable, 'script': SCRIPT, 'batch': batch}
         quoted = {key: shlex.quote(str(word)) for key, word in words.items()}
         script = self.folder / f'{name}.sh'
-        script.write_text(JOB.format(name=name, folder=self.folder, **quoted))
+        script.write_text(JOB.format(name=name, **quoted))
         limit = f'%{self.limit}' if self.limit else ''
         array = f'--array=0-{len(tasks) - 1}{limit}'
-        done = call(['sbatch', '--parsable', *self.options, array, str(script)])
+        output = f'--output={str(self.folder).replace("%", "%%")}/%x-%a.out'
+        done = call(['sbatch', '--parsable', output, *self.options, array, str(script)])
         if done.returncode:
             batch.unlink()
             raise ConfigError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,13 @@ from mmengine.config import Config
 
 import mmkdlayer
 from cli.resuming import find_checkpoint
-from mmkdlayer.errors import CheckpointError
+from mmkdlayer.errors import CheckpointError, DataError
 from mmkdlayer.version import versions_of
 
 from .costs import measure_cost
 from .curves import peak_memory, read_curves, step_seconds, steps_done
 from .one_task import seconds_of_attempts
+from .tasks import read_object
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'numpy')
@@ -38,8 +39,9 @@ def export_and_test(
     Raises:
         CheckpointError: Training has left no checkpoint.
     """
-    if (folder / METRICS).exists():
-        return
+    with suppress(DataError):  # a damaged file is made again
+        if (folder / METRICS).exists() and read_object(folder / METRICS):
+            return
     checkpoint, _ = find_checkpoint(folder)
     if checkpoint is None:
         raise CheckpointError(
@@ -75,7 +77,7 @@ def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
     curves = read_curves(folder)
     result.update(
         seed=task['seed'],
-        accuracy=json.loads((folder / METRICS).read_text()),
+        accuracy=read_object(folder / METRICS),
         validated={name: curve[-1][1] for name, curve in curves.items() if 'accuracy' in name},
         step_seconds=step_seconds(folder),
         steps=steps_done(folder),
@@ -84,9 +86,14 @@ def collect(task: dict[str, Any], folder: Path, out: Path) -> dict[str, Any]:
         curves=curves,
     )
     if not task['keep_checkpoints']:
-        for path in folder.glob('*.pth'):
-            path.unlink()
+        remove_checkpoints(folder)
     return result
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove what a training has saved, but for what was exported."""
+    for path in folder.glob('*.pth'):
+        path.unlink()
 
 
 def task_config(folder: Path) -> Path:

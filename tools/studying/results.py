@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from mmkdlayer.atomic import replacing
-from mmkdlayer.errors import DataError
+from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.plain_json import parse_json
 
 from .finishing import shown
@@ -18,6 +19,11 @@ from .tasks import Task
 
 FILE = 'results.json'
 FORMAT = 1
+#: What the page needs of it.
+KEYS = (
+    *('study', 'title', 'description', 'metric', 'seeds', 'comparisons', 'rows', 'teacher_rows'),
+    *('planned', 'written', 'environments', 'teachers', 'preparations', 'runs', 'failed'),
+)
 
 
 def write_results(
@@ -93,6 +99,27 @@ def _compact(value: Any, indent: int = 0) -> str:
     return '[\n' + ',\n'.join(lines) + '\n' + ' ' * indent + ']'
 
 
+def check_name(study: str, out: Path) -> None:
+    """Raise a ConfigError where a folder has the results of another study."""
+    with suppress(DataError):  # none, or damaged ones, which are written anew
+        if (found := read_results(out)['study']) != study:
+            raise ConfigError(
+                f'{out / FILE} has the results of the study {found}, which those of {study} would '
+                'replace. Choose another --out; if the study file was renamed, remove that file.'
+            )
+
+
+def check_metric(results: Mapping[str, Any]) -> None:
+    """Raise a DataError where the accuracy that is to be compared was not measured."""
+    for run in results['runs']:
+        if results['metric'] not in run['accuracy']:
+            raise DataError(
+                f'{run["name"]} has no {results["metric"]!r}, which the study file names as metric, but '
+                f'{", ".join(run["accuracy"])}. Correct the metric and start the study again: nothing '
+                'is trained again.'
+            )
+
+
 def read_results(out: Path) -> dict[str, Any]:
     """Read ``results.json``.
 
@@ -107,5 +134,9 @@ def read_results(out: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get('format') != FORMAT:
         raise DataError(
             f'{path}: expected results of format {FORMAT}, as "python -m mmkdlayer study" writes them.'
+        )
+    if lacking := [key for key in KEYS if key not in content]:
+        raise DataError(
+            f'{path} has no {", ".join(lacking)}. Start the study again, which writes it anew.'
         )
     return content

@@ -68,6 +68,16 @@ class Study:
 
 #: Keys of a study file that are no attributes of a :class:`Study`: defaults of its rows and teachers.
 DEFAULTS = ('base', 'common', 'amp')
+TEXTS = ('title', 'description', 'metric', 'data_root')
+#: Types of the keys of rows and teachers.
+KINDS: dict[str, Any] = dict(
+    **dict.fromkeys(('config', 'teacher', 'checkpoint', 'label', 'group'), str),
+    **dict.fromkeys(('cfg_options', 'stored'), Mapping),
+    quoted=(int, float),
+    seed=int,
+)
+#: Options of ``store_decisions.py`` that a row may give, and their least values.
+STORED = dict(views=1, seed=0, logits=1)
 
 
 def read_study(path: str | os.PathLike, data_root: str | None = None) -> Study:
@@ -89,11 +99,15 @@ def read_study(path: str | os.PathLike, data_root: str | None = None) -> Study:
     given = {key: value for key, value in content.items() if not key.startswith('_')}
     allowed = [item.name for item in fields(Study) if item.name != 'name']
     check_keys(given, [*allowed, *DEFAULTS], where)
+    _check_types(given, dict(base=str, common=Mapping), f'{where}, ')
     defaults = {key: given.pop(key, None) for key in DEFAULTS}
     given['teachers'] = _read_entries(Teacher, 'teachers', given, defaults, Path(path))
     given['rows'] = _read_entries(Row, 'rows', given, defaults, Path(path))
     given['seeds'] = _read_seeds(given.get('seeds'), where)
-    given['comparisons'] = tuple(map(tuple, given.get('comparisons') or ()))
+    kinds = {**dict.fromkeys(TEXTS, str), 'comparisons': (list, tuple)}
+    _check_types(given, kinds, f'{where}, ')
+    pairs = given.get('comparisons') or ()
+    given['comparisons'] = tuple(tuple(p) if isinstance(p, (list, tuple)) else p for p in pairs)
     given['data_root'] = data_root or given.get('data_root')
     study = Study(name=Path(path).stem, **given)
     _check(study, where)
@@ -132,6 +146,7 @@ def _read_entry(
         raise ConfigError(f'{where}: expected dict(config=..., ...), but found {entry!r}.')
     check_keys(entry, [item.name for item in fields(kind)], where)
     values = dict(entry)
+    _check_types(values, KINDS, f'{where}.')
     common = defaults['common'] or {} if kind is Row else {}
     values.update(
         cfg_options={**dict(_dotted(common)), **dict(_dotted(values.get('cfg_options') or {}))},
@@ -142,15 +157,48 @@ def _read_entry(
     if not config and not values.get('checkpoint'):
         raise ConfigError(f'{where}: expected config="FILE", its training config.')
     values['config'] = find_config(config, folder, where) if config else ''
-    kinds: dict[str, Any] = dict(quoted=(int, float), seed=int, label=str, group=str, teacher=str)
-    for key, wanted in kinds.items():
-        if values.get(key) is not None and not isinstance(values[key], wanted):
-            raise ConfigError(f'{where}.{key}: {values[key]!r} can not be used.')
+    if values.get('checkpoint'):
+        _check_checkpoint(values, where)
+    if values.get('stored') is not None:
+        _check_stored(values['stored'], f'{where}.stored')
+    if (values.get('seed') or 0) < 0:
+        raise ConfigError(f'{where}.seed: expected 0 or more, but found {values["seed"]}.')
     if values['amp'] not in (None, *DTYPES):
         raise ConfigError(
             f'{where}.amp: expected None or one of {DTYPES}, found {values["amp"]!r}.'
         )
     return kind(**values)
+
+
+def _check_types(given: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
+    for key, wanted in kinds.items():
+        value = given.get(key)
+        if value is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
+            names = ' or '.join(kind.__name__ for kind in _kinds(wanted))
+            raise ConfigError(f'{where}{key}: expected {names}, but found {value!r}.')
+
+
+def _kinds(wanted: Any) -> tuple[type, ...]:
+    return wanted if isinstance(wanted, tuple) else (wanted,)
+
+
+def _check_checkpoint(values: Mapping[str, Any], where: str) -> None:
+    checkpoint = values['checkpoint']
+    if values.get('config'):
+        raise ConfigError(
+            f'{where}: a teacher with checkpoint={checkpoint!r} is not trained, so its config would not '
+            'be used. Remove one of them.'
+        )
+    if '://' not in checkpoint and not os.path.isfile(checkpoint):
+        raise ConfigError(f'{where}.checkpoint: there is no file {checkpoint}.')
+
+
+def _check_stored(stored: Mapping[str, Any], where: str) -> None:
+    check_keys(stored, list(STORED), where)
+    _check_types(stored, dict.fromkeys(STORED, int), f'{where}.')
+    numbers = {key: value for key, value in stored.items() if value is not None}
+    if 'views' not in numbers or any(value < STORED[key] for key, value in numbers.items()):
+        raise ConfigError(f'{where}: expected such as dict(views=16), but found {dict(stored)}.')
 
 
 def find_config(config: str, folder: Path, where: str) -> str:
@@ -195,7 +243,7 @@ def _check(study: Study, where: str) -> None:
         if row.stored is not None and not row.teacher:
             raise ConfigError(f'{where}, rows.{name}: stored={row.stored} expects a teacher.')
     for pair in study.comparisons:
-        if len(pair) != 2 or not set(pair) <= set(study.rows):
+        if not isinstance(pair, tuple) or len(pair) != 2 or not all(p in study.rows for p in pair):
             raise ConfigError(
                 f'{where}, comparisons: expected pairs of rows ({", ".join(study.rows)}), but found '
                 f'{pair!r}.'

@@ -15,7 +15,7 @@ seeds = [3, 4]
 base = 'configs/kdlayer/resnet56_resnet20_cifar100.py'
 teachers = dict(
     big=dict(config='configs/teachers/resnet56_cifar100.py', seed=7),
-    given=dict(checkpoint='weights.pth'))
+    given=dict(checkpoint='README.md'))
 rows = dict(
     letkd1=dict(config='configs/kdlayer/resnet56_resnet20_cifar100_letkd1.py', teacher='big'),
     letkd2=dict(teacher='big', amp='bfloat16'),
@@ -31,7 +31,7 @@ rows = dict(
         teacher='big', stored=dict(views=16),
         cfg_options={'model.distiller.kd_layers.penult.decision.temperature': 0.1}),
     alone=dict(config='configs/ablation/resnet56_resnet20_cifar100_student.py'))
-"""
+""".replace('README.md', __file__)
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +95,7 @@ def test_rows_share_decisions_where_they_are_the_same(tasks: dict[str, Task]) ->
 def test_teachers_reach_the_rows(tasks: dict[str, Task]) -> None:
     exported = 'model.teacher_ckpt={out}/teachers/big/exported/student.pth'
     assert exported in tasks['runs/letkd1/seed3'].command
-    assert 'model.teacher_ckpt=weights.pth' in tasks['runs/other/seed3'].command
+    assert f'model.teacher_ckpt={__file__}' in tasks['runs/other/seed3'].command
     assert tasks['runs/alone/seed3'].needs == ()
     assert '--amp=bfloat16' in tasks['runs/letkd2/seed3'].command
     assert '--amp=bfloat16' not in ' '.join(tasks['runs/letkd1/seed3'].command)
