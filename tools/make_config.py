@@ -37,6 +37,9 @@ def parse_args() -> argparse.Namespace:
         '--teacher-out', metavar='FILE', help='also write a config that trains the teacher'
     )
     parser.add_argument(
+        '--baseline-out', metavar='FILE', help='also write a config that trains the student alone'
+    )
+    parser.add_argument(
         '--teacher-init',
         metavar='FILE',
         help='weights for other classes that this training starts from, or "none" (default: those that '
@@ -116,7 +119,7 @@ def report(pair: Pair) -> str:
     options = pair.options
     lines = [f'{layer}: {places}' for layer, places in pair.places.items()]
     lines += [*pair.reasons, *(f'Hint: {hint}' for hint in pair.hints)]
-    lines += ['', f'Wrote {" and ".join(filter(None, [options.out, options.teacher_out]))}.']
+    lines += ['', f'Wrote {" and ".join(options.outputs)}.']
     checkpoint = 'FILE'
     if options.teacher_out:
         schedule = teacher_schedule_of(pair).get('train_cfg') or {}
@@ -127,6 +130,10 @@ def report(pair: Pair) -> str:
             if start
             else 'The teacher starts from scratch.'
         ]
+        if start and '://' in start:
+            lines += [
+                'They are downloaded when it starts; --teacher-init FILE --force does without.'
+            ]
         checkpoint = quote(f'work_dirs/{Path(options.teacher_out).stem}/epoch_{epochs}.pth')
         lines += [f'Train the teacher: python -m mmkdlayer train {quote(options.teacher_out)}']
     elif pair.checkpoint is None:
@@ -137,6 +144,8 @@ def report(pair: Pair) -> str:
         ]
     option = '' if pair.checkpoint else f' --cfg-options model.teacher_ckpt={checkpoint}'
     lines += [f'Train the student: python -m mmkdlayer train {quote(options.out)}{option}']
+    if options.baseline_out:
+        lines += [f'Train it alone: python -m mmkdlayer train {quote(options.baseline_out)}']
     if option:
         lines += [
             f'This option is for one command; --teacher-ckpt {checkpoint} --force writes the config',

@@ -157,7 +157,7 @@ drop_torn_packages() {
 install_everything() {
   local constraints=() requirement_files=() extra hosts
   hosts=$(stack_of "$python")
-  say 'installing torch and the rest; on a new machine this takes a few minutes and up to 6 GB'
+  say 'installing torch and torchvision (1 of 3); on a new machine all takes some minutes and up to 6 GB'
   pip_install "$python" 'setuptools>=64,<81' wheel 'torch>=2.1' 'torchvision>=0.16'
   if "$python" -I -c 'import importlib.metadata, sys
 sys.exit(tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) >= (2, 3))'; then
@@ -167,11 +167,13 @@ sys.exit(tuple(map(int, importlib.metadata.version("torch").split(".")[:2])) >= 
   for extra in runtime "$hosts" "${extras[@]}"; do
     requirement_files+=(-r "$root/requirements/$extra.txt")
   done
+  say "installing the packages of $hosts and the rest (2 of 3)"
   pip_install "$python" ${constraints[@]+"${constraints[@]}"} "${requirement_files[@]}"
   if ! has_package mmcv && ! has_package onedl-mmcv; then
     # What it asks for is here, and by itself it would bring OpenMMLab's mmengine.
     pip_install "$python" ${constraints[@]+"${constraints[@]}"} --no-deps -r "$root/requirements/lite.txt"
   fi
+  say 'installing this checkout (3 of 3)'
   install_this_checkout
 }
 

@@ -21,7 +21,7 @@ from .networks import Network, build_network, image_channels, load_network
 from .places import Place, choose_places
 from .probing import probe
 from .recipes import num_centroids, num_components
-from .template import config_text, teacher_text
+from .template import baseline_text, config_text, teacher_text
 
 #: Training images below which a teacher is better fine-tuned than trained from scratch.
 FEW_IMAGES = 50_000
@@ -50,8 +50,14 @@ class PairOptions:
     rate: float | None = None  #: learning rate
     #: Second config to write, which trains the teacher on these data.
     teacher_out: str | None = None
+    baseline_out: str | None = None  #: third config to write, which trains the student alone
     teacher_init: str | None = None  #: weights that its training starts from; "none" for none
     force: bool = False  #: replace files that are there
+
+    @property
+    def outputs(self) -> list[str]:
+        """The configs to write."""
+        return [out for out in (self.out, self.teacher_out, self.baseline_out) if out]
 
 
 @dataclass
@@ -74,16 +80,18 @@ class Pair:
 
 
 def make_config(options: PairOptions) -> Pair:
-    """Probe a pair, write its config (and the teacher's) and check that it runs.
+    """Probe a pair, write its config (the teacher's and the baseline's too) and check that it runs.
 
     Raises:
         ConfigError: A network, a place or an option does not fit.
         DataError: The data folder does not fit.
         OSError: A file can't be written.
     """
-    outputs = [out for out in (options.out, options.teacher_out) if out]
+    outputs = options.outputs
     if len(set(map(os.path.abspath, outputs))) < len(outputs):
-        raise ConfigError(f'--out and --teacher-out are the same file, {options.out}. Name two.')
+        raise ConfigError(
+            f'--out, --teacher-out and --baseline-out must be different files, but are {outputs}.'
+        )
     for out in outputs:
         if Path(out).exists() and not options.force:
             raise ConfigError(f'{out} already exists. Choose another name, or add --force.')
@@ -101,9 +109,10 @@ def make_config(options: PairOptions) -> Pair:
                 f'{error} The places are {places}; --inter, --penult, --teacher-inter and '
                 '--teacher-penult choose others, and --letkd1 leaves "inter" out.'
             ) from error
-    if options.teacher_out:
-        with replacing(options.teacher_out) as file:
-            file.write_text(teacher_text(pair), encoding='utf-8')
+    for name, text in ((options.teacher_out, teacher_text), (options.baseline_out, baseline_text)):
+        if name:
+            with replacing(name) as file:
+                file.write_text(text(pair), encoding='utf-8')
     return pair
 
 
@@ -176,6 +185,12 @@ def plan(options: PairOptions) -> Pair:
         hints.append(
             f'The teacher starts from scratch, for which {data.images} images are few. Weights for '
             'other classes, such as those of ImageNet, are a better start: --teacher-init FILE.'
+        )
+    if data.images < FEW_IMAGES:
+        weights = student.published or 'WEIGHTS'
+        hints.append(
+            f'The student starts from scratch, for which {data.images} images are few. Weights for '
+            f'other classes are a better start: add --init-from {weights} to the command that trains it.'
         )
     if start and image_size < teacher.image_size / 2:
         hints.append(

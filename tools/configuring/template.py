@@ -139,19 +139,33 @@ def _arguments(values: dict[str, Any]) -> str:
     return ', '.join(f'{key}={_python(value)}' for key, value in values.items())
 
 
+def _derived(pair: Pair, out: str, what: str) -> str:
+    """The beginning of a config that has its data and its schedule from the pair's."""
+    config = Path(pair.options.out)
+    base = Path(os.path.relpath(config.absolute(), os.path.dirname(os.path.abspath(out))))
+    return (
+        f'# The {what}.\n'
+        f"_base_ = '{base.as_posix()}'\n\n"
+        "custom_hooks = [dict(type='mmkdlayer.PreemptionHook')]  # none of KD layers\n"
+    )
+
+
+def baseline_text(pair: Pair) -> str:
+    """A config that trains the student alone, without KD layers, by the pair's recipe."""
+    what = f'student of {Path(pair.options.out).name}, {pair.student.name}, alone, for comparison'
+    text = _derived(pair, pair.options.baseline_out or '', what)
+    text += 'model = dict(_delete_=True, **_base_.model.architecture)\n'
+    return FormatCode(text, style_config=STYLE)[0]
+
+
 def teacher_text(pair: Pair) -> str:
     """A config that trains the teacher on the same data, from weights for other classes or none."""
-    out, config = os.path.abspath(pair.options.teacher_out or ''), Path(pair.options.out)
-    base = os.path.relpath(config.absolute(), os.path.dirname(out))
     start, schedule = pair.teacher_start, teacher_schedule_of(pair)
     how = 'fine-tuned from weights for other classes' if start else 'trained from scratch'
     if schedule:
         schedule['optim_wrapper'] = {'_delete_': True, **schedule['optim_wrapper']}
-    text = (
-        f'# The teacher of {config.name}, {pair.teacher.name}, {how}.\n'
-        f"_base_ = '{Path(base).as_posix()}'\n\n"
-        "custom_hooks = [dict(type='mmkdlayer.PreemptionHook')]  # none of KD layers\n"
-    )
+    what = f'teacher of {Path(pair.options.out).name}, {pair.teacher.name}, {how}'
+    text = _derived(pair, pair.options.teacher_out or '', what)
     if start:
         text += (
             'model = dict(_base_.model.teacher, _delete_=True, backbone=dict(\n'

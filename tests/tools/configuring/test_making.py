@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import runpy
 import shutil
-import sys
 from pathlib import Path
 from typing import Callable
 
@@ -21,27 +19,6 @@ from configuring import make_config
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.registry import MODELS
-
-FAST = [
-    f'{split}_dataloader.{key}={value}'
-    for split in ('train', 'val')
-    for key, value in (('num_workers', 0), ('persistent_workers', False))
-]
-
-
-@pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Path], str]:
-    """Run tools/train.py in this process; give its log."""
-
-    def call(config: Path) -> str:
-        options = [*FAST, 'default_hooks.logger.interval=1']
-        line = [str(config), '--work-dir', str(tmp_path / 'work'), '--cfg-options', *options]
-        monkeypatch.setattr(sys, 'argv', ['train.py', *line])
-        runpy.run_path(str(ROOT / 'tools' / 'train.py'), run_name='__main__')
-        (log,) = (tmp_path / 'work').glob('*/*.log')
-        return log.read_text()
-
-    return call
 
 
 def test_letkd2_trains(train: Callable, folder: Path, tmp_path: Path) -> None:
