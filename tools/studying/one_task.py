@@ -26,6 +26,8 @@ from typing import Any
 TOOLS = Path(__file__).resolve().parents[1]
 #: Exit codes of what was asked to end and can continue.
 INTERRUPTED = (75, 130, -int(signal.SIGTERM))
+#: Variable with the number of the process that starts this one, if it is to end with that.
+PARENT = 'MMKDLAYER_STUDY_PROCESS'
 RESULT, FAILED, ATTEMPTS, LOG, TRAINED = (
     'result.json',
     'failed.json',
@@ -107,6 +109,8 @@ def die_with_parent() -> None:
     """Get SIGTERM when the process that started this one ends, however it does (Linux)."""
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(1, int(signal.SIGTERM))  # PR_SET_PDEATHSIG
+        if os.environ.get(PARENT, str(os.getppid())) != str(os.getppid()):  # it has ended before
+            sys.exit(INTERRUPTED[0])
 
 
 def last_words(folder: Path) -> str:
@@ -118,8 +122,11 @@ def last_words(folder: Path) -> str:
 
 def note(folder: Path, **what: Any) -> None:
     """Add a line to the attempts."""
-    with (folder / ATTEMPTS).open('a') as file:
-        file.write(json.dumps(what) + '\n')
+    path = folder / ATTEMPTS
+    before = path.read_bytes() if path.exists() else b''
+    is_cut = bool(before) and not before.endswith(b'\n')  # by a kill
+    with path.open('a') as file:
+        file.write('\n' * is_cut + json.dumps(what) + '\n')
 
 
 def attempts(folder: Path) -> list[dict[str, Any]]:

@@ -53,10 +53,14 @@ def write_tables(results: Mapping[str, Any], path: Path) -> None:
     They have what has been trained; how many trainings are missing stands above them.
 
     Raises:
-        DataError: It has no such place.
+        DataError: It has no such place, or is not in UTF-8.
     """
     begin, end = (f'<!-- {word} study {results["study"]} -->' for word in ('begin', 'end'))
-    text = path.read_text(encoding='utf-8') if path.is_file() else ''
+    path = path.resolve()  # a link stays one
+    try:
+        text = path.read_bytes().decode('utf-8') if path.is_file() else ''
+    except UnicodeDecodeError as error:
+        raise DataError(f'{path}: expected text in UTF-8, but found: {error}.') from error
     before, found, rest = text.partition(begin)
     if not found or end not in rest:
         raise DataError(
@@ -69,11 +73,11 @@ def write_tables(results: Mapping[str, Any], path: Path) -> None:
         [line for line in comparison_table(results) if line[3] != '0'],
     ]
     blocks = [*_state(results), *(('table', table) for table in tables if len(table) > 1)]
-    text = '\n\n'.join(map(_markdown, blocks))
+    new = '\n\n'.join([begin, *map(_markdown, blocks), end])
+    if '\r\n' in text:
+        new = new.replace('\n', '\r\n')
     with replacing(path) as file:
-        file.write_text(
-            f'{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}', encoding='utf-8'
-        )
+        file.write_bytes(f'{before}{new}{rest.partition(end)[2]}'.encode())
 
 
 def page_blocks(results: Mapping[str, Any]) -> Iterator[Block]:

@@ -152,6 +152,7 @@ def start(task: Task, out: Path, slot: int, jobs: int) -> subprocess.Popen:
     (folder / FAILED).unlink(missing_ok=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     env = dict({'OMP_NUM_THREADS': str(max(1, (cores or 1) // jobs))}, **os.environ)
+    env[one_task.PARENT] = str(os.getpid())
     listed = os.environ.get('CUDA_VISIBLE_DEVICES', '')
     gpus = listed.split(',') if listed else list(map(str, range(torch.cuda.device_count())))
     if len(gpus) > 1:

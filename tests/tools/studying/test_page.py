@@ -132,3 +132,16 @@ def test_tables_replace_those_of_a_readme(results: dict[str, Any], tmp_path: Pat
     text = readme.read_text()
     assert '**Not complete: 4 of 7 trainings are done.**' in text
     assert '| alone | 69.00' in text and 'KD |' not in text and 'difference' not in text
+
+
+def test_the_rest_of_a_file_with_tables_stays(results: dict[str, Any], tmp_path: Path) -> None:
+    real, link = tmp_path / 'real.md', tmp_path / 'README.md'
+    link.symlink_to(real)
+    real.write_bytes(b'a\r\n<!-- begin study tiny -->\r\n<!-- end study tiny -->\r\nb\r\n')
+    write_tables(results, link)
+    assert link.is_symlink()
+    written = real.read_bytes()
+    assert written.count(b'\n') == written.count(b'\r\n') > 6
+    real.write_bytes(b'\xe9')
+    with pytest.raises(DataError, match='expected text in UTF-8'):
+        write_tables(results, link)
