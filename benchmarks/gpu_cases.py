@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
+from unittest.mock import patch
 
 import torch
 from building import (
@@ -41,6 +42,11 @@ PRECISIONS: dict[str, tuple[bool, bool, bool, Optional[torch.dtype]]] = {
     'bf16': (False, True, False, torch.bfloat16),
     'bf16, tf32': (True, True, True, torch.bfloat16),
 }
+#: What is worked on in pieces: where its module has the least size of one, and the greatest number.
+TILES = dict(
+    layer=('mmkdlayer.models.connectors.memory_efficient', 'DEVICE_TILE', 'MOST_DEVICE_TILES'),
+    loss=('mmkdlayer.models.losses.teacher_decision_loss', 'DEVICE_CHUNK', 'MOST_DEVICE_CHUNKS'),
+)
 #: Seconds for the tests; what they found until then is kept.
 TESTS_LIMIT = 200
 #: Numbers of the dry run, where it matters only that each case runs.
@@ -95,10 +101,17 @@ def all_cases(settings: Settings) -> list[Case]:
         for shape in SHAPES
         for implementation in implementations
     ]
+    tiles = [
+        tile_case(shape, part, number, precision)
+        for precision in ('default', 'tf32')
+        for shape in ('b', 'c')
+        for part in TILES
+        for number in (1, 2, 4, 8, 16)
+    ]
     fits = [Case(f'fitting {pair}', partial(fitting, pair), 120) for pair in ('cifar', 'imagenet')]
     first, half = len(every) * len(main), len(layers) // 2
     tests = Case('tests', cuda_tests, TESTS_LIMIT + 20)
-    return [tests, *cases[:first], *fits, *layers[:half], *cases[first:], *layers[half:]]
+    return [tests, *cases[:first], *fits, *layers[:half], *tiles, *cases[first:], *layers[half:]]
 
 
 def has_triton(device: str) -> bool:
@@ -150,6 +163,18 @@ def layer_case(shape: str, implementation: str, precision: str) -> Case:
             return timed(lambda: step(implementation), settings)
 
     return Case(f'layer {shape}; {implementation}; batch 256; {precision}', measure)
+
+
+def tile_case(shape: str, part: str, number: int, precision: str) -> Case:
+    """A KD layer and its loss with the work of one of them in so many pieces."""
+    module, smallest, most = TILES[part]
+    pieces: dict[str, Any] = {smallest: 1, most: number}
+
+    def measure(settings: Settings) -> Figures:
+        with patch.multiple(module, **pieces):
+            return layer_case(shape, 'memory_efficient', precision).measure(settings)
+
+    return Case(f'tiles {shape}; {part} in {number}; batch 256; {precision}', measure)
 
 
 def timed(run: Callable[[], Any], settings: Settings) -> Figures:

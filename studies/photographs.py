@@ -28,6 +28,13 @@
 # - It is a short schedule on small images, chosen for its cost: about 0.12 M images seen in a run,
 #   on one H100 for minutes, or on two cores for days. It says nothing about the last points of long
 #   trainings.
+# - Added on 2026-11-27 before their first runs, when all rows but QUEST, the mix and the stored views
+#   were known, with what is expected of each: "learn faster" (the templates' learning rate is times
+#   16 and 4, so that a template of 4096 and of 800 learns as fast as one of 256 and of 200, which the
+#   tuning study points to) reaches what 256 and 200 templates have; with 256 and 200 templates, where
+#   letKD-2 gains, feeding forward shows whether it helps; and DKD, the best logit loss seen, gains by
+#   KD layers beside it. letKD-2, letKD-1 and both alphas 0 are run again on the GPU of the others:
+#   their first runs were on CPUs.
 title = 'Does a KD layer pay? Photographs of 100 classes at 32x32'
 description = (
     'ResNet-56 teaches ResNet-20 on 200 images of each of 100 classes of Tiny-ImageNet, in 6 epochs; '
@@ -39,6 +46,7 @@ teachers = dict(
     resnet56=dict(config='photographs_configs/teacher.py', label='ResNet-56, 24 epochs'))
 
 _inter, _penult = (f'model.distiller.kd_layers.{name}' for name in ('inter', 'penult'))
+_alphas_0 = {f'{_inter}.alpha': 0.0, f'{_penult}.alpha': 0.0}
 
 
 def _templates(centroids, subclasses):
@@ -53,8 +61,8 @@ def _row(config, label, group, **more):
     return dict(config=f'photographs_configs/{config}.py', label=label, group=group, **more)
 
 
-_field, _letkd, _control, _cheap = (
-    'Baselines', 'letKD', 'Capacity or knowledge?', 'Budgets and stored decisions')
+_field, _letkd, _control, _cheap, _later = (
+    'Baselines', 'letKD', 'Capacity or knowledge?', 'Budgets and stored decisions', 'Added later')
 _taught = dict(teacher='resnet56')
 rows = dict(
     alone=_row('student', 'ResNet-20 alone', _field),
@@ -65,8 +73,7 @@ rows = dict(
     letkd2=_row('letkd2', 'letKD-2', _letkd, **_taught),
     kd=_row('kd', 'KD', _field, **_taught),
     alpha0=_row(
-        'letkd2', 'letKD-2, both alphas 0', _letkd, **_taught,
-        cfg_options={f'{_inter}.alpha': 0.0, f'{_penult}.alpha': 0.0}),
+        'letkd2', 'letKD-2, both alphas 0', _letkd, **_taught, cfg_options=_alphas_0),
     letkd1=_row('letkd1', 'letKD-1', _letkd, **_taught),
     quest=_row(
         'letkd1', 'QUEST (letKD-1, alpha 0)', _letkd, **_taught,
@@ -86,6 +93,13 @@ rows = dict(
         'letkd2', 'letKD-2, 1 stored view', _cheap, **_taught, stored=dict(views=1)),
     stored3=_row(
         'letkd2', 'letKD-2, 3 stored views', _cheap, **_taught, stored=dict(views=3)),
+    fast=_row('letkd2_fast', 'letKD-2, templates learn faster', _later, **_taught),
+    sixteenth_alpha0=_row(
+        'letkd2', 'letKD-2, 256 and 200 templates, both alphas 0', _later, **_taught,
+        cfg_options={**_templates(256, 2), **_alphas_0}),
+    sixteenth_dkd=_row(
+        'letkd2_dkd', 'letKD-2, 256 and 200 templates, + DKD', _later, **_taught,
+        cfg_options=_templates(256, 2)),
 )
 comparisons = [
     ('letkd2', 'alone'),
@@ -103,4 +117,10 @@ comparisons = [
     ('stored6', 'letkd2'),
     ('stored3', 'letkd2'),
     ('stored1', 'letkd2'),
+    ('sixteenth', 'alone'),
+    ('sixteenth', 'sixteenth_alpha0'),
+    ('fast', 'letkd2'),
+    ('fast', 'sixteenth'),
+    ('sixteenth_dkd', 'dkd'),
+    ('sixteenth_dkd', 'sixteenth'),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def test_the_cases_and_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
                     assert f'step {pair}; {kind}; batch {batch}; {precision}; {mode}' in names
         assert f'step {pair}; letKD-2; batch 256; bf16; compile' in names
         assert f'fitting {pair}' in names
+    assert 'tiles c; loss in 8; batch 256; tf32' in names
     monkeypatch.setattr(gpu_cases, 'has_triton', lambda device: True)
     more = [case.name for case in all_cases(Settings('cuda'))]
     assert 'step cifar; letKD-2, triton; batch 64; default; eager' in more
@@ -149,6 +151,22 @@ def test_every_precision(precision: str) -> None:
     case = gpu_cases.layer_case('a', 'memory_efficient', precision)
     assert case.measure(TINY)['ms'] > 0
     assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
+
+
+@pytest.mark.parametrize('part', gpu_cases.TILES)
+def test_tiles(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, smallest, most = gpu_cases.TILES[part]
+    module, found = importlib.import_module(module), []
+    before = getattr(module, smallest), getattr(module, most)
+
+    def timed(run: Any, settings: Settings) -> dict[str, float]:
+        found.append((getattr(module, smallest), getattr(module, most)))
+        return dict(ms=1.0)
+
+    monkeypatch.setattr(gpu_cases, 'timed', timed)
+    assert gpu_cases.tile_case('b', part, 8, 'tf32').measure(TINY) == dict(ms=1.0)
+    assert found == [(1, 8)]
+    assert (getattr(module, smallest), getattr(module, most)) == before
 
 
 @pytest.mark.slow
