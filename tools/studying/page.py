@@ -50,34 +50,47 @@ def write_page(results: Mapping[str, Any], out: Path) -> list[Path]:
 def write_tables(results: Mapping[str, Any], path: Path) -> None:
     """Put the tables of accuracy and differences into a page, such as a README, in their place there.
 
-    They have what has been trained; how many trainings are missing stands above them.
+    They have what has been trained, or of that the rows that the place names
+    (``<!-- begin study NAME: ROW ROW -->``); how many trainings are missing stands above them.
 
     Raises:
-        DataError: It has no such place, or is not in UTF-8.
+        DataError: It has no such place, names a row that is not known, or is not in UTF-8.
     """
-    begin, end = (f'<!-- {word} study {results["study"]} -->' for word in ('begin', 'end'))
+    name = results['study']
+    end = f'<!-- end study {name} -->'
     path = path.resolve()  # a link stays one
     try:
         text = path.read_bytes().decode('utf-8') if path.is_file() else ''
     except UnicodeDecodeError as error:
         raise DataError(f'{path}: expected text in UTF-8, but found: {error}.') from error
-    before, found, rest = text.partition(begin)
-    if not found or end not in rest:
+    place = re.search(rf'<!-- begin study {re.escape(name)}(?:: ([^>]+))? -->', text)
+    if place is None or end not in text[place.end() :]:
         raise DataError(
-            f'{path}: expected the lines {begin} and {end}, where the tables are to stand.'
+            f'{path}: expected the lines <!-- begin study {name} --> and {end}, where the tables are to '
+            'stand.'
+        )
+    wanted = (place[1] or ' '.join(results['rows'])).split()
+    if unknown := [row for row in wanted if row not in results['rows']]:
+        raise DataError(
+            f'{path}: {place[0]} names {", ".join(unknown)}; the rows are {", ".join(results["rows"])}.'
         )
     kept = (0, 1, 2, 3, 5, 7, 8)  # what it is, accuracy, folded cost, time of a step
-    trained = [row for row in results['rows'] if accuracies(results, row)]
+    trained = [row for row in results['rows'] if row in wanted and accuracies(results, row)]
+    shown = dict(
+        results,
+        comparisons=[pair for pair in results['comparisons'] if set(wanted).issuperset(pair)],
+    )
     tables = [
         [[row[column] for column in kept] for row in accuracy_table(results, trained)],
-        [line for line in comparison_table(results) if line[3] != '0'],
+        [line for line in comparison_table(shown) if line[3] != '0'],
     ]
     blocks = [*_state(results), *(('table', table) for table in tables if len(table) > 1)]
-    new = '\n\n'.join([begin, *map(_markdown, blocks), end])
+    new = '\n\n'.join([place[0], *map(_markdown, blocks), end])
     if '\r\n' in text:
         new = new.replace('\n', '\r\n')
     with replacing(path) as file:
-        file.write_bytes(f'{before}{new}{rest.partition(end)[2]}'.encode())
+        rest = text[place.end() :].partition(end)[2]
+        file.write_bytes(f'{text[: place.start()]}{new}{rest}'.encode())
 
 
 def page_blocks(results: Mapping[str, Any]) -> Iterator[Block]:

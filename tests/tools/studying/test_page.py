@@ -134,6 +134,22 @@ def test_tables_replace_those_of_a_readme(results: dict[str, Any], tmp_path: Pat
     assert '| alone | 69.00' in text and 'KD |' not in text and 'difference' not in text
 
 
+def test_tables_of_the_rows_that_a_readme_names(results: dict[str, Any], tmp_path: Path) -> None:
+    readme = tmp_path / 'README.md'
+    begin, end = '<!-- begin study tiny: letkd2 -->', '<!-- end study tiny -->'
+    readme.write_text(f'{begin}\n{end}\n')
+    write_tables(results, readme)
+    text = readme.read_text()
+    assert text.startswith(begin) and text.endswith(f'{end}\n')
+    assert 'let\\|KD | 72.50' in text and '| alone |' not in text and 'difference' not in text
+    readme.write_text(f'{begin.replace("letkd2", "letkd2 alone")}\n{end}\n')
+    write_tables(results, readme)
+    assert '| alone | 69.00' in readme.read_text() and '| difference |' in readme.read_text()
+    readme.write_text(f'{begin.replace("letkd2", "letkd2 kd")}\n{end}\n')
+    with pytest.raises(DataError, match='tiny: letkd2 kd --> names kd; the rows are alone, letkd2'):
+        write_tables(results, readme)
+
+
 def test_the_rest_of_a_file_with_tables_stays(results: dict[str, Any], tmp_path: Path) -> None:
     real, link = tmp_path / 'real.md', tmp_path / 'README.md'
     link.symlink_to(real)
