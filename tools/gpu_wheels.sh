@@ -69,7 +69,8 @@ lines = [line for name in ('openmmlab', 'lite', 'distill', 'runtime', 'tests')
 wanted = [Requirement(line) for line in lines if line and not line.startswith('#')]
 #: Of the tests' requirements pytest alone; torch and what is below it is there already.
 without = {
-    'grad-cam', 'pytest-cov', 'pytest-xdist', 'scikit-learn', 'timm', 'torch', 'torchvision', 'transformers'}
+    'grad-cam', 'pytest-cov', 'pytest-xdist', 'scikit-learn', 'tensorboard', 'timm', 'torch', 'torchvision',
+    'transformers'}
 seen, compiled = set(), set()
 while wanted:
     requirement = wanted.pop(0)
