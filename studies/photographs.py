@@ -34,8 +34,8 @@
 #   tuning study points to) reaches what 256 and 200 templates have; with 256 and 200 templates, where
 #   letKD-2 gains, feeding forward shows whether it helps; and DKD, the best logit loss seen, gains by
 #   KD layers beside it. letKD-2, letKD-1 and both alphas 0 are run again on the GPU of the others:
-#   their first runs were on CPUs. (Comparisons of "learn faster" with the student alone, KD and the
-#   student of as many parameters were added when its results were known.)
+#   their first runs were on CPUs. (Comparisons of "learn faster" with the student alone, the logit
+#   losses and the student of as many parameters were added when its results were known.)
 title = 'Does a KD layer pay? Photographs of 100 classes at 32x32'
 description = (
     'ResNet-56 teaches ResNet-20 on 200 images of each of 100 classes of Tiny-ImageNet, in 6 epochs; '
@@ -125,6 +125,8 @@ comparisons = [
     ('fast', 'alone'),
     ('fast', 'kd'),
     ('fast', 'wide_parameters'),
+    ('fast', 'ls'),
+    ('fast', 'dkd'),
     ('sixteenth_dkd', 'dkd'),
     ('sixteenth_dkd', 'sixteenth'),
 ]

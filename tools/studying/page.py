@@ -74,17 +74,18 @@ def write_tables(results: Mapping[str, Any], path: Path) -> None:
         raise DataError(
             f'{path}: {place[0]} names {", ".join(unknown)}; the rows are {", ".join(results["rows"])}.'
         )
-    kept = (0, 1, 2, 3, 5, 7, 8)  # what it is, accuracy, folded cost, time of a step
+    kept = (0, 1, 2, 3, 5, 7)  # what it is, accuracy, folded cost
     trained = [row for row in results['rows'] if row in wanted and accuracies(results, row)]
     shown = dict(
         results,
         comparisons=[pair for pair in results['comparisons'] if set(wanted).issuperset(pair)],
     )
-    tables = [
-        [[row[column] for column in kept] for row in accuracy_table(results, trained)],
-        [line for line in comparison_table(shown) if line[3] != '0'],
-    ]
-    blocks = [*_state(results), *(('table', table) for table in tables if len(table) > 1)]
+    accuracy = [[row[column] for column in kept] for row in accuracy_table(results, trained)]
+    differences = [line for line in comparison_table(shown) if line[3] != '0']
+    blocks: list[Block] = [*_completeness(results)]
+    blocks += [('table', accuracy)] if trained else []
+    if len(differences) > 1:
+        blocks += [('text', _about_differences(results)), ('table', differences)]
     new = '\n\n'.join([place[0], *map(_markdown, blocks), end])
     if '\r\n' in text:
         new = new.replace('\n', '\r\n')
@@ -125,12 +126,7 @@ def page_blocks(results: Mapping[str, Any]) -> Iterator[Block]:
         yield from _plots(results, list(results['rows']))
     if results['comparisons']:
         yield 'head', 2, 'Differences'
-        yield (
-            'text',
-            'Means of the differences between runs of the same seed, with the 95 % interval of a paired '
-            f't test. It is not corrected for the number of comparisons, {len(results["comparisons"])}; '
-            'with few seeds it is wide, and rests on differences being normally distributed.',
-        )
+        yield 'text', _about_differences(results)
         yield 'table', comparison_table(results)
     yield 'head', 2, 'How it was run'
     yield from _circumstances(results)
@@ -146,12 +142,24 @@ def _plots(results: Mapping[str, Any], rows: list[str], end: str = '') -> Iterat
         yield 'plot', captions[name], f'{name}{end}', svg
 
 
-def _state(results: Mapping[str, Any]) -> Iterator[Block]:
+def _about_differences(results: Mapping[str, Any]) -> str:
+    return (
+        'Means of the differences between runs of the same seed, with the 95 % interval of a paired '
+        f't test. It is not corrected for the number of comparisons, {len(results["comparisons"])}; '
+        'with few seeds it is wide, and rests on differences being normally distributed.'
+    )
+
+
+def _completeness(results: Mapping[str, Any]) -> Iterator[Block]:
     done = len(results['runs']) + len(results['teachers'])
     if done < results['planned']:
         yield 'text', f'**Not complete: {done} of {results["planned"]} trainings are done.**'
     for failed in results['failed']:
         yield 'text', f'**Failed: {failed["name"]}**: {" ".join(failed["reason"].split())}'
+
+
+def _state(results: Mapping[str, Any]) -> Iterator[Block]:
+    yield from _completeness(results)
     if len(found := devices(results)) > 1:
         others = ', '.join(f'{count} on {device}' for device, count in found[1:])
         yield (
