@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Callable
 
 import numpy as np
-from forked import forked, program
+import torch
+from forked import Forked, forked, program
 from PIL import Image
 
 #: Runs a command in this process: what tests/tools/conftest.py has as the fixture ``main``.
@@ -114,16 +117,46 @@ def environment() -> dict[str, str]:
     )
 
 
-def start(tool: str, line: list[str], env: dict[str, str] | None = None) -> subprocess.Popen:
-    """Start a command in a process of its own; its output is one stream of lines."""
-    program = ['bash'] if tool.endswith('.sh') else [sys.executable, '-u']
+def start(
+    tool: str, line: list[str], env: Mapping[str, str] | None = None, fork: bool = True
+) -> subprocess.Popen | Forked:
+    """Start a command in a process of its own; its output is one stream of lines.
+
+    Python's are forks of this process, but where there is a GPU, which a fork can't use. A fork also
+    has the locks that this process holds.
+    """
+    file = ROOT / 'tools' / tool
+    if fork and tool.endswith('.py') and not torch.cuda.is_available():
+        return Forked(program(file, line, env or environment()))
+    command = ['bash'] if tool.endswith('.sh') else [sys.executable, '-u']
     return subprocess.Popen(
-        [*program, str(ROOT / 'tools' / tool), *line],
+        [*command, str(file), *line],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=env or environment(),
     )
+
+
+def start_ranks(line: list[str], ranks: int = 2) -> list[subprocess.Popen | Forked]:
+    """Start a training on several processes of this machine, as torchrun does."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    common = dict(environment(), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
+    at = line.index('--cfg-options')
+    line = [*line[:at], '--launcher', 'pytorch', *line[at:]]
+    return [
+        start('train.py', line, dict(common, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=str(ranks)))
+        for rank in map(str, range(ranks))
+    ]
+
+
+def run_ranks(line: list[str]) -> tuple[set[int], str]:
+    """Exit codes and output of a training on two processes; one that hangs is killed in the end."""
+    processes = start_ranks(line)
+    output = ''.join(process.communicate(timeout=300)[0] for process in processes)
+    return {process.returncode for process in processes}, output
 
 
 def run(tool: str, line: list[str]) -> str:

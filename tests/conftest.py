@@ -18,6 +18,7 @@ from filled_decisions import fill_decision
 from forked import forked, program
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
+from quick_hosts import freeze, quicken
 from torch import Tensor
 
 import mmkdlayer
@@ -29,8 +30,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+quicken()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the tests that wait most, so that no process is left alone with them at the end."""
+    freeze()  # all modules are imported
     items.sort(key=lambda item: item.get_closest_marker('slurm') is None)
 
 

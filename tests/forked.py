@@ -8,6 +8,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,65 @@ from typing import Callable
 
 import torch
 
-SECONDS = 300  # then a fork is killed
+SECONDS = 600  # then a fork is killed
+
+
+class Forked:
+    """A call in a fork of this process that runs beside it.
+
+    It stands in for :class:`subprocess.Popen`. Output and errors are one stream, ``stdout``, unless
+    ``output`` is the number of an open file for them. It is killed after :data:`SECONDS`.
+    """
+
+    returncode: int | None = None
+
+    def __init__(self, call: Callable[[], object], output: int | None = None) -> None:
+        reading, writing = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                os.close(reading)
+                target = writing if output is None else output
+                code = _call(call, target, target)
+            finally:
+                os._exit(code)
+        os.close(writing)
+        self.stdout = os.fdopen(reading, errors='replace')
+
+    def poll(self) -> int | None:
+        """As of Popen."""
+        if self.returncode is None:
+            number, status = os.waitpid(self.pid, os.WNOHANG)
+            if number:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self) -> int:
+        """As of Popen."""
+        while (code := self.poll()) is None:
+            time.sleep(0.02)
+        self.stdout.close()
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
+        """As of Popen, but for ``timeout``: after :data:`SECONDS` it is killed."""
+        output = self.stdout.read()
+        self.wait()
+        return output, None
+
+    def send_signal(self, number: int) -> None:
+        """As of Popen."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """As of Popen."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As of Popen."""
+        self.send_signal(signal.SIGKILL)
 
 
 def forked(*calls: Callable[[], object]) -> list[tuple[int, str, str]]:
@@ -63,14 +122,15 @@ def _text(file: io.BufferedRandom) -> str:
 def _call(call: Callable[[], object], output: int, errors: int) -> int:
     os.dup2(output, 1)
     os.dup2(errors, 2)
-    sys.stdout, sys.stderr = (os.fdopen(number, 'w', buffering=1) for number in (1, 2))
+    for number, name in ((1, 'stdout'), (2, 'stderr')):  # closing one closes no descriptor
+        setattr(sys, name, os.fdopen(number, 'w', buffering=1, closefd=False))
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(SECONDS)
     torch.set_num_threads(1)  # OpenMP's other threads are not in a fork
     try:
-        call()
+        found = call()
     except SystemExit as stop:
         if stop.code is None or isinstance(stop.code, int):
             return stop.code or 0
@@ -81,4 +141,4 @@ def _call(call: Callable[[], object], output: int, errors: int) -> int:
         return 1
     finally:
         sys.stdout.flush()
-    return 0
+    return found if isinstance(found, int) else 0

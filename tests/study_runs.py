@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import runpy
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +14,7 @@ from unittest import mock
 
 import torch
 from command_line import ROOT, TINY, environment, start
+from forked import Forked, program
 
 from studying import one_task, running
 
@@ -61,48 +60,16 @@ def write_study(folder: Path, data: Path, **options: Any) -> Path:
     return path
 
 
-class Forked:
-    """A process that is forked and calls a function: it has the libraries already, and is there at once.
-
-    It stands in for :class:`subprocess.Popen`.
-    """
-
-    returncode: int | None = None
-
-    def __init__(self, call: Callable[[], int]) -> None:
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 1
-            try:
-                code = call()
-            except SystemExit as stop:
-                code = int(stop.code or 0)
-            finally:
-                os._exit(code)
-
-    def poll(self) -> int | None:
-        """As of Popen."""
-        if self.returncode is None:
-            number, status = os.waitpid(self.pid, os.WNOHANG)
-            if number:
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-    def wait(self) -> int:
-        """As of Popen."""
-        while (code := self.poll()) is None:
-            time.sleep(0.02)
-        return code
-
-    def terminate(self) -> None:
-        """As of Popen."""
-        os.kill(self.pid, signal.SIGTERM)
-
-
 def forked_task(task: Any, out: Path, *_: Any) -> Forked:
     """In the place of :func:`studying.running.start`."""
     task.write(out)
-    return Forked(lambda: one_task.main(task.folder(out)))
+    return silent(lambda: one_task.main(task.folder(out)))
+
+
+def silent(call: Callable[[], object]) -> Forked:
+    """A fork whose output nobody reads."""
+    with open(os.devnull, 'w') as output:
+        return Forked(call, output.fileno())
 
 
 def pretended_task(task: Any, out: Path, *_: Any) -> mock.Mock:
@@ -132,19 +99,11 @@ def pretended_task(task: Any, out: Path, *_: Any) -> mock.Mock:
 def forked_study(line: list[str]) -> Forked:
     """The command on a study, whose tasks are forked too."""
 
-    def call() -> int:
-        with open(os.devnull, 'w') as output:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-        with (
-            mock.patch.object(running, 'start', forked_task),
-            mock.patch.object(sys, 'argv', ['study.py', *line]),
-            mock.patch.dict(os.environ, environment()),
-        ):
-            runpy.run_path(str(ROOT / 'tools' / 'study.py'), run_name='__main__')
-        return 0
+    def call() -> None:
+        with mock.patch.object(running, 'start', forked_task):
+            program(ROOT / 'tools' / 'study.py', line, environment())()
 
-    return Forked(call)
+    return silent(call)
 
 
 def start_study(line: list[str], fork: bool = True) -> Forked | subprocess.Popen:

@@ -28,7 +28,7 @@ def test_the_second_of_two_waits_and_uses_what_the_first_has_fitted(
     hidden = shutil.move(fitted[0], tmp_path / 'hidden')
     first = ExitStack()
     assert acquire(tmp_path / 'out' / '.fitting.lock', first) is None
-    second = start('fit_decisions.py', line)
+    second = start('fit_decisions.py', line, fork=False)
     assert second.stdout is not None
     output = ''
     for text in second.stdout:

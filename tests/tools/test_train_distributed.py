@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
-from command_line import arguments, environment, recording_config, run, start, write_images
+from command_line import (
+    arguments,
+    recording_config,
+    run,
+    run_ranks,
+    start,
+    start_ranks,
+    write_images,
+)
 from training_probes import read_losses
 
 
@@ -17,6 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def two_processes(config: Path, *options: object, **changes: object) -> list[str]:
+    """The command line of dist_train.sh."""
     return arguments(config, 2, *options, train_dataloader__batch_size=4, **changes)
 
 
@@ -24,7 +32,9 @@ def test_two_processes_equal_one(data: Path, tmp_path: Path) -> None:
     config = recording_config(tmp_path, "sync_bn = 'torch'")
     one, two = tmp_path / 'one', tmp_path / 'two'
     run('train.py', arguments(config, '--work-dir', one, data=data))
-    output = run('dist_train.sh', two_processes(config, '--work-dir', two, data=data))
+    line = arguments(config, '--work-dir', two, data=data, train_dataloader__batch_size=4)
+    codes, output = run_ranks(line)
+    assert codes == {0}, output[-4000:]
     assert 'Decision "penult": reused' in output
     expected, found = read_losses(one), read_losses(two, ranks=2)
     assert len(expected) == 6
@@ -40,9 +50,9 @@ def test_ranks_that_differ_end_before_anything_hangs(data: Path, tmp_path: Path)
         "train_cfg = dict(max_epochs=1 + int(os.environ['RANK']))\n"
         "randomness = dict(seed=3 + int(os.environ['RANK']))",
     )
-    process = start('dist_train.sh', two_processes(config, '--work-dir', tmp_path / 'w', data=data))
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode != 0
+    line = arguments(config, '--work-dir', tmp_path / 'w', data=data)
+    codes, output = run_ranks(line)
+    assert 0 not in codes
     for words in ('randomness.seed is 3 on rank 0 and 4 on rank 1', 'were not given the same'):
         assert words in output, output[-4000:]
     assert 'lost contact' not in output
@@ -74,24 +84,9 @@ def test_silent_rank_ends_the_others(data: Path, tmp_path: Path) -> None:
     config = recording_config(
         tmp_path, hook="dict(type='SendSignal', name='SIGSTOP', iteration=2, rank=1)"
     )
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    line = arguments(
-        config,
-        '--work-dir',
-        tmp_path / 'w',
-        '--launcher',
-        'pytorch',
-        '--dist-timeout',
-        8,
-        data=data,
+    processes = start_ranks(
+        arguments(config, '--work-dir', tmp_path / 'w', '--dist-timeout', 8, data=data)
     )
-    processes = []
-    for rank in range(2):
-        variables = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_PORT=port)
-        env = dict(environment(), **{name: str(value) for name, value in variables.items()})
-        processes.append(start('train.py', line, env=dict(env, MASTER_ADDR='127.0.0.1')))
     try:
         output, _ = processes[0].communicate(timeout=300)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from command_line import CONFIG, ROOT, TINY, Main, arguments, recording_config, refused, run
+from command_line import CONFIG, ROOT, TINY, Main, arguments, recording_config, refused, run_ranks
 from training_probes import read_losses
 
 VIT = ROOT / 'configs' / 'kdlayer' / 'folder_example_vit.py'
@@ -35,8 +35,8 @@ def test_resumed_equals_two_processes(images: Path, tmp_path: Path, main: Main) 
     code, errors = main('train.py', [str(one / 'recording.py'), '--resume', *longer])
     assert code == 0, errors
     changes.update(train_dataloader__batch_size=4, train_cfg__max_epochs=2)
-    line = arguments(config, 2, '--work-dir', two, *stored, data=images, **changes)
-    output = run('dist_train.sh', line)
+    codes, output = run_ranks(arguments(config, '--work-dir', two, *stored, data=images, **changes))
+    assert codes == {0}, output[-4000:]
     assert 'no teacher is built, loaded or run' in output
     expected, found = read_losses(one), read_losses(two, ranks=2)
     assert [line['iteration'] for line in expected] == list(range(8))
