@@ -166,7 +166,10 @@ def layer_case(shape: str, implementation: str, precision: str) -> Case:
 
 
 def tile_case(shape: str, part: str, number: int, precision: str) -> Case:
-    """A KD layer and its loss with the work of one of them in so many pieces."""
+    """A KD layer and its loss with the work of one of them in so many pieces.
+
+    The loss of centroids takes twice as many, as it has more tensors of their size.
+    """
     module, smallest, most = TILES[part]
     pieces: dict[str, Any] = {smallest: 1, most: number}
 

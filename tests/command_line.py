@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Callable
@@ -155,7 +156,13 @@ def start_ranks(line: list[str], ranks: int = 2) -> list[subprocess.Popen | Fork
 def run_ranks(line: list[str]) -> tuple[set[int], str]:
     """Exit codes and output of a training on two processes; one that hangs is killed in the end."""
     processes = start_ranks(line)
-    output = ''.join(process.communicate(timeout=300)[0] for process in processes)
+    try:
+        with ThreadPoolExecutor() as readers:  # at the same time: a full pipe stops a rank
+            ended = readers.map(lambda process: process.communicate(timeout=300)[0], processes)
+            output = ''.join(ended)
+    finally:
+        for process in processes:
+            process.kill()
     return {process.returncode for process in processes}, output
 
 

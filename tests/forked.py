@@ -8,6 +8,7 @@ import runpy
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Callable
 
 import torch
+from tqdm import tqdm
 
 SECONDS = 600  # then a fork is killed
 
@@ -29,18 +31,17 @@ class Forked:
     returncode: int | None = None
 
     def __init__(self, call: Callable[[], object], output: int | None = None) -> None:
-        reading, writing = os.pipe()
+        reading, writing = os.pipe() if output is None else (-1, output)
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
-                os.close(reading)
-                target = writing if output is None else output
-                code = _call(call, target, target)
+                code = _call(call, writing, writing)
             finally:
                 os._exit(code)
-        os.close(writing)
-        self.stdout = os.fdopen(reading, errors='replace')
+        if output is None:
+            os.close(writing)
+            self.stdout = os.fdopen(reading, errors='replace')
 
     def poll(self) -> int | None:
         """As of Popen."""
@@ -54,14 +55,26 @@ class Forked:
         """As of Popen."""
         while (code := self.poll()) is None:
             time.sleep(0.02)
-        self.stdout.close()
         return code
 
-    def communicate(self, timeout: float | None = None) -> tuple[str, None]:
-        """As of Popen, but for ``timeout``: after :data:`SECONDS` it is killed."""
-        output = self.stdout.read()
+    def communicate(self, timeout: float = SECONDS) -> tuple[str, None]:
+        """As of Popen, but that it is killed after the time.
+
+        Raises:
+            TimeoutError: That was not the end, as something that it has started writes on.
+        """
+        output: list[str] = []
+        reader = threading.Thread(target=lambda: output.append(self.stdout.read()), daemon=True)
+        reader.start()
+        reader.join(timeout)
+        if reader.is_alive():
+            self.kill()
+            reader.join(10)
+        if not output:
+            raise TimeoutError(f'Process {self.pid} has children that write on.')
+        self.stdout.close()
         self.wait()
-        return output, None
+        return output[0], None
 
     def send_signal(self, number: int) -> None:
         """As of Popen."""
@@ -129,6 +142,8 @@ def _call(call: Callable[[], object], output: int, errors: int) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.alarm(SECONDS)
     torch.set_num_threads(1)  # OpenMP's other threads are not in a fork
+    # All forks would share one semaphore, which one that is killed in a bar takes along for ever.
+    tqdm.set_lock(threading.RLock())
     try:
         found = call()
     except SystemExit as stop:

@@ -10,6 +10,7 @@ import gc
 from typing import Any
 
 from mmengine.config import config, utils
+from tqdm import tqdm
 
 
 def quicken() -> None:
@@ -18,10 +19,13 @@ def quicken() -> None:
     config.FormatCode = as_it_is
     # All metafiles of mmpretrain are read, as YAML, for each of its configs that one inherits.
     utils.load = functools.lru_cache(maxsize=None)(utils.load)
+    # A thread that may hold tqdm's lock while a process is forked, for a bar that stands still.
+    tqdm.monitor_interval = 0
 
 
 def as_it_is(text: str, **_: Any) -> tuple[str, bool]:
-    """In the place of yapf's function."""
+    """In the place of yapf's function, which refuses what is no Python too."""
+    compile(text, '<config>', 'exec')
     return text, False
 
 

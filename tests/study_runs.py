@@ -63,7 +63,13 @@ def write_study(folder: Path, data: Path, **options: Any) -> Path:
 def forked_task(task: Any, out: Path, *_: Any) -> Forked:
     """In the place of :func:`studying.running.start`."""
     task.write(out)
-    return silent(lambda: one_task.main(task.folder(out)))
+    parent = str(os.getpid())
+
+    def call() -> int:
+        os.environ[one_task.PARENT] = parent
+        return one_task.main(task.folder(out))
+
+    return silent(call)
 
 
 def silent(call: Callable[[], object]) -> Forked:
@@ -110,7 +116,7 @@ def start_study(line: list[str], fork: bool = True) -> Forked | subprocess.Popen
     """Start a study: as a command, or forked, which a process that has used a GPU can't be."""
     if fork and not torch.cuda.is_available():
         return forked_study(line)
-    return start('study.py', line)
+    return start('study.py', line, fork=False)
 
 
 def run_and_kill(line: list[str], when: Callable[[], bool], fork: bool = True) -> int | None:
@@ -121,17 +127,22 @@ def run_and_kill(line: list[str], when: Callable[[], bool], fork: bool = True) -
     """
     process = start_study(line, fork)
     end = time.monotonic() + 300
-    while process.poll() is None and not when():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    if process.poll() is not None:
-        return process.returncode
-    children = descendants(process.pid)
-    for number in (process.pid, *children):
-        with suppress(ProcessLookupError):
-            os.kill(number, signal.SIGKILL)
-    process.wait()
+    children: list[int] = []
+    try:
+        while process.poll() is None and not when():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        if process.poll() is not None:
+            return process.returncode
+    finally:
+        if process.poll() is None:
+            children = descendants(process.pid)
+            for number in (process.pid, *children):
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            process.wait()
     while any(map(is_alive, children)):
+        assert time.monotonic() < end + 60
         time.sleep(0.02)
     return None
 

@@ -73,7 +73,8 @@ def parse_args() -> argparse.Namespace:
         '--tables',
         metavar='FILE',
         help='with --page-only: also put the tables into this markdown file, between its lines '
-        '"<!-- begin study NAME -->" and "<!-- end study NAME -->"',
+        '"<!-- begin study NAME -->" (or "<!-- begin study NAME: ROW ROW -->", of these rows) and '
+        '"<!-- end study NAME -->"',
     )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of expected errors')
     return parser.parse_args()

@@ -44,13 +44,13 @@ def test_a_study_goes_on_under_slurm(env: dict[str, str], images: Path, tmp_path
     )
     line = [str(path), '--out', str(out), '--launcher', 'slurm', '--jobs', '2']
     line += ['--sbatch=--partition=debug --cpus-per-task=1']
-    process = start('study.py', line, env)
+    process = start('study.py', line, env, fork=False)
     wait_until(lambda: len(jobs(env, 'running')) == 2, 180, 'two jobs at once')
     process.kill()
     process.communicate()
     assert jobs(env)  # they go on
 
-    process = start('study.py', line, env)
+    process = start('study.py', line, env, fork=False)
     output, _ = process.communicate(timeout=900)
     assert process.returncode == 1, output[-4000:]
     assert 'failed: runs/bad/seed0: loss is ' in output

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from command_line import CONFIG, ROOT, arguments, environment, run, start, write_images
+from command_line import CONFIG, arguments, run, start, write_images
 
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.models.decisions import read_decision_file
@@ -132,18 +129,3 @@ def test_refits_for_another_teacher(images: Path, tmp_path: Path) -> None:
     output = run('train.py', arguments(CONFIG, '--work-dir', work, data=images, randomness__seed=1))
     assert re.search(r'penult.safetensors is not used, it is fitted again: teacher is', output)
     assert "Fitting the decisions ['inter', 'penult']" in output
-
-
-def test_two_processes(images: Path, tmp_path: Path) -> None:
-    work = tmp_path / 'work'
-    line = arguments(CONFIG, 2, '--work-dir', work, data=images)
-    done = subprocess.run(
-        ['bash', str(ROOT / 'tools' / 'dist_train.sh'), *line],
-        env=dict(environment(), PYTHON=sys.executable, PATH=os.environ['PATH']),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert 'Epoch(train) [1][2/2]' in done.stdout + done.stderr
-    assert (work / 'epoch_1.pth').is_file()

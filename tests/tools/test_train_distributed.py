@@ -32,9 +32,8 @@ def test_two_processes_equal_one(data: Path, tmp_path: Path) -> None:
     config = recording_config(tmp_path, "sync_bn = 'torch'")
     one, two = tmp_path / 'one', tmp_path / 'two'
     run('train.py', arguments(config, '--work-dir', one, data=data))
-    line = arguments(config, '--work-dir', two, data=data, train_dataloader__batch_size=4)
-    codes, output = run_ranks(line)
-    assert codes == {0}, output[-4000:]
+    output = run('dist_train.sh', two_processes(config, '--work-dir', two, data=data))
+    assert 'Epoch(train) [1][2/6]' in output and (two / 'epoch_1.pth').is_file()
     assert 'Decision "penult": reused' in output
     expected, found = read_losses(one), read_losses(two, ranks=2)
     assert len(expected) == 6
@@ -92,6 +91,7 @@ def test_silent_rank_ends_the_others(data: Path, tmp_path: Path) -> None:
     finally:
         for process in processes:
             process.kill()
+            process.wait()
     assert processes[0].returncode == 2, output[-4000:]
     message = output[output.rindex('\nerror: ') :]
     assert 'gave no sign for the time of --dist-timeout' in message

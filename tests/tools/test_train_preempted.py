@@ -84,7 +84,7 @@ def test_signal_while_fitting(tmp_path: Path, main: Callable) -> None:
     line = arguments(CONFIG, '--work-dir', tmp_path / 'w', data=data)
     line += ['train_dataloader.batch_size=1', 'val_dataloader.batch_size=1']
     line += ['train_dataloader.num_workers=1']
-    process = start('fit_decisions.py', line)
+    process = start('fit_decisions.py', line, fork=False)  # with the end of a process of its own
     seen = ''
     assert process.stdout is not None
     while 'teacher pass 1' not in seen:

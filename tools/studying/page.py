@@ -66,8 +66,8 @@ def write_tables(results: Mapping[str, Any], path: Path) -> None:
     place = re.search(rf'<!-- begin study {re.escape(name)}(?:: ([^>]+))? -->', text)
     if place is None or end not in text[place.end() :]:
         raise DataError(
-            f'{path}: expected the lines <!-- begin study {name} --> and {end}, where the tables are to '
-            'stand.'
+            f'{path}: expected the lines <!-- begin study {name} --> (or <!-- begin study {name}: ROW '
+            f'ROW -->) and {end}, where the tables are to stand.'
         )
     wanted = (place[1] or ' '.join(results['rows'])).split()
     if unknown := [row for row in wanted if row not in results['rows']]:
@@ -144,9 +144,10 @@ def _plots(results: Mapping[str, Any], rows: list[str], end: str = '') -> Iterat
 
 def _about_differences(results: Mapping[str, Any]) -> str:
     return (
-        'Means of the differences between runs of the same seed, with the 95 % interval of a paired '
-        f't test. It is not corrected for the number of comparisons, {len(results["comparisons"])}; '
-        'with few seeds it is wide, and rests on differences being normally distributed.'
+        'Means of the differences between runs of the same seed, with the 95 % interval of a paired t '
+        'test. It is not corrected for the number of comparisons of the study, '
+        f'{len(results["comparisons"])}; with few seeds it is wide, and rests on differences being '
+        'normally distributed.'
     )
 
 

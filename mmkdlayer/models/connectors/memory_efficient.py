@@ -46,7 +46,7 @@ from .unit_conv import EPS, UnitConv2d, shortest
 TILE = 3 << 18
 #: On other devices a tile has this many scores (96 MiB), or a quarter of all if that is more. So few
 #: kernels are started for a batch of any size, and the two temporaries take half of the scores' memory.
-#: On an H200 one tile takes 0.92 to 0.95 of the time and 1.5 of the memory (benchmarks/README.md).
+#: On an H200 one tile takes 0.92 to 0.95 of the time, 1.4 to 1.5 of the memory (benchmarks/README.md).
 DEVICE_TILE = 3 << 23
 MOST_DEVICE_TILES = 4
 #: Scores of a batch below which the plain formula is faster and its memory does not matter.
