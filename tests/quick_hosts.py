@@ -26,7 +26,7 @@ def quicken() -> None:
 def as_it_is(text: str, **_: Any) -> tuple[str, bool]:
     """In the place of yapf's function, which refuses what is no Python too."""
     compile(text, '<config>', 'exec')
-    return text, False
+    return f'{text}\n', False
 
 
 def freeze() -> None:
