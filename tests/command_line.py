@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from forked import Forked, forked, program
 from PIL import Image
+from slurm_cluster import free_ports
 
 #: Runs a command in this process: what tests/tools/conftest.py has as the fixture ``main``.
 Main = Callable[[str, list[str]], tuple[int, str]]
@@ -141,9 +141,7 @@ def start(
 
 def start_ranks(line: list[str], ranks: int = 2) -> list[subprocess.Popen | Forked]:
     """Start a training on several processes of this machine, as torchrun does."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     common = dict(environment(), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     at = line.index('--cfg-options')
     line = [*line[:at], '--launcher', 'pytorch', *line[at:]]

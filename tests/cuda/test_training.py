@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-from command_line import CONFIG, Main, arguments, environment, recording_config, start
+from command_line import CONFIG, Main, arguments, recording_config, start_ranks
 from marks import devices
 from training_probes import read_losses
 
@@ -56,15 +55,8 @@ def test_mixed_precision(
 
 def test_one_process_with_a_launcher(images: Path, tmp_path: Path, device: str) -> None:
     """NCCL on a GPU, gloo on a CPU."""
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = str(free.getsockname()[1])
-    ranks = dict(
-        RANK='0', LOCAL_RANK='0', WORLD_SIZE='1', MASTER_ADDR='127.0.0.1', MASTER_PORT=port
-    )
     work = tmp_path / 'work'
-    line = arguments(CONFIG, '--work-dir', work, '--launcher', 'pytorch', data=images)
-    process = start('train.py', line, {**environment(), **ranks})
+    [process] = start_ranks(arguments(CONFIG, '--work-dir', work, data=images), ranks=1)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-4000:]
     assert (work / 'epoch_1.pth').exists()

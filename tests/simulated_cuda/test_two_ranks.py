@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch.distributed as torch_dist
 from command_line import ROOT, arguments, environment, recording_config, write_images
 from forked import forked, program
 from mmengine import dist
+from slurm_cluster import free_ports
 from training_probes import read_losses
 
 from simulated_cuda.collectives import BrokenRuleError, nccl_rules
@@ -68,9 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('ranks')
     data = write_images(folder / 'data', train=16)  # six batches of two times 4
     config = recording_config(folder, hook=HOOK)
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     line = arguments(
         config,
         '--work-dir',
