@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmkdlayer.registry import LOOPS
 
@@ -46,6 +46,31 @@ def is_finished(loop: Any) -> bool:
     if isinstance(loop, EpochBasedTrainLoop):
         return loop.epoch >= loop.max_epochs
     return loop.iter >= loop.max_iters
+
+
+def validates_after(runner: Runner, done: int) -> bool:
+    """Whether validation follows when so many epochs, or iterations in such a loop, are done."""
+    loop = runner.train_loop
+    if runner.val_loop is None or not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return False
+    last = loop.max_epochs if isinstance(loop, EpochBasedTrainLoop) else loop.max_iters
+    return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
+
+
+def validate_where_interrupted(runner: Runner) -> None:
+    """Validate a resumed training, if that is what follows the place where it was saved.
+
+    A checkpoint is written before the validation, so that one that is killed between the two has none.
+    """
+    loop: Any = runner.train_loop
+    done = loop.epoch if isinstance(loop, EpochBasedTrainLoop) else loop.iter
+    within = isinstance(loop, EpochBasedTrainLoop) and loop.iter != done * len(loop.dataloader)
+    if not done or within or not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return
+    loop._decide_current_val_interval()
+    if validates_after(runner, done):
+        runner.logger.info(f'Validating what is resumed (epoch {loop.epoch}, iteration {loop.iter}).')
+        runner.val_loop.run()
 
 
 def place_in_epoch(loop: EpochBasedTrainLoop, done: int) -> dict[str, Any]:

@@ -18,7 +18,14 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmkdlayer.atomic import remove_leftovers
-from mmkdlayer.engine.loops import ends_epoch, is_finished, place_in_epoch, resume_in_epoch
+from mmkdlayer.engine.loops import (
+    ends_epoch,
+    is_finished,
+    place_in_epoch,
+    resume_in_epoch,
+    validate_where_interrupted,
+    validates_after,
+)
 from mmkdlayer.engine.resuming import load_optimizer, not_resumable, saved_schedules, settings
 from mmkdlayer.engine.saving import INTERRUPTED, keep_until_replaced, name_last_checkpoint
 from mmkdlayer.engine.signals import SIGNALS, WATCH
@@ -38,7 +45,8 @@ class PreemptionHook(Hook):
     Ctrl-C does the same with exit code 130; a second one ends the process at once.
 
     A training that is killed can be resumed too: mmengine's CheckpointHooks remove old checkpoints
-    after the new one is there, and what a killed process left half written in the work dir is removed.
+    after the new one is there, what a killed process left half written in the work dir is removed, and
+    the validation that follows the checkpoint is run first, since it may be missing.
 
     Args:
         signals: Their names. None at all switches this off, Ctrl-C included; resuming still works.
@@ -127,6 +135,8 @@ class PreemptionHook(Hook):
                 wait = timedelta(seconds=options['timeout']) if options.get('timeout') else None
                 self.group = torch.distributed.new_group(backend='gloo', timeout=wait)
             WATCH.deferring = True
+        if runner._resume:
+            validate_where_interrupted(runner)
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Save and end, if any rank was asked to and this iteration is fit for it."""
@@ -185,10 +195,9 @@ def all_weights_updated(runner: Runner) -> bool:
 
 def validation_follows(runner: Runner) -> bool:
     """Whether a loop by iterations validates between this iteration and the next, and only there."""
-    loop, done = runner.train_loop, runner.iter + 1
-    if not isinstance(loop, IterBasedTrainLoop) or runner.val_loop is None:
-        return False
-    return loop.val_interval > 1 and done >= loop.val_begin and done % loop.val_interval == 0
+    loop = runner.train_loop
+    by_iterations = isinstance(loop, IterBasedTrainLoop) and loop.val_interval > 1
+    return by_iterations and validates_after(runner, runner.iter + 1)
 
 
 def save_interrupted(runner: Runner, meta: dict[str, Any]) -> None:

@@ -1,0 +1,135 @@
+"""Trainings that were killed between a checkpoint and the validation that follows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from line_training import line_runner
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import Hook
+
+from mmkdlayer.checkpoints import read_checkpoint
+from mmkdlayer.engine.hooks import PreemptionHook
+from mmkdlayer.engine.signals import WATCH
+
+#: Of each place that is validated; the second is the best.
+SCORES = {1: 1.0, 2: 3.0, 3: 2.0, 4: 1.0}
+
+
+class Killed(BaseException):
+    """In the place of a signal that no process survives."""
+
+
+class Places(Hook):
+    """Notes where it is validated, and kills the training in a validation or after an iteration."""
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, kill_in_validation: int = 0, kill_after: int = 0) -> None:
+        self.kills = (kill_in_validation, kill_after)
+        self.validated: list[int] = []
+
+    @staticmethod
+    def place(runner: Any) -> int:
+        return runner.epoch if 'Epoch' in type(runner.train_loop).__name__ else runner.iter
+
+    def before_val(self, runner: Any) -> None:
+        if self.place(runner) == self.kills[0]:
+            raise Killed
+        self.validated.append(self.place(runner))
+
+    def after_train_iter(self, runner: Any, *args: Any, **kwargs: Any) -> None:
+        if runner.iter + 1 == self.kills[1]:
+            raise Killed
+
+
+class Score(BaseMetric):
+    """As planned for the place where it is validated."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__()
+        self.places = places
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(0)
+
+    def compute_metrics(self, results: list) -> dict:
+        return dict(acc=SCORES[self.places.validated[-1]])
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr('mmengine.runner.runner.get_git_hash', str)  # starts a program
+    yield
+    WATCH.stop()
+    WATCH.deferring = False
+
+
+def train(
+    work: Path, places: Places, by_epoch: bool = True, resume: bool = False, **cfg: Any
+) -> None:
+    """Four epochs of two iterations, or four iterations, with a checkpoint after each."""
+    kind = 'mmkdlayer.ResumableEpochLoop' if by_epoch else 'IterBasedTrainLoop'
+    length = dict(max_epochs=4) if by_epoch else dict(max_iters=4)
+    hook = dict(type='CheckpointHook', interval=1, by_epoch=by_epoch, save_best='acc')
+    runner = line_runner(
+        work,
+        val=True,
+        loader=dict(batch_size=8),
+        train_cfg={**dict(type=kind, val_interval=1), **length, **cfg},
+        val_evaluator=Evaluator([Score(places)]),
+        default_hooks=dict(checkpoint=hook, logger=None),
+        custom_hooks=[places, PreemptionHook(signals=())],
+        resume=resume,
+        experiment_name=f'{work.name}_{id(places)}',  # a message hub of its own, as in a new process
+    )
+    if places.kills == (0, 0):
+        runner.train()
+    else:
+        with pytest.raises(Killed):
+            runner.train()
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('killed', [1, 2, 4])
+def test_a_validation_that_a_kill_took_is_made_up_for(
+    killed: int, by_epoch: bool, tmp_path: Path
+) -> None:
+    first, second = Places(killed), Places()
+    train(tmp_path, first, by_epoch)
+    train(tmp_path, second, by_epoch, resume=True)
+    assert first.validated + second.validated == [1, 2, 3, 4]
+    info = read_checkpoint((tmp_path / 'last_checkpoint').read_text())['message_hub'][
+        'runtime_info'
+    ]
+    assert info['best_score'] == 3.0
+    kind = 'epoch' if by_epoch else 'iter'
+    assert [one.name for one in tmp_path.glob('best_*')] == [f'best_acc_{kind}_2.pth']
+
+
+def test_the_best_score_is_known_again_after_a_kill_in_the_next_epoch(tmp_path: Path) -> None:
+    train(tmp_path, Places(kill_after=5))
+    again = Places()
+    train(tmp_path, again, resume=True)
+    assert again.validated == [2, 3, 4]
+    assert [one.name for one in tmp_path.glob('best_*')] == ['best_acc_epoch_2.pth']
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'validated'),
+    [
+        (dict(val_interval=2), [2, 4]),
+        (dict(val_interval=3), [3, 4]),
+        (dict(val_begin=3), [3, 4]),
+        (dict(dynamic_intervals=[(2, 2)]), [2, 4]),
+    ],
+    ids=str,
+)
+def test_only_what_is_due_is_validated(cfg: dict, validated: list[int], tmp_path: Path) -> None:
+    train(tmp_path, Places(kill_after=5), **cfg)
+    again = Places()
+    train(tmp_path, again, resume=True, **cfg)
+    assert again.validated == validated
