@@ -69,7 +69,9 @@ def validate_where_interrupted(runner: Runner) -> None:
         return
     loop._decide_current_val_interval()
     if validates_after(runner, done):
-        runner.logger.info(f'Validating what is resumed (epoch {loop.epoch}, iteration {loop.iter}).')
+        runner.logger.info(
+            f'Validating what is resumed (epoch {loop.epoch}, iteration {loop.iter}).'
+        )
         runner.val_loop.run()
 
 
