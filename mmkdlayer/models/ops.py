@@ -25,7 +25,7 @@ from mmkdlayer.errors import ConfigError, DataError
 
 #: Torch leaves oneDNN out for smaller batches.
 MKLDNN_MIN_BATCH = 16
-#: Logarithm of the smallest share of a row's largest probability that is told from none on a CPU.
+#: Logarithm of the smallest share of a row's largest probability that a CPU calculates with.
 SMALLEST_LOG = -60.0
 
 
@@ -93,28 +93,49 @@ def add_product_gradients(
     return upstream @ weight if d_rows is None else d_rows.addmm_(upstream, weight)
 
 
-def without_smallest(logits: Tensor) -> Tensor:
-    """Logits (M, K) less the largest of each row, and :data:`SMALLEST_LOG` at least.
-
-    Sharp distributions have probabilities below the smallest normal number, with which processors
-    calculate up to a hundred times as slowly. Of such logits there are none.
-    """
-    return torch.sub(logits, logits.amax(1, keepdim=True)).clamp_min_(SMALLEST_LOG)
-
-
 def softmax(logits: Tensor, out: Tensor | None = None) -> Tensor:
     """Probabilities of logits (M, K); those that :data:`SMALLEST_LOG` stands for are 0 on a CPU."""
     if logits.device.type != 'cpu':
         return torch.softmax(logits, 1, out=out)
-    shares = torch.softmax(without_smallest(logits), 1, out=out)
+    _, bounded = _without_smallest(logits)
+    shares = torch.softmax(bounded, 1, out=out)
     return torch.threshold_(shares, math.exp(SMALLEST_LOG), 0.0)
 
 
-def exp_of_logs(logs: Tensor, out: Tensor) -> Tensor:
-    """Probabilities of their logarithms (M, K), on a CPU of :data:`SMALLEST_LOG` at least."""
-    if logs.device.type != 'cpu':
-        return torch.exp(logs, out=out)
-    return torch.clamp_min(logs, SMALLEST_LOG, out=out).exp_()
+def softmax_and_logs(
+    logits: Tensor, out: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Probabilities q of logits (M, K), and their logarithms in two parts.
+
+    Args:
+        logits: Shape (M, K), in float32 or better.
+        out: Memory for q, (M, K); the logits themselves, where nobody needs them any more.
+
+    Returns:
+        q; logs, (M, K), which may be the logits; an offset (M, 1) with ``log q = logs - offset``, None
+        for 0.
+    """
+    if logits.device.type != 'cpu':
+        logs = logits.log_softmax(1)
+        return torch.exp(logs, out=out), logs, None
+    logs, bounded = _without_smallest(logits)
+    q = torch.softmax(bounded, 1, out=None if out is logits else out)
+    return q, logs, bounded[:, :1] - q[:, :1].log()
+
+
+def _without_smallest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (M, K) less a number of each row, and the same less what is too small.
+
+    Sharp distributions have probabilities below the smallest normal number, with which processors
+    calculate up to a hundred times as slowly. Of the second tensor's there are none.
+    """
+    if not len(logits):
+        return logits, logits
+    least, largest = torch.aminmax(logits)
+    if 2 * max(float(largest), -float(least)) <= -SMALLEST_LOG:  # as a KD layer's scores mostly are
+        return logits, logits
+    logits = logits - logits.amax(1, keepdim=True)
+    return logits, logits.clamp_min(SMALLEST_LOG)
 
 
 def _by_convolution(rows: Tensor) -> bool:

@@ -18,11 +18,11 @@ from mmkdlayer.models.ops import (
     add_product,
     add_product_gradients,
     check_precision,
-    exp_of_logs,
     product,
     product_gradients,
     require,
     softmax,
+    softmax_and_logs,
 )
 
 
@@ -102,15 +102,33 @@ def test_unknown_precision() -> None:
         check_precision('KDLayerConnector', 'fast')
 
 
-def test_probabilities_are_those_of_the_exponential_function():
-    logits = 30 * torch.randn(20, 50, dtype=torch.float64)
+@pytest.mark.parametrize('scale', [1, 30, 3000])
+def test_probabilities_are_those_of_the_exponential_function(scale: float) -> None:
+    logits = (scale * torch.randn(20, 50)).double()
     powers = [[math.exp(v - max(row)) for v in row] for row in logits.tolist()]
     expected = torch.tensor([[p / math.fsum(row) for p in row] for row in powers]).double()
+    totals = [max(row) + math.log(math.fsum(p)) for row, p in zip(logits.tolist(), powers)]
     out = torch.empty(20, 50)
     found = softmax(logits.float(), out=out)
     assert found.data_ptr() == out.data_ptr()
-    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=1e-4)
-    again = exp_of_logs(expected.log().float(), torch.empty(20, 50))
-    torch.testing.assert_close(again.double(), expected, atol=1e-6, rtol=1e-4)
-    assert not has_subnormals(found)
-    assert not has_subnormals(again)
+    again, logs, offset = softmax_and_logs(logits.float(), out=torch.empty(20, 50))
+    assert offset is not None
+    for q in (found, again):
+        torch.testing.assert_close(q.double(), expected, atol=1e-6, rtol=1e-4)
+        assert not has_subnormals(q)
+    expected_logs = logits - torch.tensor(totals).double()[:, None]
+    torch.testing.assert_close((logs - offset).double(), expected_logs, atol=1e-5, rtol=1e-6)
+
+
+@pytest.mark.parametrize('device', ['cpu', 'meta'])
+def test_no_rows_at_all(device: str) -> None:
+    q, logs, _ = softmax_and_logs(torch.empty(0, 5, device=device))
+    assert q.shape == logs.shape == softmax(torch.empty(0, 5, device=device)).shape == (0, 5)
+
+
+def test_logits_that_are_not_finite_stay_visible() -> None:
+    for value in (math.nan, math.inf):
+        q, logs, offset = softmax_and_logs(torch.tensor([[0.0, value], [1.0, 2.0]]))
+        assert offset is not None
+        assert q[0].isnan().any() and (logs - offset)[0].isnan().any()
+        assert q[1].isfinite().all()

@@ -12,11 +12,10 @@ from torch import Tensor
 from mmkdlayer.errors import ConfigError
 from mmkdlayer.models.ops import (
     check_sizes,
-    exp_of_logs,
     product,
     rows_of,
     softmax,
-    without_smallest,
+    softmax_and_logs,
 )
 from mmkdlayer.registry import MODELS
 
@@ -154,17 +153,21 @@ class SoftmaxTargets(RowTargets):
     def _logits(self, rows: slice) -> Tensor:
         return product(self.rows[rows], self.weight, self.bias)
 
-    def divergence(self, rows: slice, log_q: Tensor, grad: Tensor | None = None) -> Tensor:
+    def divergence(
+        self, rows: slice, logs: Tensor, offset: Tensor | None = None, grad: Tensor | None = None
+    ) -> Tensor:
         """See :class:`RowTargets`."""
         # The logits themselves may be of thousands, their sum over all rows beyond float32.
-        if self.rows.device.type == 'cpu':
-            target, log_target = _softmax_and_logs(self._logits(rows))
-        else:
-            log_target = self._logits(rows).log_softmax(1)
-            target = log_target.exp()
+        logits = self._logits(rows)
+        target, own_logs, own_offset = softmax_and_logs(logits, out=logits)
         if grad is not None:
-            exp_of_logs(log_q, grad).sub_(target)
-        return log_target.sub_(log_q).mul_(target).sum()
+            grad.sub_(target)
+        each = own_logs.sub_(logs).mul_(target).sum(1, keepdim=True)
+        if offset is not None:
+            each += offset
+        if own_offset is not None:
+            each -= own_offset
+        return each.sum()
 
     def matrix(self, rows: slice) -> tuple[Tensor, Tensor | None]:
         """See :class:`RowTargets`."""
@@ -173,11 +176,3 @@ class SoftmaxTargets(RowTargets):
     def subtract_from(self, rows: slice, grad: Tensor) -> None:
         """See :class:`RowTargets`."""
         grad.sub_(softmax(self._logits(rows)))
-
-
-def _softmax_and_logs(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Probabilities and their logarithms, both (M, K), of logits (M, K)."""
-    logits = without_smallest(logits)
-    shares = logits.exp()
-    total = shares.sum(1, keepdim=True)
-    return shares.mul_(total.reciprocal()), logits.sub_(total.log_())

@@ -7,7 +7,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from mmkdlayer.models.ops import exp_of_logs, maps_of, rows_of
+from mmkdlayer.models.ops import maps_of, rows_of
 
 
 class RowTargets:
@@ -28,17 +28,19 @@ class RowTargets:
         """Subtract p from a contiguous tensor (rows, K), in place."""
         raise NotImplementedError
 
-    def divergence(self, rows: slice, log_q: Tensor, grad: Tensor | None = None) -> Tensor:
+    def divergence(
+        self, rows: slice, logs: Tensor, offset: Tensor | None = None, grad: Tensor | None = None
+    ) -> Tensor:
         """``sum_i sum_k p_k (log p_k - log q_k)`` over some rows, a scalar.
 
-        ``log_q``, (rows, K), contiguous, may be overwritten; ``q - p`` is written to ``grad``, if
-        there is one. What nearly cancels is subtracted for each entry or row, and summed afterwards:
-        the sums of all rows hold no more than three digits of a small divergence.
+        ``log q = logs - offset`` as :func:`mmkdlayer.models.ops.softmax_and_logs` gives them. From
+        ``grad``, which holds q, p is subtracted, if there is one. What nearly cancels is subtracted for
+        each entry or row, and summed afterwards: the sums of all rows hold no more than three digits of
+        a small divergence.
         """
         if grad is not None:
-            exp_of_logs(log_q, grad)
             self.subtract_from(rows, grad)
-        return self._divergence(rows, log_q)
+        return self._divergence(rows, logs if offset is None else logs - offset)
 
     def _divergence(self, rows: slice, log_q: Tensor) -> Tensor:
         target = self._dense(rows, torch.zeros_like(log_q))

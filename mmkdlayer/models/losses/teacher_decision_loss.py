@@ -19,6 +19,7 @@ from mmkdlayer.models.ops import (
     require_triton,
     rows_of,
     softmax,
+    softmax_and_logs,
 )
 from mmkdlayer.precision import float32_products
 from mmkdlayer.registry import MODELS
@@ -95,8 +96,12 @@ def _mean_divergence(rows: Tensor, targets: RowTargets, d_rows: Tensor | None) -
     total = rows.new_zeros((), dtype=dtype)
     for part in _chunks(rows, 1 if d_rows is None else 2):
         grad = None if d_rows is None else d_rows[part]
-        total += targets.divergence(part, rows[part].to(dtype).log_softmax(1), grad)
-        if grad is not None:
+        part_rows = rows[part].to(dtype)
+        if grad is None:
+            total += targets.divergence(part, part_rows.log_softmax(1))
+        else:
+            _, logs, offset = softmax_and_logs(part_rows, out=grad)
+            total += targets.divergence(part, logs, offset, grad)
             grad.div_(len(rows))
     return total / len(rows)
 

@@ -112,8 +112,11 @@ def test_a_small_divergence_of_many_rows_keeps_its_digits(kind: str) -> None:
     log_q = log_q.float()
     expected = float((torch.special.xlogy(p, p) - p * log_q).sum())
     assert 0 < expected / count < 1e-4
-    found = targets.divergence(slice(0, count), log_q.clone(), torch.empty(count, size))
-    assert float(found) == pytest.approx(expected, rel=0.01)
+    for shift in (0, 7):
+        grad, offset = log_q.exp(), torch.full((count, 1), float(shift))
+        found = targets.divergence(slice(0, count), log_q + shift, offset, grad)
+        assert float(found) == pytest.approx(expected, rel=0.01)
+        torch.testing.assert_close(grad.double(), log_q.double().exp() - p, atol=1e-6, rtol=1e-4)
 
 
 def test_sparse_rows() -> None:
