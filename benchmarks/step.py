@@ -15,7 +15,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -82,10 +82,14 @@ def matrix_products(shape: Shape, device: str) -> Callable[[], None]:
     return run
 
 
-def step_cases(pair: Pair, device: str) -> dict[str, Callable[[], Any]]:
-    """One training step of each kind."""
+def step_cases(pair: Pair, device: str, kinds: Sequence[str]) -> dict[str, Callable[[], Any]]:
+    """One training step of each kind, and of logit KD."""
     decisions = pair_decisions(pair, device)
-    return {kind: TrainingStep(pair, kind, device, decisions) for kind in KINDS}
+    return {
+        kind: TrainingStep(pair, kind, device, decisions)
+        for kind in KINDS
+        if kind in (LOGIT_KD, *kinds)
+    }
 
 
 def report(
@@ -114,6 +118,7 @@ def main() -> None:
     parser.add_argument('--only', choices=('layers', 'steps'), help='default: both')
     parser.add_argument('--shapes', nargs='+', choices=sorted(SHAPES), default=sorted(SHAPES))
     parser.add_argument('--pairs', nargs='+', choices=sorted(PAIRS), default=sorted(PAIRS))
+    parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS, help='of steps')
     parser.add_argument('--repeats', type=int, default=7)
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--allocator', choices=('both', *ALLOCATORS), default='both')
@@ -141,7 +146,8 @@ def main() -> None:
     for name in options.pairs if options.only != 'layers' else ():
         pair = PAIRS[name]
         title = f'{pair.config}, batch {pair.batch}, {pair.side}x{pair.side}'
-        report(title, step_cases(pair, options.device), LOGIT_KD, options.repeats, options.device)
+        cases = step_cases(pair, options.device, options.kinds)
+        report(title, cases, LOGIT_KD, options.repeats, options.device)
 
 
 if __name__ == '__main__':
