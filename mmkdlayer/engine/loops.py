@@ -10,6 +10,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmkdlayer.registry import LOOPS
 
 from .partial_loading import without_first_batches
+from .saving import VALIDATED
 
 
 @LOOPS.register_module()
@@ -61,17 +62,20 @@ def validate_where_interrupted(runner: Runner) -> None:
     """Validate a resumed training, if that is what follows the place where it was saved.
 
     A checkpoint is written before the validation, so that one that is killed between the two has none.
+    It is written again after a validation that was the best so far, and says so.
     """
     loop: Any = runner.train_loop
-    done = loop.epoch if isinstance(loop, EpochBasedTrainLoop) else loop.iter
-    within = isinstance(loop, EpochBasedTrainLoop) and loop.iter != done * len(loop.dataloader)
-    if not done or within or not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+    if not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
+        return
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    done = loop.epoch if by_epoch else loop.iter
+    within_epoch = by_epoch and loop.iter != done * len(loop.dataloader)
+    place = [loop.epoch, loop.iter]
+    if not done or within_epoch or runner.message_hub.runtime_info.get(VALIDATED) == place:
         return
     loop._decide_current_val_interval()
     if validates_after(runner, done):
-        runner.logger.info(
-            f'Validating what is resumed (epoch {loop.epoch}, iteration {loop.iter}).'
-        )
+        runner.logger.info(f'Validating what is resumed (epoch {place[0]}, iteration {place[1]}).')
         runner.val_loop.run()
 
 

@@ -69,12 +69,17 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def train(
-    work: Path, places: Places, by_epoch: bool = True, resume: bool = False, **cfg: Any
+    work: Path,
+    places: Places,
+    by_epoch: bool = True,
+    resume: bool = False,
+    best: str | None = 'acc',
+    **cfg: Any,
 ) -> None:
     """Four epochs of two iterations, or four iterations, with a checkpoint after each."""
     kind = 'mmkdlayer.ResumableEpochLoop' if by_epoch else 'IterBasedTrainLoop'
     length = dict(max_epochs=4) if by_epoch else dict(max_iters=4)
-    hook = dict(type='CheckpointHook', interval=1, by_epoch=by_epoch, save_best='acc')
+    hook = dict(type='CheckpointHook', interval=1, by_epoch=by_epoch, save_best=best)
     runner = line_runner(
         work,
         val=True,
@@ -110,8 +115,21 @@ def test_a_validation_that_a_kill_took_is_made_up_for(
     assert [one.name for one in tmp_path.glob('best_*')] == [f'best_acc_{kind}_2.pth']
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_what_a_checkpoint_says_to_be_validated_is_not_again(
+    by_epoch: bool, tmp_path: Path
+) -> None:
+    """It was saved once more, since it was the best."""
+    steps = 2 if by_epoch else 1
+    train(tmp_path, Places(kill_after=2 * steps + 1), by_epoch)
+    again = Places()
+    train(tmp_path, again, by_epoch, resume=True)
+    assert again.validated == [3, 4]
+
+
 def test_the_best_score_is_known_again_after_a_kill_in_the_next_epoch(tmp_path: Path) -> None:
-    train(tmp_path, Places(kill_after=5))
+    train(tmp_path, Places(2))
+    train(tmp_path, Places(kill_after=5), resume=True)  # validated, but not in the checkpoint
     again = Places()
     train(tmp_path, again, resume=True)
     assert again.validated == [2, 3, 4]
@@ -129,7 +147,7 @@ def test_the_best_score_is_known_again_after_a_kill_in_the_next_epoch(tmp_path: 
     ids=str,
 )
 def test_only_what_is_due_is_validated(cfg: dict, validated: list[int], tmp_path: Path) -> None:
-    train(tmp_path, Places(kill_after=5), **cfg)
+    train(tmp_path, Places(kill_after=5), best=None, **cfg)
     again = Places()
-    train(tmp_path, again, resume=True, **cfg)
+    train(tmp_path, again, resume=True, best=None, **cfg)
     assert again.validated == validated
