@@ -10,7 +10,9 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from mmkdlayer.registry import LOOPS
 
 from .partial_loading import without_first_batches
-from .saving import VALIDATED
+
+#: In a message hub: epoch and iteration of the last validation.
+VALIDATED = 'validated'
 
 
 @LOOPS.register_module()
@@ -58,23 +60,30 @@ def validates_after(runner: Runner, done: int) -> bool:
     return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)
 
 
-def validate_where_interrupted(runner: Runner) -> None:
+def validate_where_interrupted(runner: Runner, ended_epoch: bool) -> None:
     """Validate a resumed training, if that is what follows the place where it was saved.
 
     A checkpoint is written before the validation, so that one that is killed between the two has none.
-    It is written again after a validation that was the best so far, and says so.
+    It is written again after a validation that was the best so far, and says so. Loops that decide in
+    their own way when to validate are left alone.
+
+    Args:
+        runner: Of the training, before its first iteration.
+        ended_epoch: Whether the checkpoint was saved at the end of an epoch; for loops by epochs.
     """
     loop: Any = runner.train_loop
-    if not isinstance(loop, (EpochBasedTrainLoop, IterBasedTrainLoop)):
-        return
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    mmengines = EpochBasedTrainLoop.run if by_epoch else IterBasedTrainLoop.run
     done = loop.epoch if by_epoch else loop.iter
-    within_epoch = by_epoch and loop.iter != done * len(loop.dataloader)
-    place = [loop.epoch, loop.iter]
-    if not done or within_epoch or runner.message_hub.runtime_info.get(VALIDATED) == place:
+    if (
+        getattr(type(loop), 'run', None) is not mmengines
+        or not done
+        or (by_epoch and not ended_epoch)
+    ):
         return
+    place = [loop.epoch, loop.iter]
     loop._decide_current_val_interval()
-    if validates_after(runner, done):
+    if validates_after(runner, done) and runner.message_hub.runtime_info.get(VALIDATED) != place:
         runner.logger.info(f'Validating what is resumed (epoch {place[0]}, iteration {place[1]}).')
         runner.val_loop.run()
 

@@ -17,8 +17,6 @@ from mmkdlayer.atomic import remove_leftovers, replacing
 LAST_CHECKPOINT = 'last_checkpoint'
 #: The checkpoint of an interruption in the work dir; it goes when a later one is there.
 INTERRUPTED = 'interrupted.pth'
-#: In a message hub: epoch and iteration of the last validation.
-VALIDATED = 'validated'
 
 
 @register_backend('local', prefixes='', force=True)
@@ -106,8 +104,6 @@ class KeepingCheckpointHook(CheckpointHook):
             self._remove(paths, but=[self.last_ckpt])
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
-        # Where it is the best so far, the training's checkpoint is saved again, with this.
-        runner.message_hub.update_info(VALIDATED, [runner.epoch, runner.iter])
         backend = self.file_backend
         self.file_backend = later = _RemovesLater(backend)
         try:

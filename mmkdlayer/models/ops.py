@@ -103,36 +103,41 @@ def softmax(logits: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def softmax_and_logs(
-    logits: Tensor, out: Tensor | None = None
+    logits: Tensor, out: Tensor | None = None, bounded: bool = False
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Probabilities q of logits (M, K), and their logarithms in two parts.
 
     Args:
-        logits: Shape (M, K), in float32 or better.
+        logits: Shape (M, K), in float32 or better; they are not changed, unless they are ``out``.
         out: Memory for q, (M, K); the logits themselves, where nobody needs them any more.
+        bounded: Whether the logarithms may be those of :data:`SMALLEST_LOG` at least on a CPU, as q is:
+            for products with q, which the logarithms themselves may be too large for.
 
     Returns:
         q; logs, (M, K), which may be the logits; an offset (M, 1) with ``log q = logs - offset``, None
-        for 0.
+        for 0. In float32 an error of the offset is up to 4e-6 where a row's logits are up to 30.
     """
     if logits.device.type != 'cpu':
         logs = logits.log_softmax(1)
         return torch.exp(logs, out=out), logs, None
-    logs, bounded = _without_smallest(logits)
-    q = torch.softmax(bounded, 1, out=None if out is logits else out)
-    return q, logs, bounded[:, :1] - q[:, :1].log()
+    logs, above = _without_smallest(logits)
+    q = torch.softmax(above, 1, out=None if out is logits else out)
+    if logs is logits:  # any column tells the offset
+        return q, logs, logs[:, :1] - q[:, :1].log()
+    return q, above if bounded else logs, q.amax(1, keepdim=True).log_().neg_()
 
 
 def _without_smallest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (M, K) less a number of each row, and the same less what is too small.
+    """Logits (M, K) less the largest of each row, and the same without what is too small.
 
     Sharp distributions have probabilities below the smallest normal number, with which processors
-    calculate up to a hundred times as slowly. Of the second tensor's there are none.
+    calculate up to a hundred times as slowly. Of the second tensor's there are none. Both are the logits
+    themselves where these are near zero, as a KD layer's scores mostly are.
     """
     if not len(logits):
         return logits, logits
     least, largest = torch.aminmax(logits)
-    if 2 * max(float(largest), -float(least)) <= -SMALLEST_LOG:  # as a KD layer's scores mostly are
+    if 2 * max(float(largest), -float(least)) <= -SMALLEST_LOG:
         return logits, logits
     logits = logits - logits.amax(1, keepdim=True)
     return logits, logits.clamp_min(SMALLEST_LOG)

@@ -20,7 +20,10 @@ ROOT = Path(__file__).resolve().parents[2]
             'step.py --only layers --shapes a --repeats 1 --allocator glibc',
             ['| memory-efficient'],
         ),
-        ('step.py --only steps --pairs cifar --repeats 1 --allocator glibc', ['| letKD-2 |']),
+        (
+            'step.py --only steps --pairs cifar --kinds letKD-2 --repeats 1 --allocator glibc',
+            ['| letKD-2 |'],
+        ),
         (
             'inference.py --networks rn20 --batches 1 --repeats 1 --no-onnx --processor-time',
             ['folded'],

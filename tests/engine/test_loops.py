@@ -10,6 +10,8 @@ import pytest
 from line_training import line_runner
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
+from mmengine.registry import LOOPS
+from mmengine.runner import EpochBasedTrainLoop
 
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.engine.hooks import PreemptionHook
@@ -68,26 +70,41 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     WATCH.deferring = False
 
 
+@LOOPS.register_module()
+class OwnEpochLoop(EpochBasedTrainLoop):
+    """Somebody's own."""
+
+    def run(self) -> Any:
+        return super().run()
+
+
 def train(
     work: Path,
     places: Places,
     by_epoch: bool = True,
     resume: bool = False,
     best: str | None = 'acc',
+    hook: dict | None = None,
+    loop: str | None = None,
+    batch: int = 8,
+    plateau: bool = False,
+    signals: tuple[str, ...] = (),
     **cfg: Any,
 ) -> None:
     """Four epochs of two iterations, or four iterations, with a checkpoint after each."""
-    kind = 'mmkdlayer.ResumableEpochLoop' if by_epoch else 'IterBasedTrainLoop'
+    kind = loop or ('mmkdlayer.ResumableEpochLoop' if by_epoch else 'IterBasedTrainLoop')
     length = dict(max_epochs=4) if by_epoch else dict(max_iters=4)
-    hook = dict(type='CheckpointHook', interval=1, by_epoch=by_epoch, save_best=best)
+    hook = hook or dict(type='CheckpointHook', interval=1, by_epoch=by_epoch, save_best=best)
+    schedule = dict(type='ReduceOnPlateauLR', monitor='acc', rule='greater', patience=9)
     runner = line_runner(
         work,
         val=True,
-        loader=dict(batch_size=8),
+        loader=dict(batch_size=batch),
         train_cfg={**dict(type=kind, val_interval=1), **length, **cfg},
         val_evaluator=Evaluator([Score(places)]),
+        param_scheduler=[schedule] if plateau else None,
         default_hooks=dict(checkpoint=hook, logger=None),
-        custom_hooks=[places, PreemptionHook(signals=())],
+        custom_hooks=[places, PreemptionHook(signals=signals)],
         resume=resume,
         experiment_name=f'{work.name}_{id(places)}',  # a message hub of its own, as in a new process
     )
@@ -136,18 +153,70 @@ def test_the_best_score_is_known_again_after_a_kill_in_the_next_epoch(tmp_path: 
     assert [one.name for one in tmp_path.glob('best_*')] == ['best_acc_epoch_2.pth']
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
 @pytest.mark.parametrize(
     ('cfg', 'validated'),
     [
         (dict(val_interval=2), [2, 4]),
         (dict(val_interval=3), [3, 4]),
         (dict(val_begin=3), [3, 4]),
-        (dict(dynamic_intervals=[(2, 2)]), [2, 4]),
+        (dict(dynamic_intervals=[(2, 3)]), [3, 4]),
     ],
     ids=str,
 )
-def test_only_what_is_due_is_validated(cfg: dict, validated: list[int], tmp_path: Path) -> None:
-    train(tmp_path, Places(kill_after=5), best=None, **cfg)
+def test_only_what_is_due_is_validated(
+    cfg: dict, validated: list[int], by_epoch: bool, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = dict(by_epoch=by_epoch, best=None, **cfg)
+    train(tmp_path, Places(kill_after=5 if by_epoch else 3), **options)
     again = Places()
-    train(tmp_path, again, resume=True, best=None, **cfg)
+    train(tmp_path, again, resume=True, **options)
     assert again.validated == validated
+
+
+@pytest.mark.parametrize(('saved', 'validated'), [(True, [2, 3, 4]), (False, [1, 2, 3, 4])])
+def test_an_epoch_is_validated_at_its_end_with_another_batch_size(
+    saved: bool, validated: list[int], tmp_path: Path
+) -> None:
+    """Killed in the validation of epoch 1, or in epoch 2 with a checkpoint of its first iteration."""
+    if saved:
+        hooks: Any = dict(type='CheckpointHook', interval=1, by_epoch=False)
+        train(tmp_path, Places(kill_after=4), hook=hooks, loop='EpochBasedTrainLoop')
+    else:
+        train(tmp_path, Places(1))
+    again = Places()
+    train(tmp_path, again, resume=True, batch=4)
+    assert again.validated == validated
+
+
+def test_a_schedule_follows_each_validation_once(tmp_path: Path) -> None:
+    """Killed in a validation, after one that was not the best, and after the best one."""
+    states = []
+    for name, kills in dict(never=None, within=(3, 0), later=(0, 7), best=(0, 5)).items():
+        work = tmp_path / name
+        if kills:
+            train(work, Places(*kills), plateau=True)
+        train(work, Places(), resume=bool(kills), plateau=True)
+        (state,) = read_checkpoint((work / 'last_checkpoint').read_text())['param_schedulers']
+        states.append((state['num_bad_epochs'], state['last_step'], state['best']))
+    assert set(states) == {states[0]}
+    assert (states[0][0], states[0][2]) == (1, 3.0)
+
+
+def test_a_loop_with_a_rule_of_its_own_is_left_alone(tmp_path: Path) -> None:
+    train(tmp_path, Places(1), loop='OwnEpochLoop')
+    again = Places()
+    train(tmp_path, again, resume=True, loop='OwnEpochLoop')
+    assert again.validated == [2, 3, 4]
+
+
+def test_a_signal_ends_such_a_validation_at_once(tmp_path: Path) -> None:
+    class Deferring(Places):
+        def before_val(self, runner: Any) -> None:
+            found.append(WATCH.deferring)
+            super().before_val(runner)
+
+    found: list[bool] = []
+    train(tmp_path, Places(1))
+    train(tmp_path, Deferring(), resume=True, signals=('SIGUSR1',))
+    assert found == [False, True, True, True]

@@ -20,7 +20,6 @@ from .processes import Ended
 
 #: Folders of logs, and what differs from run to run.
 LOGS = re.compile(r'^(work|tested)/\d{8}_\d{6}(/|$)')
-BEST = re.compile(r'^work/best_')
 #: Where handles or memory lack, torch's own work at exit fails, after all that is ours.
 AT_EXIT = 'Exception ignored in atexit callback'
 TEMPORARY = re.compile(r'(^|/)\.|mmkdlayer_fitting_')
@@ -73,8 +72,6 @@ def results(folder: Path, command: str) -> dict[str, str]:
             continue
         if command.startswith('store') and not name.startswith('work/store/'):
             continue
-        if BEST.match(name):
-            name = 'work/best'  # an epoch that was saved, then killed, is not validated again
         try:
             found[name] = _content(path, name, command)
         except Exception as error:  # damaged files have many

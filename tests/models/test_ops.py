@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from normal_numbers import has_subnormals
+from normal_numbers import NoSubnormals
 
 from mmkdlayer.errors import ConfigError, DataError
 from mmkdlayer.models import ops
@@ -102,22 +102,40 @@ def test_unknown_precision() -> None:
         check_precision('KDLayerConnector', 'fast')
 
 
-@pytest.mark.parametrize('scale', [1, 30, 3000])
-def test_probabilities_are_those_of_the_exponential_function(scale: float) -> None:
-    logits = (scale * torch.randn(20, 50)).double()
-    powers = [[math.exp(v - max(row)) for v in row] for row in logits.tolist()]
+@pytest.mark.parametrize(
+    ('least', 'largest'), [(-3, 3), (-29, 29), (-50, 50), (-3000, 0), (0, 3000), (1e4, 1.00001e4)]
+)
+@pytest.mark.parametrize('bounded', [False, True])
+def test_probabilities_are_those_of_the_exponential_function(
+    least: float, largest: float, bounded: bool
+) -> None:
+    logits = least + (largest - least) * torch.rand(20, 50)
+    rows = logits.double().tolist()
+    powers = [[math.exp(v - max(row)) for v in row] for row in rows]
     expected = torch.tensor([[p / math.fsum(row) for p in row] for row in powers]).double()
-    totals = [max(row) + math.log(math.fsum(p)) for row, p in zip(logits.tolist(), powers)]
-    out = torch.empty(20, 50)
-    found = softmax(logits.float(), out=out)
+    totals = [[max(row) + math.log(math.fsum(p))] for row, p in zip(rows, powers)]
+    expected_logs = logits.double() - torch.tensor(totals, dtype=torch.float64)
+    if bounded:
+        expected_logs.clamp_min_(-60)
+    before, out = logits.clone(), torch.empty(20, 50)
+    with NoSubnormals():
+        found = softmax(logits, out=out)
+        again, logs, offset = softmax_and_logs(logits, torch.empty(20, 50), bounded)
     assert found.data_ptr() == out.data_ptr()
-    again, logs, offset = softmax_and_logs(logits.float(), out=torch.empty(20, 50))
+    assert torch.equal(logits, before)
     assert offset is not None
     for q in (found, again):
         torch.testing.assert_close(q.double(), expected, atol=1e-6, rtol=1e-4)
-        assert not has_subnormals(q)
-    expected_logs = logits - torch.tensor(totals).double()[:, None]
-    torch.testing.assert_close((logs - offset).double(), expected_logs, atol=1e-5, rtol=1e-6)
+    near = (logs - offset).double().clamp_min(-60 if bounded else -math.inf)
+    torch.testing.assert_close(near, expected_logs, atol=4e-6, rtol=1e-6)
+
+
+def test_scores_near_zero_are_not_copied() -> None:
+    for size, same in ((29, True), (31, False)):
+        for sign in (1, -1):
+            logits = torch.tensor([[0.0, 1.0, sign * size]])
+            _, logs, _ = softmax_and_logs(logits)
+            assert (logs is logits) == same
 
 
 @pytest.mark.parametrize('device', ['cpu', 'meta'])

@@ -19,6 +19,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmkdlayer.atomic import remove_leftovers
 from mmkdlayer.engine.loops import (
+    VALIDATED,
     ends_epoch,
     is_finished,
     place_in_epoch,
@@ -58,6 +59,7 @@ class PreemptionHook(Hook):
     def __init__(self, signals: Sequence[str] = SIGNALS) -> None:
         self.numbers = [signal.Signals[name] for name in signals]
         self.group: Any = None  # of all ranks, on the CPU: nobody waits for a GPU
+        self.ended_epoch = False  # in the checkpoint that is resumed from
 
     def before_run(self, runner: Runner) -> None:
         """Begin to watch; make the checkpoints safe."""
@@ -88,6 +90,9 @@ class PreemptionHook(Hook):
             )
         if stated:
             self._warn_of_unread_settings(runner, stated, saved_schedules(checkpoint))
+        # At the end of an epoch its number has been counted up, but not in what is known of it.
+        trained = checkpoint['message_hub']['runtime_info'].get('epoch')
+        self.ended_epoch = trained == checkpoint['meta']['epoch'] - 1
         place = checkpoint['meta'].get('interrupted')
         if place is None:
             return
@@ -134,9 +139,14 @@ class PreemptionHook(Hook):
                 options = (runner.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
                 wait = timedelta(seconds=options['timeout']) if options.get('timeout') else None
                 self.group = torch.distributed.new_group(backend='gloo', timeout=wait)
-            WATCH.deferring = True
         if runner._resume:
-            validate_where_interrupted(runner)
+            validate_where_interrupted(runner, self.ended_epoch)
+        if self.numbers:
+            WATCH.deferring = True
+
+    def before_val(self, runner: Runner) -> None:
+        """Let checkpoints that are written after the validation tell of it."""
+        runner.message_hub.update_info(VALIDATED, [runner.epoch, runner.iter])
 
     def after_train_iter(self, runner: Runner, batch_idx: int, *args: Any, **kwargs: Any) -> None:
         """Save and end, if any rank was asked to and this iteration is fit for it."""

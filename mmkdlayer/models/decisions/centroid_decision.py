@@ -159,7 +159,7 @@ class SoftmaxTargets(RowTargets):
         """See :class:`RowTargets`."""
         # The logits themselves may be of thousands, their sum over all rows beyond float32.
         logits = self._logits(rows)
-        target, own_logs, own_offset = softmax_and_logs(logits, out=logits)
+        target, own_logs, own_offset = softmax_and_logs(logits, out=logits, bounded=True)
         if grad is not None:
             grad.sub_(target)
         each = own_logs.sub_(logs).mul_(target).sum(1, keepdim=True)

@@ -33,10 +33,10 @@ class RowTargets:
     ) -> Tensor:
         """``sum_i sum_k p_k (log p_k - log q_k)`` over some rows, a scalar.
 
-        ``log q = logs - offset`` as :func:`mmkdlayer.models.ops.softmax_and_logs` gives them. From
-        ``grad``, which holds q, p is subtracted, if there is one. What nearly cancels is subtracted for
-        each entry or row, and summed afterwards: the sums of all rows hold no more than three digits of
-        a small divergence.
+        ``log q = logs - offset`` as :func:`mmkdlayer.models.ops.softmax_and_logs` gives them; the logs
+        may be the student's scores, and must not be overwritten. From ``grad``, which holds q, p is
+        subtracted, if there is one. What nearly cancels is subtracted for each entry or row, and summed
+        afterwards: the sums of all rows hold no more than three digits of a small divergence.
         """
         if grad is not None:
             self.subtract_from(rows, grad)

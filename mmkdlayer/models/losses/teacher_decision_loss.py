@@ -96,11 +96,10 @@ def _mean_divergence(rows: Tensor, targets: RowTargets, d_rows: Tensor | None) -
     total = rows.new_zeros((), dtype=dtype)
     for part in _chunks(rows, 1 if d_rows is None else 2):
         grad = None if d_rows is None else d_rows[part]
-        part_rows = rows[part].to(dtype)
         if grad is None:
-            total += targets.divergence(part, part_rows.log_softmax(1))
-        else:
-            _, logs, offset = softmax_and_logs(part_rows, out=grad)
+            total += targets.divergence(part, rows[part].to(dtype).log_softmax(1))
+        else:  # which the scores have the precision of
+            _, logs, offset = softmax_and_logs(rows[part], out=grad)
             total += targets.divergence(part, logs, offset, grad)
             grad.div_(len(rows))
     return total / len(rows)

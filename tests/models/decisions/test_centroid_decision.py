@@ -10,7 +10,7 @@ from normal_numbers import NoSubnormals, has_subnormals
 from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
-from mmkdlayer.models import CentroidDecision
+from mmkdlayer.models import CentroidDecision, TeacherDecisionLoss
 from mmkdlayer.models.ops import softmax_and_logs
 from mmkdlayer.registry import MODELS
 
@@ -84,6 +84,10 @@ def test_logits_of_the_largest_tables_are_finite():
     feature = torch.tensor([[1e18, -3e18]]).view(2, 1, 1, 1)
     found = CentroidDecision.from_tables(largest).decide(feature)
     assert found.flatten(1).tolist() == [[1, 0], [0, 1]]
+    scores = torch.tensor([[0.5, 0], [1, 0]]).view(2, 2, 1, 1)
+    loss = TeacherDecisionLoss(CentroidDecision.from_tables(largest))(scores, feature)
+    # log(1 + e^-0.5) and log(1 + e) of two positions
+    assert float(loss) == pytest.approx((0.474077 + 1.313262) / 2, rel=1e-5)
     for changed in (dict(centroids=2 * largest), dict(temperature=4.0)):
         with pytest.raises(ConfigError, match='since float32 holds no larger logits'):
             CentroidDecision.from_tables(**{'centroids': largest, **changed})

@@ -253,6 +253,17 @@ def test_unknown_implementation() -> None:
         TeacherDecisionLoss(make_decision('centroid'), implementation='fast')
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_scores_stay_as_they_are(kind: str) -> None:
+    decision = make_decision(kind)
+    for scale in (3, 300):
+        scores = scale * torch.randn(4, decision.num_templates, 3, 3)
+        before = scores.clone()
+        scores.requires_grad_()
+        TeacherDecisionLoss(decision)(scores, torch.randn(4, CHANNELS, 3, 3), make_label(kind, 4))
+        assert torch.equal(scores.detach(), before)
+
+
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize('kind', KINDS)
 def test_sharp_scores_are_compared_without_subnormal_numbers(kind, dtype):
