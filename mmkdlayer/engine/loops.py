@@ -11,8 +11,8 @@ from mmkdlayer.registry import LOOPS
 
 from .partial_loading import without_first_batches
 
-#: In a message hub: epoch and iteration of the last validation.
-VALIDATED = 'validated'
+#: In a message hub: epoch and iteration of the last validation. Names in 'val' are logged as metrics.
+VALIDATED = 'last_validation'
 
 
 @LOOPS.register_module()

@@ -57,6 +57,7 @@ class KeepingCheckpointHook(CheckpointHook):
     """mmengine's CheckpointHook in another order: write, name it in last_checkpoint, then remove."""
 
     file_backend: Any
+    last_ckpt: Any
 
     def before_train(self, runner: Any) -> None:
         """As in CheckpointHook; remove what a killed process left half written in the folder."""
@@ -65,6 +66,9 @@ class KeepingCheckpointHook(CheckpointHook):
         self.best_ckpt_path = self._here(getattr(self, 'best_ckpt_path', None))
         several: dict[str, str | None] = getattr(self, 'best_ckpt_path_dict', {})
         several.update({name: self._here(path) for name, path in several.items()})
+        # The one that is resumed from is written again after a validation that is the best so far.
+        last = runner.message_hub.runtime_info.get('last_ckpt') if runner._resume else None
+        self.last_ckpt = last if last is not None and last == self._here(last) else None
         if is_main_process() and isinstance(self.file_backend, LocalBackend):
             remove_leftovers(self.out_dir)
 
@@ -76,7 +80,7 @@ class KeepingCheckpointHook(CheckpointHook):
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
         name = self.filename_tmpl.format(step)
-        self.last_ckpt: Any = self.file_backend.join_path(self.out_dir, name)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
         outdated: list[int] = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
             # All are saved with it: if the process is killed now, the next one removes the outdated.

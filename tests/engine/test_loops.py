@@ -11,10 +11,11 @@ from line_training import line_runner
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.registry import LOOPS
-from mmengine.runner import EpochBasedTrainLoop
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.engine.hooks import PreemptionHook
+from mmkdlayer.engine.loops import VALIDATED
 from mmkdlayer.engine.signals import WATCH
 
 #: Of each place that is validated; the second is the best.
@@ -90,7 +91,7 @@ def train(
     plateau: bool = False,
     signals: tuple[str, ...] = (),
     **cfg: Any,
-) -> None:
+) -> Runner:
     """Four epochs of two iterations, or four iterations, with a checkpoint after each."""
     kind = loop or ('mmkdlayer.ResumableEpochLoop' if by_epoch else 'IterBasedTrainLoop')
     length = dict(max_epochs=4) if by_epoch else dict(max_iters=4)
@@ -113,6 +114,7 @@ def train(
     else:
         with pytest.raises(Killed):
             runner.train()
+    return runner
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
@@ -144,13 +146,26 @@ def test_what_a_checkpoint_says_to_be_validated_is_not_again(
     assert again.validated == [3, 4]
 
 
-def test_the_best_score_is_known_again_after_a_kill_in_the_next_epoch(tmp_path: Path) -> None:
-    train(tmp_path, Places(2))
-    train(tmp_path, Places(kill_after=5), resume=True)  # validated, but not in the checkpoint
+@pytest.mark.parametrize(('killed', 'then', 'best'), [(2, 5, True), (3, 7, False)])
+def test_the_best_that_is_made_up_for_is_in_the_checkpoint(
+    killed: int, then: int, best: bool, tmp_path: Path
+) -> None:
+    """Another validation is not, so that it is repeated."""
+    train(tmp_path, Places(killed))
+    train(tmp_path, Places(kill_after=then), resume=True)
+    checkpoint = read_checkpoint((tmp_path / 'last_checkpoint').read_text())
+    info = checkpoint['message_hub']['runtime_info']
+    assert (info['best_score'], checkpoint['meta']['epoch']) == (3.0, killed)
     again = Places()
     train(tmp_path, again, resume=True)
-    assert again.validated == [2, 3, 4]
+    assert again.validated == list(range(killed + best, 5))
     assert [one.name for one in tmp_path.glob('best_*')] == ['best_acc_epoch_2.pth']
+
+
+def test_the_log_of_a_validation_has_its_metrics_alone(tmp_path: Path) -> None:
+    runner = train(tmp_path, Places())
+    assert runner.message_hub.runtime_info[VALIDATED] == [4, 8]
+    assert runner.log_processor._collect_non_scalars(runner, 'val') == {}
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
