@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import MessageHub
 from mmengine.runner import Runner
 
 from mmkdlayer.atomic import remove_leftovers, replacing
@@ -17,6 +18,8 @@ from mmkdlayer.atomic import remove_leftovers, replacing
 LAST_CHECKPOINT = 'last_checkpoint'
 #: The checkpoint of an interruption in the work dir; it goes when a later one is there.
 INTERRUPTED = 'interrupted.pth'
+#: In a message hub: the best checkpoints that are not the best any more, and are to be removed.
+OUTDATED = 'outdated_best_ckpts'
 
 
 @register_backend('local', prefixes='', force=True)
@@ -69,8 +72,10 @@ class KeepingCheckpointHook(CheckpointHook):
         # The one that is resumed from is written again after a validation that is the best so far.
         last = runner.message_hub.runtime_info.get('last_ckpt') if runner._resume else None
         self.last_ckpt = last if last is not None and last == self._here(last) else None
+        outdated = runner.message_hub.runtime_info.get(OUTDATED, []) if runner._resume else []
         if is_main_process() and isinstance(self.file_backend, LocalBackend):
             remove_leftovers(self.out_dir)
+            self._remove([path for path in outdated if path == self._here(path)], but=self._best())
 
     def _here(self, path: Any) -> str | None:
         """A file of the same name among these checkpoints."""
@@ -109,14 +114,16 @@ class KeepingCheckpointHook(CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Any, metrics: dict) -> None:
         backend = self.file_backend
-        self.file_backend = later = _RemovesLater(backend)
+        self.file_backend = later = _RemovesLater(backend, runner.message_hub)
         try:
             super()._save_best_checkpoint(runner, metrics)
         finally:
             self.file_backend = backend
-        best = [getattr(self, 'best_ckpt_path', None)]
-        best += getattr(self, 'best_ckpt_path_dict', {}).values()
-        self._remove(later.outdated, but=best)
+        self._remove(later.outdated, but=self._best())
+
+    def _best(self) -> list[str | None]:
+        several: dict[str, str | None] = getattr(self, 'best_ckpt_path_dict', {})
+        return [getattr(self, 'best_ckpt_path', None), *several.values()]
 
     def _remove(self, paths: list[str], but: list[str | None]) -> None:
         for path in paths:
@@ -125,10 +132,14 @@ class KeepingCheckpointHook(CheckpointHook):
 
 
 class _RemovesLater:
-    """A file backend that notes what is to be removed."""
+    """A file backend that notes what is to be removed, in checkpoints too.
 
-    def __init__(self, backend: Any) -> None:
+    If the process is killed before it is removed, the next one does it.
+    """
+
+    def __init__(self, backend: Any, message_hub: MessageHub) -> None:
         self._backend = backend
+        self._message_hub = message_hub
         self.outdated: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -137,3 +148,4 @@ class _RemovesLater:
     def remove(self, path: str) -> None:
         """Note a file."""
         self.outdated.append(path)
+        self._message_hub.update_info(OUTDATED, list(self.outdated))

@@ -198,6 +198,27 @@ def test_what_a_killed_process_left_goes_when_it_is_resumed(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize('best', ['acc', ['acc', 'top']], ids=str)
+def test_what_was_the_best_goes_when_it_is_resumed(best: str | list, tmp_path: Path) -> None:
+    def watch(path: str) -> None:  # the new one is there, and the old one about to be removed
+        if path == str(tmp_path / 'best_acc_epoch_1.pth') and any(tmp_path.glob('best_*2.pth')):
+            raise Killed
+
+    runner = make_runner(tmp_path, save_best=best)
+    watcher[:] = [watch]
+    with pytest.raises(Killed):
+        runner.train()
+    watcher.clear()
+    assert (tmp_path / 'best_acc_epoch_1.pth').exists()
+    other = tmp_path / 'best_acc_epoch_9.pth'
+    other.write_text("somebody's own")
+    runner = make_runner(tmp_path, resume_from=str(tmp_path / 'epoch_2.pth'), save_best=best)
+    runner.train()
+    left = {path.name for path in tmp_path.glob('best_*')} - {other.name}
+    assert left == {f'best_{name}_epoch_2.pth' for name in ([best] if best == 'acc' else best)}
+    assert other.exists()
+
+
 def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(path: Path, data: bytes) -> int:
         if len(data) > 100 and (tmp_path / 'epoch_1.pth').exists():
