@@ -58,6 +58,11 @@ SHAPES = dict(
     c=Shape(32, 512, 7, 8000, 1000),
     d=Shape(32, 512, 7, 4096),
 )
+#: And those for batches of 256.
+ALL_SHAPES = {
+    **SHAPES,
+    **{f'{name}256': shape._replace(images=256) for name, shape in SHAPES.items()},
+}
 PAIRS = dict(
     cifar=Pair('resnet56_resnet20_cifar100', 64, 32, 100, 64),
     imagenet=Pair('resnet34_resnet18_in1k', 16, 224, 1000, 512),

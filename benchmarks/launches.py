@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
+from building import ALL_SHAPES, Shape
 from measuring import markdown
-from step import SHAPES, Shape
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.overrides import TorchFunctionMode
@@ -40,9 +40,6 @@ from mmkdlayer.models.decisions.table_targets import DenseRows
 
 CUDA, META = torch.device('cuda:0'), torch.device('meta')
 QUESTIONS: Any = [getattr(Tensor, name).__get__ for name in ('device', 'is_cuda')]
-#: Those of step.py, and larger batches.
-LARGE = {f'{name}256': shape._replace(images=256) for name, shape in SHAPES.items()}
-ALL_SHAPES = {**SHAPES, **LARGE}
 #: Operations that start no kernel, besides views.
 FREE = {
     'empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'detach', '_unsafe_view',

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from building import (
+    ALL_SHAPES,
     KINDS,
     LOGIT_KD,
     PAIRS,
@@ -116,7 +117,9 @@ def main() -> None:
     """Run the parts that are asked for; on a CPU once for each setting of the allocator."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', choices=('layers', 'steps'), help='default: both')
-    parser.add_argument('--shapes', nargs='+', choices=sorted(SHAPES), default=sorted(SHAPES))
+    parser.add_argument(
+        '--shapes', nargs='+', choices=sorted(ALL_SHAPES), default=sorted(SHAPES), help='of layers'
+    )
     parser.add_argument('--pairs', nargs='+', choices=sorted(PAIRS), default=sorted(PAIRS))
     parser.add_argument('--kinds', nargs='+', choices=KINDS, default=KINDS, help='of steps')
     parser.add_argument('--repeats', type=int, default=7)
@@ -138,7 +141,7 @@ def main() -> None:
         keep_memory(Config(dict(env_cfg=dict(keep_memory=ALLOCATORS[child]))))
     torch.manual_seed(0)
     for name in options.shapes if options.only != 'steps' else ():
-        shape = SHAPES[name]
+        shape = ALL_SHAPES[name]
         images, channels, side, templates, _ = shape
         title = f'{name}: N {images}, C {channels}, {side}x{side}, K {templates}'
         cases = layer_cases(shape, options.device)

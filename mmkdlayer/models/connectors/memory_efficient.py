@@ -44,6 +44,9 @@ from .unit_conv import EPS, UnitConv2d, shortest
 
 #: Scores in one tile: 3 MiB in float32 on a CPU, whose cache its temporaries stay in.
 TILE = 3 << 18
+#: Fewer templates than these make slow products, so a tile has as many if they are at most a quarter of
+#: all, whatever the cache holds.
+TILE_WIDTH = 384
 #: On other devices a tile has this many scores (96 MiB), or a quarter of all if that is more. So few
 #: kernels are started for a batch of any size, and the two temporaries take half of the scores' memory.
 #: On an H200 one tile takes 0.92 to 0.95 of the time, 1.4 to 1.5 of the memory (benchmarks/README.md).
@@ -265,7 +268,8 @@ def _groups(s_MK: Tensor) -> list[tuple[slice, list[slice]]]:
     """
     count, templates = s_MK.shape
     if s_MK.device.type == 'cpu':
-        width = TILE_MULTIPLE * max(1, TILE // (count * TILE_MULTIPLE))
+        width = max(TILE // count, min(TILE_WIDTH, templates // 4))
+        width = TILE_MULTIPLE * max(1, width // TILE_MULTIPLE)
         return [(tile, [tile]) for tile in _runs(templates, width)]
     parts = min(MOST_DEVICE_TILES, -(-s_MK.numel() // DEVICE_TILE))
     tiles = _runs(templates, TILE_MULTIPLE * -(-templates // (TILE_MULTIPLE * max(1, parts))))

@@ -56,6 +56,19 @@ def test_equals_the_plain_formula(
         torch.testing.assert_close(buffer, dict(reference.named_buffers())[name])
 
 
+@pytest.mark.parametrize(
+    ('positions', 'templates', 'width'),
+    [(1568, 4096, 448), (6272, 4096, 384), (12544, 800, 192), (4096, 800, 192), (8, 200, 200)],
+)
+def test_a_tile_fits_the_cache_unless_its_products_would_be_slow(
+    positions: int, templates: int, width: int
+) -> None:
+    groups = memory_efficient._groups(torch.empty(positions, templates))
+    parts = [part for part, tiles in groups if tiles == [part]]
+    starts = range(0, templates, width)
+    assert parts == [slice(start, min(start + width, templates)) for start in starts]
+
+
 def test_gradcheck() -> None:
     _, tiled = make_pair(3, 6)
     tiled.bn.momentum = 0.0  # the function must be the same at each call
