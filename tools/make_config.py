@@ -40,6 +40,9 @@ def parse_args() -> argparse.Namespace:
         '--baseline-out', metavar='FILE', help='also write a config that trains the student alone'
     )
     parser.add_argument(
+        '--dkd-out', metavar='FILE', help='also write a config of DKD alone, without KD layers'
+    )
+    parser.add_argument(
         '--teacher-init',
         metavar='FILE',
         help='weights for other classes that this training starts from, or "none" (default: those that '
@@ -48,6 +51,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--letkd1', action='store_true', help='the penultimate layer alone, no intermediate one'
     )
+    parser.add_argument('--dkd', action='store_true', help='DKD of the logits beside the KD layers')
     places = parser.add_argument_group(
         'places', 'found by a forward pass unless given; MODULE:INDEX is one output of several'
     )
@@ -111,6 +115,7 @@ def main() -> None:
     given = vars(parse_args())
     with cli.report_errors(given.pop('debug')):
         init_default_scope('mmpretrain')
+        print('Running both networks, then the config: half a minute on two cores.', flush=True)
         print(report(make_config(PairOptions(**given))))
 
 
@@ -144,11 +149,13 @@ def report(pair: Pair) -> str:
         ]
     option = '' if pair.checkpoint else f' --cfg-options model.teacher_ckpt={checkpoint}'
     lines += [f'Train the student: python -m mmkdlayer train {quote(options.out)}{option}']
+    if options.dkd_out:
+        lines += [f'Train it by DKD: python -m mmkdlayer train {quote(options.dkd_out)}{option}']
     if options.baseline_out:
         lines += [f'Train it alone: python -m mmkdlayer train {quote(options.baseline_out)}']
     if option:
         lines += [
-            f'This option is for one command; --teacher-ckpt {checkpoint} --force writes the config',
+            f'The option is for one command; --teacher-ckpt {checkpoint} --force writes the config',
             'again, with the checkpoint in it.',
         ]
     return '\n'.join(lines)

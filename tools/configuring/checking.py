@@ -15,13 +15,18 @@ from mmkdlayer.errors import CheckpointError, ConfigError
 from mmkdlayer.models.evaluating import evaluating
 from mmkdlayer.registry import MODELS
 
+from .dkd import DKD
 from .networks import as_config_error, image_channels
 
 
-def check_config(path: str | os.PathLike, image_size: int) -> None:
+def check_config(path: str | os.PathLike, image_size: int, dkd: bool = False) -> Any:
     """Build teacher and student, run both on two images, and look at what the losses would get.
 
-    The student takes half a step of training too: a gradient must reach each KD layer.
+    The student takes half a step of training too: a gradient must reach each KD layer. With
+    ``dkd`` what DKD compares is recorded too.
+
+    Returns:
+        The distiller, with what it recorded.
 
     Raises:
         ConfigError: Anything in the config does not fit.
@@ -32,6 +37,8 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
     with as_config_error(what, advice), torch.no_grad():
         cfg = Config.fromfile(path)
         checkpoint, cfg.model.teacher_ckpt = cfg.model.teacher_ckpt, None
+        if dkd:
+            cfg.merge_from_dict(dict(model=dict(distiller=DKD)))
         model: Any = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
         if checkpoint and '://' not in checkpoint:
             try:
@@ -76,3 +83,4 @@ def check_config(path: str | os.PathLike, image_size: int) -> None:
             feature = distiller.get_record(**layer.feature)
             scores = distiller.get_record(**layer.scores)
             check_shapes(layer, tuple(feature.shape[1:]), tuple(scores.shape[1:]))
+    return distiller

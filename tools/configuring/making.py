@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,70 +17,20 @@ from mmkdlayer.errors import CheckpointError, ConfigError, DataError
 from .budget import MEASURED, choose_sizes, describe
 from .checking import check_config
 from .data_folder import DataFolder, read_data_folder
+from .dkd import check_dkd
 from .networks import Network, build_network, image_channels, load_network
+from .pair import Pair, PairOptions
 from .places import Place, choose_places
 from .probing import probe
 from .recipes import num_centroids, num_components
-from .template import baseline_text, config_text, teacher_text
+from .template import baseline_text, config_text, dkd_text, teacher_text
 
 #: Training images below which a teacher is better fine-tuned than trained from scratch.
 FEW_IMAGES = 50_000
 
 
-@dataclass
-class PairOptions:
-    """What a user can ask for; None leaves a choice to this package."""
-
-    teacher: str  #: model name, host config or file
-    student: str  #: the same
-    data: str  #: root of the class folders
-    out: str  #: the config to write
-    inter: str | None = None  #: student module of the intermediate KD layer
-    penult: str | None = None  #: student module of the penultimate KD layer
-    teacher_inter: str | None = None  #: teacher module that supervises the intermediate layer
-    teacher_penult: str | None = None  #: teacher module that supervises the penultimate layer
-    teacher_ckpt: str | None = None  #: weights of the teacher, trained on these data
-    letkd1: bool = False  #: the penultimate layer alone
-    image_size: int | None = None  #: side of the images, in pixels
-    num_subclasses: int = 8  #: M, sub-classes a class
-    num_centroids: int | None = None  #: K of the penultimate layer
-    max_extra_flops: float | None = None  #: what KD layers may cost, in percent of the student
-    epochs: int | None = None  #: length of the training
-    batch_size: int | None = None  #: images a process and step
-    rate: float | None = None  #: learning rate
-    #: Second config to write, which trains the teacher on these data.
-    teacher_out: str | None = None
-    baseline_out: str | None = None  #: third config to write, which trains the student alone
-    teacher_init: str | None = None  #: weights that its training starts from; "none" for none
-    force: bool = False  #: replace files that are there
-
-    @property
-    def outputs(self) -> list[str]:
-        """The configs to write."""
-        return [out for out in (self.out, self.teacher_out, self.baseline_out) if out]
-
-
-@dataclass
-class Pair:
-    """Everything that is known about a pair before its config is written."""
-
-    options: PairOptions  #: what was asked for
-    image_size: int
-    data: DataFolder
-    teacher: Network
-    student: Network
-    checkpoint: str | None  #: the teacher's weights
-    places: dict[str, str]  #: by layer: where both networks have it, for people
-    reasons: list[str]  #: why a place is not where one would expect it, for people
-    kd_layers: dict[str, dict[str, Any]]  #: as in the config
-    hints: list[str]  #: what may be better otherwise, for people
-    channels: int = 3  #: of the images: 3, or 1 for gray ones
-    #: Weights for other classes that the teacher is fine-tuned from.
-    teacher_start: str | None = None
-
-
 def make_config(options: PairOptions) -> Pair:
-    """Probe a pair, write its config (the teacher's and the baseline's too) and check that it runs.
+    """Probe a pair, write its config (and those derived from it) and check that it runs.
 
     Raises:
         ConfigError: A network, a place or an option does not fit.
@@ -90,7 +40,8 @@ def make_config(options: PairOptions) -> Pair:
     outputs = options.outputs
     if len(set(map(os.path.abspath, outputs))) < len(outputs):
         raise ConfigError(
-            f'--out, --teacher-out and --baseline-out must be different files, but are {outputs}.'
+            '--out, --teacher-out, --baseline-out and --dkd-out must be different files, but are '
+            f'{outputs}.'
         )
     for out in outputs:
         if Path(out).exists() and not options.force:
@@ -98,18 +49,24 @@ def make_config(options: PairOptions) -> Pair:
         if Path(out).suffix != '.py':
             raise ConfigError(f'{out}: a config needs a name that ends in .py.')
         check_out_file(out)
-    pair = plan(options)
+    pair, with_dkd = plan(options), bool(options.dkd or options.dkd_out)
     with replacing(options.out) as trial:  # a config that does not run never appears
         trial.write_text(config_text(pair), encoding='utf-8')
         try:
-            check_config(trial, pair.image_size)
+            distiller = check_config(trial, pair.image_size, with_dkd)
         except ConfigError as error:
             places = '; '.join(f'{layer}: {places}' for layer, places in pair.places.items())
             raise ConfigError(
                 f'{error} The places are {places}; --inter, --penult, --teacher-inter and '
                 '--teacher-penult choose others, and --letkd1 leaves "inter" out.'
             ) from error
-    for name, text in ((options.teacher_out, teacher_text), (options.baseline_out, baseline_text)):
+        if with_dkd:
+            check_dkd(distiller, len(pair.data.classes))
+    for name, text in (
+        (options.teacher_out, teacher_text),
+        (options.baseline_out, baseline_text),
+        (options.dkd_out, dkd_text),
+    ):
         if name:
             with replacing(name) as file:
                 file.write_text(text(pair), encoding='utf-8')

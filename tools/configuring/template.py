@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yapf.yapflib.yapf_api import FormatCode
 
@@ -13,10 +14,9 @@ from mmkdlayer.models.kd_layer_options import standalone_kd_layers
 from mmkdlayer.type_names import type_name
 
 from .data_folder import EXTENSIONS
+from .dkd import DKD
+from .pair import Pair
 from .recipes import SMALL, schedule_config, teacher_schedule
-
-if TYPE_CHECKING:
-    from .making import Pair
 
 STYLE = dict(based_on_style='facebook', column_limit=100)
 
@@ -58,9 +58,12 @@ def config_text(pair: Pair) -> str:
             "\n# The student's own recipe mixes images, which is left out. To have it, add to this:\n"
             f'# batch_augments={_python(student.augments)}'
         )
+    distiller = dict(type='mmkdlayer.KDLayerDistiller', kd_layers=pair.kd_layers)
+    if options.dkd:
+        distiller.update(DKD)
     imports = list(dict.fromkeys(['mmkdlayer', *student.imports, *teacher.imports]))
     text = f"""\
-# letKD-{len(pair.kd_layers)}: {teacher.name} teaches {student.name},
+# letKD-{len(pair.kd_layers)}{' and DKD' if options.dkd else ''}: {teacher.name} teaches {student.name},
 # {len(data.classes)} classes, {data.images} training images of {size}x{size} pixels.
 # Written by "python -m mmkdlayer make_config".
 #
@@ -86,7 +89,7 @@ model = dict(
     teacher={_python({'_scope_': 'mmpretrain', **teacher.model})},
     # Weights of the teacher, trained on these classes: an untrained one has nothing to teach.
     teacher_ckpt={pair.checkpoint!r},
-    distiller=dict(type='mmkdlayer.KDLayerDistiller', kd_layers={_python(pair.kd_layers)}))
+    distiller={_python(distiller)})
 
 # The images, normalised as the teacher expects it.{left_out}
 data_preprocessor = dict(
@@ -139,14 +142,15 @@ def _arguments(values: dict[str, Any]) -> str:
     return ', '.join(f'{key}={_python(value)}' for key, value in values.items())
 
 
-def _derived(pair: Pair, out: str, what: str) -> str:
+def _derived(pair: Pair, out: str, what: str, hooks: Sequence[str] = ()) -> str:
     """The beginning of a config that has its data and its schedule from the pair's."""
     config = Path(pair.options.out)
     base = Path(os.path.relpath(config.absolute(), os.path.dirname(os.path.abspath(out))))
+    kept = ', '.join(f"dict(type='mmkdlayer.{hook}')" for hook in (*hooks, 'PreemptionHook'))
     return (
         f'# The {what}.\n'
         f"_base_ = '{base.as_posix()}'\n\n"
-        "custom_hooks = [dict(type='mmkdlayer.PreemptionHook')]  # none of KD layers\n"
+        f'custom_hooks = [{kept}]  # none of KD layers\n'
     )
 
 
@@ -155,6 +159,18 @@ def baseline_text(pair: Pair) -> str:
     what = f'student of {Path(pair.options.out).name}, {pair.student.name}, alone, for comparison'
     text = _derived(pair, pair.options.baseline_out or '', what)
     text += 'model = dict(_delete_=True, **_base_.model.architecture)\n'
+    return FormatCode(text, style_config=STYLE)[0]
+
+
+def dkd_text(pair: Pair) -> str:
+    """A config that trains the student by DKD of the logits, without KD layers."""
+    what = (
+        f'student of {Path(pair.options.out).name}, {pair.student.name}, by DKD, without KD layers'
+    )
+    hooks = ('CheckWeightsHook', 'ReleaseRecordsHook', 'CheckDataHook', 'CheckFiniteHook')
+    text = _derived(pair, pair.options.dkd_out or '', what, hooks)
+    distiller = dict(kd_layers=dict(_delete_=True), **({} if pair.options.dkd else DKD))
+    text += f'model = dict(distiller={_python(distiller)})\n'
     return FormatCode(text, style_config=STYLE)[0]
 
 
