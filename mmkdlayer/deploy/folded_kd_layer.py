@@ -34,6 +34,7 @@ class FoldedKDLayer(nn.Module):
 
     so it is two 1x1 convolutions, the norms of two vectors at each position, and a ReLU. It has no
     training mode. The map is kept in channels-last order, in which the norms cost next to nothing.
+    Torch's switches and autocast decide how precise the convolutions are, as in the rest of a student.
 
     Args:
         in_channels: C, channels of the feature map.

@@ -154,6 +154,24 @@ def test_a_layer_that_depends_on_the_batch_is_refused():
         fold_layer(layer)
 
 
+def test_what_tf32_changes(monkeypatch):
+    """As on a GPU with torch's defaults: both factors of a convolution rounded to 10 bits."""
+    plain = torch.nn.functional.conv2d
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        return ((x.contiguous().view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+    layer = trained_layer(64, 800)
+    x = torch.randn(4, 64, 7, 7)
+    with torch.no_grad():
+        values = fold_layer(layer)(x) - x
+        monkeypatch.setattr(
+            torch.nn.functional, 'conv2d', lambda x, w, *bias: plain(rounded(x), rounded(w), *bias)
+        )
+        error = (fold_layer(layer)(x) - x - values).abs().max() / values.abs().max()
+    assert 1e-5 < error < 1e-3
+
+
 def test_keeping_some_templates():
     layer = fold_layer(trained_layer())
     chosen = torch.arange(layer.num_templates) % 2 == 0

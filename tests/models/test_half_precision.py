@@ -64,6 +64,21 @@ def test_lengths_from_1e_7_to_1e3(implementation: str) -> None:
     assert bool((error[short] <= 4e-3 * scale[short] + 1e-6).all())
 
 
+@pytest.mark.parametrize('implementation', ['memory_efficient', 'reference'])
+def test_compiled_layers_have_the_floor(implementation: str) -> None:
+    x = torch.randn(2, CHANNELS, SIDE, SIDE)
+    x[0, :, 0, 0] *= 1e-5 / x[0, :, 0, 0].norm()
+    layer = KDLayerConnector(CHANNELS, TEMPLATES, implementation=implementation)
+    found = []
+    torch._dynamo.reset()
+    for forward in (layer, torch.compile(layer, backend='eager')):
+        half = x.half().requires_grad_()
+        (forward(half).float().square().mean() * LOSS_SCALE).backward()
+        assert half.grad is not None and bool(half.grad.isfinite().all())
+        found.append(half.grad)
+    torch.testing.assert_close(found[1], found[0])
+
+
 def test_a_position_that_is_zero_has_no_gradient_of_its_own() -> None:
     layer = KDLayerConnector(CHANNELS, TEMPLATES)
     for dtype in (torch.float16, torch.float32, torch.float64):

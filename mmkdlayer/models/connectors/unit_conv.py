@@ -86,12 +86,12 @@ class UnitConv2d(nn.Module):
                 return by(self, x)
             kernel = self.scale[:, None] * F.normalize(self.weight.flatten(1), dim=1, eps=EPS)
             dtype = torch.promote_types(torch.promote_types(x.dtype, kernel.dtype), torch.float32)
-            is_short = x.dtype == torch.float16 and x.requires_grad and not is_compiling()
+            with_floor = x.dtype == torch.float16 and x.requires_grad
             x, kernel = x.to(dtype), kernel.to(dtype)
             inverse = inverse_norm(x)
-            if is_short:
-                factor = (inverse.detach() * HALF_SHORTEST).reciprocal().clamp_max(1)
-                x = _ScaledGradient.apply(x, factor)
+            if with_floor:  # the same value, whose gradient is multiplied by a factor up to 1
+                same, factor = x.detach(), (inverse.detach() * HALF_SHORTEST).reciprocal()
+                x = same + factor.clamp_max(1) * (x - same)
                 inverse = inverse_norm(x)
             if kernel.size(0) > kernel.size(1):
                 return self._product(x * inverse, kernel)
@@ -136,16 +136,3 @@ class _Product(torch.autograd.Function):
                 d_rows = _Product.apply(grad, weight.t(), ctx.precision)
                 return d_rows, _Product.apply(grad.t(), rows.t(), ctx.precision), None
             return *product_gradients(grad, rows, weight), None
-
-
-class _ScaledGradient(torch.autograd.Function):
-    """A map whose gradient is multiplied by a factor for each position."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
-        ctx.save_for_backward(factor)
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0] * ctx.saved_tensors[0], None
