@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from simulated_cuda.device import SimulatedCuda
+from simulated_cuda.device import SimulatedCuda, skip_with_old_torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -102,6 +102,7 @@ def test_full_float32_on_a_cpu(implementation: str, kind: str, training: bool) -
 def test_the_setting_on_a_simulated_gpu(implementation: str, precision: str) -> None:
     if torch.cuda.is_available():
         pytest.skip('there is a GPU: it is not simulated')
+    skip_with_old_torch()
     loss = TeacherDecisionLoss(make_decision('centroid'), implementation=implementation)
     model = nn.ModuleList([KDLayerConnector(CHANNELS, 6, implementation=implementation), loss])
     set_precision(model, precision)

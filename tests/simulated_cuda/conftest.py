@@ -8,7 +8,13 @@ import pytest
 import torch
 
 from mmkdlayer.models.connectors import memory_efficient
-from simulated_cuda.device import SimulatedCuda
+from simulated_cuda.device import SimulatedCuda, skip_with_old_torch
+
+
+@pytest.fixture(scope='session', autouse=True)
+def torch_that_can_be_simulated() -> None:
+    """Before other fixtures, which start processes with such a device."""
+    skip_with_old_torch()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -159,7 +158,7 @@ def test_a_machine_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
             layer(torch.randn(2, 4, 3, 3))
 
 
-@pytest.mark.skipif(not find_spec('triton'), reason='needs triton')
+@needs_triton
 def test_a_cpu_trains_without_triton_only() -> None:
     layer = KDLayerConnector(4, 8, implementation='triton')
     x, feature = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)

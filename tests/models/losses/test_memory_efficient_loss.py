@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from normal_numbers import NoSubnormals, has_subnormals
+from simulated_cuda.device import skip_with_old_torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
@@ -222,6 +223,7 @@ class _NoWaiting(TorchDispatchMode):
 @pytest.mark.parametrize('kind', KINDS)
 def test_nothing_waits_for_the_device(kind: str, implementation: str) -> None:
     """On the meta device, on which no value can be read."""
+    skip_with_old_torch()
     step = Step(make_decision(kind), implementation).to('meta')
     inputs = [value.to('meta') for value in inputs_of(kind)]
     step.loss.decision.prepared_for(inputs[0])  # once, before the first step
