@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from mmkdlayer.errors import DataError
 
-#: The field of a data sample with what a store has of its image in this view, arrays by field.
+#: The field of a data sample with what a store has of its image in this view: by field an array, or a
+#: tensor once it was moved.
 STORED = 'stored_decisions'
 
 
@@ -58,14 +59,34 @@ def read_labels(data_samples: Sequence[Any] | None) -> Tensor:
     return labels
 
 
+def move_stored(data_samples: Sequence[Any] | None, device: torch.device) -> None:
+    """Move what is stored of a batch of data samples to a device, where it is on none yet.
+
+    A copy for each field, from pinned memory, for which the host does not wait. It belongs before the
+    step, where the batch is moved. Integers, which are unsigned, travel as signed ones of the same bits:
+    torch before 2.3 has no others.
+    """
+    records = [sample.get(STORED) or {} for sample in data_samples or ()]
+    for field, first in list(records[0].items()) if records else ():
+        if isinstance(first, Tensor):
+            continue
+        values = np.stack([record[field] for record in records])
+        moved = torch.from_numpy(values.view(values.dtype.str.replace('u', 'i')))
+        moved = moved.pin_memory() if device.type == 'cuda' else moved
+        for record, value in zip(records, moved.to(device, non_blocking=True).unbind()):
+            record[field] = value
+
+
 def read_stored(data_samples: Sequence[Any] | None, name: str, like: Tensor) -> dict[str, Tensor]:
     """What is stored of a batch of N data samples, on the device of a tensor: by field (N, ...).
 
-    ``name`` is that of the KD layer, or 'logits'. Integers are int64.
+    ``name`` is that of the KD layer, or 'logits'. Integers are int64. What :func:`move_stored` has not
+    moved before the step is moved now.
 
     Raises:
         DataError: The images came without.
     """
+    move_stored(data_samples, like.device)
     records = [sample.get(STORED) or {} for sample in data_samples or ()]
     fields = [field for field in (records or [{}])[0] if field.startswith(f'{name}.')]
     if not fields:
@@ -76,9 +97,11 @@ def read_stored(data_samples: Sequence[Any] | None, name: str, like: Tensor) -> 
         )
     found = {}
     for field in fields:
-        values = np.stack([record[field] for record in records])
-        values = values if values.dtype.kind == 'f' else values.astype(np.int64)
-        found[field.rpartition('.')[2]] = torch.from_numpy(values).to(like.device)
+        with torch.autocast(like.device.type, enabled=False):  # the CPU's stacks no float16
+            values = torch.stack([record[field] for record in records])
+        if not values.is_floating_point():
+            values = values.long() & ((1 << min(63, 8 * values.element_size())) - 1)
+        found[field.rpartition('.')[2]] = values
     return found
 
 

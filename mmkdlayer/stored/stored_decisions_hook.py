@@ -1,4 +1,4 @@
-"""Compares a training with the stored decisions that it reads, and takes their tables."""
+"""Compares a training with the stored decisions that it reads, takes their tables, and moves them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmkdlayer.models.labels import move_stored
 from mmkdlayer.models.wrappers import unwrap_model
 from mmkdlayer.registry import HOOKS
 
@@ -18,7 +19,8 @@ class StoredDecisionsHook(Hook):
     """Stops a training on stored decisions that are not of its images, views or layers.
 
     Before the first step the files' checksums are compared, and what they are of; some views are
-    rendered. Then the decisions get the tables that were stored.
+    rendered. Then the decisions get the tables that were stored. Before each step, what is stored of the
+    batch is moved to the student's device.
     """
 
     # Before CheckDataHook, which reads an image.
@@ -35,3 +37,7 @@ class StoredDecisionsHook(Hook):
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             dataset: Any = runner.train_loop.dataloader.dataset
             dataset.epoch.fill_(runner.epoch)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Move what is stored of the batch; see :func:`move_stored`."""
+        move_stored(data_batch['data_samples'], next(runner.model.parameters()).device)

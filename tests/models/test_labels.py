@@ -5,13 +5,20 @@ from __future__ import annotations
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from mmpretrain.structures import DataSample
 from torch import nn
 
 from mmkdlayer.errors import DataError
-from mmkdlayer.models.labels import DataSampleRecorder, read_labels
+from mmkdlayer.models.labels import (
+    STORED,
+    DataSampleRecorder,
+    move_stored,
+    read_labels,
+    read_stored,
+)
 
 
 def samples(*labels: int) -> list[DataSample]:
@@ -61,6 +68,27 @@ def test_scores_of_some_images_alone():
 def test_labels_that_are_not_there(given, message):
     with pytest.raises(DataError, match=f'{message}.*CentroidDecision'):
         read_labels(given)
+
+
+@pytest.mark.parametrize('moved_before', [True, False])
+def test_stored_integers_are_unsigned_and_of_their_image(moved_before):
+    highest = {'u1': 2**8 - 1, 'u2': 2**16 - 1, 'u4': 2**32 - 1, 'u8': 2**40}
+    given = samples(0, 1)
+    for index, sample in enumerate(given):
+        record = {f'layer.{t}': np.array([v - index, 3], f'<{t}') for t, v in highest.items()}
+        record.update({'layer.half': np.array(0.25 * index, '<f2'), 'other.u1': np.array([1])})
+        sample.set_field(record, STORED)
+    if moved_before:
+        move_stored(given, torch.device('cpu'))
+        given = given[::-1]
+    with torch.autocast('cpu', torch.bfloat16):
+        found = read_stored(given, 'layer', torch.zeros(1))
+    step = -1 if moved_before else 1
+    assert found.pop('half').tolist() == [0, 0.25][::step]
+    assert found.keys() == highest.keys()
+    for kind, values in found.items():
+        assert values.dtype == torch.int64
+        assert values.tolist() == [[highest[kind], 3], [highest[kind] - 1, 3]][::step]
 
 
 class Student(nn.Module):

@@ -44,8 +44,12 @@ class Questions(TorchFunctionMode):
             return PROPERTIES[func](place)
         if func in (Tensor.to, Tensor.cuda, Tensor.cpu, Tensor.type_as):
             return self._move(func, args, kwargs)
-        if func in (Tensor.pin_memory, Tensor.is_pinned):
-            return args[0] if func is Tensor.pin_memory else True
+        if func is Tensor.pin_memory:
+            pinned = args[0].clone()
+            pinned.is_in_pinned_memory = True
+            return pinned
+        if func is Tensor.is_pinned:
+            return hasattr(args[0], 'is_in_pinned_memory')
         on_device = args and isinstance(args[0], Tensor) and self.cuda.place(args[0]).type == 'cuda'
         if on_device and func in REFUSED:
             self.cuda.record('mix', REFUSED[func])
@@ -98,10 +102,11 @@ class Questions(TorchFunctionMode):
             device, rest, kwargs = self._parse(source, rest, kwargs)
         if device.type not in ('cuda', 'cpu'):
             return func(tensor, device, *rest, **kwargs)
+        waits = not (kwargs.get('non_blocking') and hasattr(tensor, 'is_in_pinned_memory'))
         result = tensor.to(*rest, **kwargs) if rest or kwargs else tensor
         if device == source:
             return result
-        self.cuda.record('copy', f'{source} to {device}')
+        self.cuda.record('copy', f'{source} to {device}' + ('' if waits else ', not waited for'))
         result = result.clone() if _shared(result, tensor) else result
         return self.cuda.put(result, device)
 

@@ -127,6 +127,14 @@ def test_what_costs_nothing_is_not_noted(name: str, x: Tensor, cuda: SimulatedCu
     assert cuda.found('mix', 'sync', 'copy') == []
 
 
+def test_a_copy_from_pinned_memory_can_be_left_to_itself(cuda: SimulatedCuda) -> None:
+    pinned = torch.ones(3).pin_memory()
+    for tensor, non_blocking in ((pinned, True), (pinned, False), (torch.ones(3), True)):
+        tensor.to('cuda', non_blocking=non_blocking)
+    copies = [event.what for event in cuda.found('copy')]
+    assert copies == ['cpu to cuda:0, not waited for', *2 * ['cpu to cuda:0']]
+
+
 def test_places_are_those_of_a_device(x: Tensor, cuda: SimulatedCuda) -> None:
     on_device = [x, x[1], x.detach(), x.t(), copy.deepcopy(x), x.double(), x.to_sparse(), x.cuda()]
     on_device += [nn.Linear(2, 2).cuda().weight, torch.ones(3).type_as(x)]
