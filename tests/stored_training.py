@@ -92,6 +92,19 @@ def drawn_config(work: Path, **changes: Any) -> Config:
     return cfg
 
 
+def with_logit_kd(cfg: Config) -> Config:
+    """Knowledge distillation on logits beside the KD layers, as mmrazor has it."""
+    recorder = dict(fc=dict(type='ModuleOutputs', source='head.fc'))
+    reads = {f'preds_{name}': dict(recorder='fc', from_student=name == 'S') for name in 'ST'}
+    cfg.model.distiller.update(
+        student_recorders=recorder,
+        teacher_recorders=recorder,
+        distill_losses=dict(loss_kl=dict(type='mmrazor.KLDivergence', tau=2, loss_weight=5)),
+        loss_forward_mappings=dict(loss_kl=reads),
+    )
+    return cfg
+
+
 def decisions_and_teacher() -> tuple[dict[str, TeacherDecision], Any]:
     """Made-up decisions, and what gives the features of the teacher for a view."""
     model = build_distillation()

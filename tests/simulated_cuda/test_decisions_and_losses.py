@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
 import torch
@@ -15,7 +15,8 @@ from mmkdlayer.models import (
     SubclassDecision,
     TeacherDecision,
 )
-from mmkdlayer.models.losses import TeacherDecisionLoss
+from mmkdlayer.models.losses import StoredDecisionLoss, TeacherDecisionLoss
+from mmkdlayer.models.losses.teacher_decision_loss import DecisionLoss
 from simulated_cuda.device import SimulatedCuda
 
 IMAGES, CHANNELS, SIDE, CLASSES = 4, 6, 5, 3
@@ -41,6 +42,7 @@ def subclasses(table: str, mixed_classes: int | None = None) -> SubclassDecision
     return decision
 
 
+TEACHER, SCORES = normal(IMAGES, CHANNELS, 2 * SIDE, 2 * SIDE), normal(IMAGES, 12, SIDE, SIDE)
 MIXTURE = torch.tensor([[0.7, 0.3, 0], [0, 1, 0], [0.5, 0, 0.5], [0, 0.1, 0.9]])
 HARD = torch.tensor([0, 2, 1, 2])
 CASES: dict[str, tuple[Callable[[], TeacherDecision], Tensor | None]] = {
@@ -54,17 +56,48 @@ CASES: dict[str, tuple[Callable[[], TeacherDecision], Tensor | None]] = {
     'two classes': (lambda: subclasses('dense', 2), MIXTURE),
     'two classes, sparse table': (lambda: subclasses('sparse', 2), MIXTURE),
 }
-TEACHER, SCORES = normal(IMAGES, CHANNELS, 2 * SIDE, 2 * SIDE), normal(IMAGES, 12, SIDE, SIDE)
 
 
-def loss_and_gradient(
-    loss: TeacherDecisionLoss, device: str, label: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    scores = SCORES[:, : loss.decision.num_templates].to(device).requires_grad_()
-    value = loss(scores, TEACHER.to(device), None if label is None else label.to(device))
-    value.backward()
-    assert scores.grad is not None
-    return value.detach(), scores.grad
+def random_rows() -> dict[str, Tensor]:
+    return dict(rows=torch.randint(12, (IMAGES, SIDE, SIDE), generator=generator))
+
+
+def random_tops() -> dict[str, Tensor]:
+    known, rows = normal(IMAGES, SIDE, SIDE, 7).softmax(-1).topk(3)
+    return dict(rows=rows, probabilities=known.half())
+
+
+STORED_CASES: dict[str, tuple[Callable[[], TeacherDecision], dict[str, Tensor]]] = {
+    'centroids': (CASES['centroids'][0], random_tops()),
+    'table': (CASES['table'][0], random_rows()),
+    'sparse table': (CASES['sparse table'][0], random_rows()),
+}
+
+
+def moved(given: Any, device: str) -> Any:
+    """A tensor, or each one of a dict, on a device; None stays."""
+    if isinstance(given, dict):
+        return {name: moved(value, device) for name, value in given.items()}
+    return given if given is None else given.to(device)
+
+
+def check_loss(loss: DecisionLoss, reads: dict[str, Any], cuda: SimulatedCuda) -> None:
+    """Value and gradient are those of the CPU, and a second call is free."""
+    results = []
+    for device in ('cpu', 'cuda'):
+        scores = SCORES[:, : loss.decision.num_templates].to(device).requires_grad_()
+        given = moved(reads, device)
+        for _ in range(2):
+            scores.grad = None
+            cuda.events.clear()
+            value = loss(scores, **given)
+            value.backward()
+            events = cuda.found('mix', 'sync', 'copy')
+        assert events == []
+        results.append((value.detach(), scores.grad))
+    for found, wanted in zip(results[1], results[0]):
+        assert found.is_cuda
+        torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('implementation', ['memory_efficient', 'reference'])
@@ -72,21 +105,15 @@ def loss_and_gradient(
 def test_loss(name: str, implementation: str, cuda: SimulatedCuda) -> None:
     decision, label = CASES[name][0](), CASES[name][1]
     loss = TeacherDecisionLoss(decision, implementation=implementation)
-    expected = loss_and_gradient(loss, 'cpu', label)
-    on_device = None if label is None else label.to('cuda')
-    scores = SCORES[:, : decision.num_templates].to('cuda').requires_grad_()
-    feature = TEACHER.to('cuda')
-    for _ in range(2):
-        scores.grad = None
-        cuda.events.clear()
-        value = loss(scores, feature, on_device)
-        value.backward()
-        events = cuda.found('mix', 'sync', 'copy')
-    assert events == []
-    assert value.is_cuda
-    assert scores.grad.is_cuda
-    for found, wanted in zip((value.detach(), scores.grad), expected):
-        torch.testing.assert_close(found.cpu(), wanted, rtol=1e-5, atol=1e-6)
+    check_loss(loss, dict(teacher_feature=TEACHER, gt_label=label), cuda)
+
+
+@pytest.mark.parametrize('implementation', ['memory_efficient', 'reference'])
+@pytest.mark.parametrize('name', STORED_CASES)
+def test_loss_of_stored_decisions(name: str, implementation: str, cuda: SimulatedCuda) -> None:
+    decision, stored = STORED_CASES[name][0](), STORED_CASES[name][1]
+    loss = StoredDecisionLoss(decision, implementation=implementation)
+    check_loss(loss, dict(stored=stored), cuda)
 
 
 def metrics_on(

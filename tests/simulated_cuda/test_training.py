@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import tiny_distillation
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from seeded_training import make_config
@@ -21,33 +20,12 @@ from mmkdlayer import load_student
 from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.deploy import ExportOptions, export_student
 from mmkdlayer.models.connectors import memory_efficient
-from simulated_cuda.device import Event, SimulatedCuda
+from simulated_cuda.device import SimulatedCuda
+from simulated_cuda.training import Listener
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
 STEPS, MEASURED = 4, 2  # an epoch has so many; of every second one the metrics are taken
-
-
-class Listener(Hook):
-    """Notes what happens on the device in each iteration, and the step's losses."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, cuda: SimulatedCuda | None) -> None:
-        self.cuda = cuda
-        self.events: list[list[Event]] = []
-        self.losses: list[dict[str, float]] = []
-
-    def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
-        if self.cuda is not None:
-            self.events.append(self.cuda.found('mix'))
-
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict
-    ) -> None:
-        if self.cuda is not None:
-            self.events[-1] += self.cuda.found('mix', 'sync', 'copy')
-        self.losses.append({name: float(torch.as_tensor(v)) for name, v in outputs.items()})
 
 
 def train(work: Path, cuda: SimulatedCuda | None = None, **changes: Any) -> tuple[Runner, Listener]:

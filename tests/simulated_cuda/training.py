@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from simulated_cuda.device import Event, SimulatedCuda
@@ -92,3 +94,34 @@ def assert_same(trained: Trained, expected: Trained, tolerance: float = 1e-5) ->
         torch.testing.assert_close(
             trained.state[name], value, rtol=tolerance, atol=10 * tolerance, msg=name
         )
+
+
+class Listener(Hook):
+    """Notes what happens on the device in each iteration of a Runner, and the step's losses.
+
+    Attributes:
+        events: What happens in an iteration; of what comes between two, mixes alone.
+        between: What the package does between the iteration before and this one.
+        losses: The numbers of each step's log.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, cuda: SimulatedCuda | None) -> None:
+        self.cuda = cuda
+        self.events: list[list[Event]] = []
+        self.between: list[list[Event]] = []
+        self.losses: list[dict[str, float]] = []
+
+    def before_train_iter(self, *args: Any, **kwargs: Any) -> None:
+        if self.cuda is not None:
+            found = self.cuda.found('mix', 'sync', 'copy')
+            self.between.append([event for event in found if event.where])
+            self.events.append([event for event in found if event.kind == 'mix'])
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any, outputs: dict
+    ) -> None:
+        if self.cuda is not None:
+            self.events[-1] += self.cuda.found('mix', 'sync', 'copy')
+        self.losses.append({name: float(torch.as_tensor(v)) for name, v in outputs.items()})

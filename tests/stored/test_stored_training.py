@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
-from stored_training import drawn_config, store_of, train
+from stored_training import drawn_config, store_of, train, with_logit_kd
 
 from mmkdlayer.engine.signals import WATCH
 from mmkdlayer.errors import ConfigError
@@ -136,19 +136,6 @@ def test_metrics_are_those_of_the_teacher(store: Path, tmp_path: Path) -> None:
         found.append({key: scalars[key].current() for key in scalars if 'kd/' in key})
     assert len(found[0]) == 12
     assert found[0] == pytest.approx(found[1], abs=1e-2)
-
-
-def with_logit_kd(cfg: Config) -> Config:
-    """Knowledge distillation on logits beside the KD layers, as mmrazor has it."""
-    recorder = dict(fc=dict(type='ModuleOutputs', source='head.fc'))
-    reads = {f'preds_{name}': dict(recorder='fc', from_student=name == 'S') for name in 'ST'}
-    cfg.model.distiller.update(
-        student_recorders=recorder,
-        teacher_recorders=recorder,
-        distill_losses=dict(loss_kl=dict(type='mmrazor.KLDivergence', tau=2, loss_weight=5)),
-        loss_forward_mappings=dict(loss_kl=reads),
-    )
-    return cfg
 
 
 def test_logits_are_those_of_the_teacher(tmp_path: Path) -> None:
