@@ -49,14 +49,17 @@ class MixImages:
 
 
 class Launched(nn.Module):
-    """What a launcher puts around the generator: mmrazor asks for ``generator.module``."""
+    """What a launcher puts around the generator: mmrazor asks for ``generator.module``.
+
+    Its noise is on the host, and goes to the module's device here.
+    """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
-    def forward(self, *args: Any) -> torch.Tensor:
-        return self.module(*args)
+    def forward(self, noise: torch.Tensor, *args: Any) -> torch.Tensor:
+        return self.module(noise.to(next(self.module.parameters()).device), *args)
 
 
 def load_offline(path: Path) -> Config:

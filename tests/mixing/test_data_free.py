@@ -6,61 +6,13 @@ import mixing_cases as cases
 import pytest
 import torch
 from mix_training import Launched
+from mixing_networks import data_free
 from mmengine.config import Config
 from torch import nn
 
 from mmkdlayer.errors import ConfigError
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
-
-
-def data_free(
-    kind: str, classifier: dict, teacher: dict, decision: dict, generator: str = 'DAFLGenerator'
-) -> dict:
-    return dict(
-        type=f'mmrazor.{kind}',
-        _scope_='mmrazor',
-        architecture=classifier,
-        teachers=dict(big=dict(build_cfg=dict(teacher, _scope_='mmpretrain'))),
-        generator=dict(type=generator, img_size=16, latent_dim=6, hidden_channels=8),
-        distiller=dict(
-            type='ConfigurableDistiller',
-            student_recorders=dict(
-                scores=dict(type='ModuleOutputs', source='kd_layers.penult.templates'),
-                logits=dict(type='ModuleOutputs', source='head.fc'),
-            ),
-            teacher_recorders=dict(
-                map=dict(type='ModuleOutputs', source='big.backbone.layer3'),
-                logits=dict(type='ModuleOutputs', source='big.head.fc'),
-            ),
-            distill_losses=dict(
-                loss_penult=dict(type='mmkdlayer.TeacherDecisionLoss', decision=decision),
-                loss_kl=dict(type='KLDivergence', tau=6),
-            ),
-            loss_forward_mappings=dict(
-                loss_penult=dict(
-                    scores=dict(recorder='scores', from_student=True),
-                    teacher_feature=dict(recorder='map', from_student=False),
-                ),
-                loss_kl=dict(
-                    preds_S=dict(recorder='logits', from_student=True),
-                    preds_T=dict(recorder='logits', from_student=False),
-                ),
-            ),
-        ),
-        generator_distiller=dict(
-            type='ConfigurableDistiller',
-            teacher_recorders={
-                name: dict(type='ModuleOutputs', source=f'big.{entry["source"]}')
-                for name, entry in cases.OF_GENERATORS.items()
-            },
-            distill_losses={f'loss_{name}': dict(type=name) for name in cases.OF_GENERATORS},
-            loss_forward_mappings={
-                f'loss_{name}': {entry['key']: dict(recorder=name, from_student=False)}
-                for name, entry in cases.OF_GENERATORS.items()
-            },
-        ),
-    )
 
 
 @pytest.mark.parametrize('kind', ['DataFreeDistillation', 'DAFLDataFreeDistillation'])

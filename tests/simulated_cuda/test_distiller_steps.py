@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any, Callable
 
 import mixing_cases as cases
@@ -11,8 +12,11 @@ import torch
 from conftest import tiny_distillation
 from filled_decisions import fill_decision
 from marks import slow_but
-from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mix_training import Launched
+from mixing_networks import data_free, simkd, vitkd
+from mmengine.optim import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 
+from mmkdlayer.models import CentroidDecision
 from simulated_cuda.device import SimulatedCuda
 from simulated_cuda.training import Trained, assert_same, assert_steady, sgd, train
 
@@ -121,15 +125,59 @@ def group(distillation_config: Callable, classifier_config: Callable) -> dict:
 
 
 def test_group_of_teachers(both: Callable, group: dict) -> None:
-    found, expected = both(group, make=build_with_group)
+    found, expected = both(group, make=build_with_decisions)
     assert_steady(found)
     assert_same(found, expected)
 
 
-def build_with_group(config: dict) -> torch.nn.Module:
+@pytest.mark.parametrize('with_loss', [vitkd, simkd])
+def test_tokens_and_the_teachers_classifier(with_loss: Callable, both: Callable) -> None:
+    found, expected = both(with_loss(tiny_distillation())[1], make=build_with_decisions)
+    assert 'distill.loss_mixed' in found.logs[0]
+    assert_steady(found)
+    assert_same(found, expected, 1e-4)
+
+
+@pytest.mark.parametrize('kind', ['DataFreeDistillation', 'DAFLDataFreeDistillation'])
+def test_images_of_a_generator(
+    kind: str,
+    both: Callable,
+    classifier_config: Callable,
+    kd_layer_configs: Callable,
+    tmp_path: Path,
+) -> None:
+    CentroidDecision.from_tables(torch.randn(5, 24)).save(tmp_path / 'penult.safetensors')
+    decision = dict(
+        type='mmkdlayer.CentroidDecision',
+        num_centroids=5,
+        file=str(tmp_path / 'penult.safetensors'),
+    )
+    student = cases.with_kd_layers(classifier_config(), kd_layer_configs())
+    config = data_free(kind, student, classifier_config(6), decision)
+    config['data_preprocessor'] = dict(type='mmpretrain.ClsDataPreprocessor')
+
+    def launched(config: dict) -> torch.nn.Module:
+        model = cases.build(config)
+        model.generator = Launched(model.generator)
+        return model
+
+    def wrap(model: torch.nn.Module) -> OptimWrapperDict:
+        return OptimWrapperDict(
+            **{name: sgd(getattr(model, name)) for name in ('architecture', 'generator')}
+        )
+
+    found, expected = both(config, wrap, make=launched)
+    assert {f'generator.loss_{name}' for name in cases.OF_GENERATORS} <= set(found.logs[0])
+    # mmrazor draws the noise on the host.
+    assert_steady(found, anywhere=False)
+    assert_same(found, expected, 1e-4)
+
+
+def build_with_decisions(config: dict) -> torch.nn.Module:
     model = cases.build(config)
     for loss in model.distiller.distill_losses.values():
-        fill_decision(loss.decision, 24)
+        if hasattr(loss, 'decision'):
+            fill_decision(loss.decision, 24)
     return model
 
 
