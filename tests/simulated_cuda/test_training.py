@@ -25,6 +25,7 @@ from simulated_cuda.training import Listener
 
 pytest.importorskip('mmrazor', reason='distillation needs mmrazor')
 
+REPORT = dict(type='mmkdlayer.ReportHook', images=6, figures=2, probe_images=6)
 STEPS, MEASURED = 4, 2  # an epoch has so many; of every second one the metrics are taken
 
 
@@ -43,6 +44,7 @@ def train(work: Path, cuda: SimulatedCuda | None = None, **changes: Any) -> tupl
         ),
         dict(type='mmkdlayer.PreemptionHook'),
         dict(type='EMAHook', momentum=0.1),
+        *changes.pop('hooks', ()),
     ]
     options = dict(
         custom_hooks=hooks,
@@ -72,8 +74,9 @@ def trainings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
     for name, cuda in (('cpu', None), ('cuda', SimulatedCuda())):
         with cuda or nullcontext(), warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            found[name] = train(folder / name, cuda)
+            found[name] = train(folder / name, cuda, hooks=[] if cuda is None else [REPORT])
             if cuda is not None:
+                found['mixes after the steps'] = cuda.found('mix')
                 one = dict(type='mmkdlayer.ResumableEpochLoop', max_epochs=1)
                 train(folder / 'parts', cuda, train_cfg=one)
                 found['resumed'] = train(folder / 'parts', cuda, resume=True)
@@ -126,6 +129,14 @@ def test_metrics_and_decisions_are_those_of_the_cpu(trainings: dict) -> None:
         found = trainings['cuda'][0].model.distiller.distill_losses[loss].decision
         for table, value in decision.decision._tables.items():
             torch.testing.assert_close(found._tables[table], value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_report_is_written_on_the_device(trainings: dict) -> None:
+    """In a training whose numbers are those of one without a report."""
+    assert (trainings['folder'] / 'cuda' / 'report' / 'index.html').exists()
+    assert trainings['mixes after the steps'] == []
+    (log,) = (trainings['folder'] / 'cuda').rglob('*.log')
+    assert 'ReportHook: ' not in log.read_text()  # how it says what went wrong
 
 
 @pytest.mark.parametrize('name', ['cuda', 'resumed'])
