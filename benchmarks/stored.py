@@ -34,6 +34,7 @@ from tqdm import tqdm
 from mmkdlayer.engine.allocator import keep_memory
 from mmkdlayer.engine.batching import stack_images
 from mmkdlayer.models.labels import STORED as FIELD
+from mmkdlayer.models.labels import move_stored
 from mmkdlayer.pipelines import find_pipeline
 from mmkdlayer.stored import StoredViews
 from mmkdlayer.stored.files import make_fields
@@ -154,7 +155,9 @@ class Case:
             if step == sizes.warmup:
                 synchronize(self.device)
                 began = time.perf_counter()
-            data = self.preprocessor(next(batches), True)
+            batch = next(batches)
+            move_stored(batch['data_samples'], torch.device(self.device))
+            data = self.preprocessor(batch, True)
             loss, _ = self.model.parse_losses(self.model(**data, mode='loss'))
             self.optimizer.update_params(loss)
         synchronize(self.device)
