@@ -40,4 +40,5 @@ class StoredDecisionsHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Move what is stored of the batch; see :func:`move_stored`."""
-        move_stored(data_batch['data_samples'], next(runner.model.parameters()).device)
+        device = next(runner.model.parameters()).device
+        move_stored((data_batch or {}).get('data_samples'), device)
