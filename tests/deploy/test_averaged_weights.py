@@ -101,7 +101,7 @@ def test_a_checkpoint_without_averaged_weights(training, tmp_path):
 
 def test_weights_saved_from_within_a_wrapper(training, tmp_path):
     expected, _ = read_student_weights(training.checkpoint)
-    state = torch.load(training.checkpoint, weights_only=True)['state_dict']
+    state = read_checkpoint(training.checkpoint)['state_dict']
     torch.save({f'module.{key}': value for key, value in state.items()}, tmp_path / 'wrapped.pth')
     found, _ = read_student_weights(tmp_path / 'wrapped.pth')
     assert found.keys() == expected.keys()

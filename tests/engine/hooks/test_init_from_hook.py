@@ -12,6 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from seeded_training import make_config
 
+from mmkdlayer.checkpoints import read_checkpoint
 from mmkdlayer.errors import CheckpointError
 from mmkdlayer.registry import MODELS
 
@@ -46,7 +47,7 @@ def begin(distillation_config, tmp_path):
 def test_other_numbers_of_classes_and_templates(begin, train, distillation_config, tmp_path):
     train('first')
     path = tmp_path / 'first' / 'epoch_1.pth'
-    before = torch.load(path, weights_only=True)['state_dict']
+    before = read_checkpoint(path)['state_dict']
     before['architecture.unknown'] = torch.ones(1)
     head = before['architecture.head.fc.weight']
     before['architecture.head.fc.weight'] = torch.cat([head, head])  # of six classes
@@ -86,7 +87,7 @@ def test_nothing_that_fits(begin, distillation_config, tmp_path):
 def test_a_resumed_training_has_its_own_weights(begin, train, distillation_config, tmp_path):
     train('work')
     path = tmp_path / 'work' / 'epoch_1.pth'
-    own = torch.load(path, weights_only=True)['state_dict']
+    own = read_checkpoint(path)['state_dict']
     torch.save({'backbone.conv1.weight': torch.zeros(4, 3, 3, 3)}, tmp_path / 'zeros.pth')
     options = dict(resume=True, load_from=str(path), train_cfg=dict(by_epoch=True, max_epochs=2))
     start, log = begin(distillation_config(), tmp_path / 'zeros.pth', 'more', **options)
