@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmkdlayer.fitting import fit_centroids, fit_subclasses
-from mmkdlayer.fitting.kmeans import StreamedStep
+from mmkdlayer.fitting.grouped_kmeans import grouped_kmeans
+from mmkdlayer.fitting.kmeans import StreamedStep, kmeans
 from mmkdlayer.fitting.numerics import exact_steps, round_to_
 
 AS_ATOMICS = {'aten::index_add_', 'aten::index_add', 'aten::scatter_add_', 'aten::scatter_add'}
@@ -65,15 +66,43 @@ def test_tables_are_the_same_for_any_order(kind: str, maps: Any) -> None:
             assert torch.equal(torch.as_tensor(found[name]), torch.as_tensor(table)), name
 
 
+def spread(number: int, exponents: int) -> Tensor:
+    """Points (n, 5), float32, whose channels hold numbers of that many different exponents."""
+    generator = torch.Generator().manual_seed(0)
+    powers = torch.randint(-exponents, 1, (number, 5), generator=generator)
+    return torch.ldexp(torch.randn(number, 5, generator=generator), powers)
+
+
 def test_a_streamed_step_is_the_same_for_any_batches() -> None:
-    points = torch.randn(3000, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(5) + 3
+    points = spread(3000, 40)
     found = []
     for size in (1, 700, 3000):
-        step = StreamedStep(points[:10], len(points))
+        step = StreamedStep(points.abs().topk(10, 0).values, len(points))
         for part in points[torch.randperm(3000)].split(size):
             step.update(part)
         found.append(step.state()['sums'])
     assert all(torch.equal(other, found[0]) for other in found[1:])
+
+
+def test_centers_between_large_opposite_points_are_the_same_for_any_order() -> None:
+    """The large ones cancel: of float64's rounding errors, those of a float32 center are left."""
+    large = 1e10 * spread(500, 1)
+    points = torch.cat([large, -large, 1 + spread(1000, 10)])
+    expected = kmeans(points.clone(), 1)
+    for seed in range(3):
+        with AnyOrder(seed) as mode:
+            assert torch.equal(kmeans(points.clone(), 1), expected)
+        assert mode.additions > 0
+
+
+def test_centers_in_groups_are_the_same_for_any_order() -> None:
+    rows, counts = spread(300, 40), torch.tensor([200, 0, 100])
+    expected, _ = grouped_kmeans(rows, counts, 3, device=rows.device)
+    for seed in range(3):
+        with AnyOrder(seed) as mode:
+            found, _ = grouped_kmeans(rows, counts, 3, device=rows.device)
+        assert torch.equal(found, expected)
+        assert mode.additions > 0
 
 
 @pytest.mark.parametrize('scale', [1e-30, 1.0, 1e30])
