@@ -48,6 +48,8 @@ WAITING = {
     'unique_consecutive', 'equal', 'is_nonzero', 'allclose', 'bincount', '_coalesce', 'histc',
     '_linalg_eigh', '_linalg_svd', 'linalg_eigvals', '_linalg_solve_ex',
 }  # fmt: skip
+#: Products before which CUDA coalesces a sparse matrix, if nobody has.
+SPARSE_PRODUCTS = {'mm', 'addmm', '_sparse_addmm'}
 #: Operations between devices.
 COPYING = {'copy_', '_foreach_copy_'}
 #: Operations that take a host scalar beside tensors of a device, besides those with torch's tag.
@@ -221,6 +223,10 @@ def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
     return tensor.crow_indices(), tensor.col_indices(), tensor.values()
 
 
+def _is_uncoalesced(tensor: Tensor) -> bool:
+    return tensor.layout == torch.sparse_coo and not tensor.is_coalesced()
+
+
 class Kernels(TorchDispatchMode):
     """Passes devices on, and checks what each kernel is called with."""
 
@@ -277,6 +283,8 @@ class Kernels(TorchDispatchMode):
             raise MixedDevicesError(f'{func}: tensors on different devices: {", ".join(shapes)}')
         if name in WAITING or (name == 'repeat_interleave' and kwargs.get('output_size') is None):
             cuda.record('sync', name)
+        if name in SPARSE_PRODUCTS and any(map(_is_uncoalesced, inputs)):
+            cuda.record('sync', f'coalesce for {name}')
         return device
 
     def _beside_indices(self, name: str, args: tuple, others: list[Tensor]) -> list[Tensor]:

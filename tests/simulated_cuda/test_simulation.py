@@ -50,6 +50,8 @@ SYNCS: dict[str, Callable[[Tensor], Any]] = {
     'equal': lambda x: torch.equal(x, x),
     'bincount': lambda x: torch.bincount(x[0].long(), minlength=4),
     'eigh': lambda x: torch.linalg.eigh(x.t() @ x),
+    'product with a sparse matrix': lambda x: sparse(x, False) @ x,
+    'sparse.mm': lambda x: torch.sparse.mm(sparse(x, False), x),
     'print': lambda x: str(x),
     'synchronize': lambda x: torch.cuda.synchronize(),
     'backward': lambda x: _Asking.apply(x.clone().requires_grad_()).sum().backward(),
@@ -77,9 +79,17 @@ FREE: dict[str, Callable[[Tensor], Any]] = {
     'indexed there': lambda x: x[:, torch.arange(2, device='cuda')],
     'repeated': lambda x: x.repeat_interleave(2, 0),
     'checked': lambda x: require((x >= 0).all(), 'x', str),
+    'product with a coalesced matrix': lambda x: torch.sparse.mm(sparse(x, True), sparse(x, True) @ x),
     'backward': lambda x: nn.functional.layer_norm(x.clone().requires_grad_(), (4,)).sum().backward(),
     'gather': lambda x: x.requires_grad_().index_select(0, x.new_zeros(2).long()).sum().backward(),
 }  # fmt: skip
+
+
+def sparse(x: Tensor, coalesced: bool) -> Tensor:
+    """A matrix (3, 3) of one entry, on the device of x."""
+    place = x.new_zeros(2, 1).long()
+    options = dict(check_invariants=False, is_coalesced=coalesced)
+    return torch.sparse_coo_tensor(place, x[1, :1], (3, 3), **options)
 
 
 class _Mixing(torch.autograd.Function):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -105,7 +107,8 @@ class DenseRows(NamedTuple):
         return weights @ self.table
 
 
-class SparseRows(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class SparseRows:
     """A table whose rows are mostly zero, row after row (as in CSR).
 
     A row is looked up as if it were as long as the longest, so the sizes do not depend on the data,
@@ -154,11 +157,18 @@ class SparseRows(NamedTuple):
 
     def mix(self, weights: Tensor) -> Tensor:
         """As :meth:`DenseRows.mix`."""
-        size = (weights.size(1), weights.size(1))
-        transposed = torch.sparse_coo_tensor(
-            torch.stack([self.columns, self.owners()]), self.values, size, check_invariants=False
-        )
-        return torch.sparse.mm(transposed, weights.t()).t()
+        return torch.sparse.mm(self.transposed, weights.t()).t()
+
+    @cached_property
+    def transposed(self) -> Tensor:
+        """The table's transpose, torch-sparse.
+
+        CUDA coalesces what is not in each product, and waits for the number of entries.
+        """
+        entries = torch.stack([self.columns, self.owners()])
+        size = (len(self.starts) - 1,) * 2
+        made = torch.sparse_coo_tensor(entries, self.values, size, check_invariants=False)
+        return made.coalesce()
 
     def _entries(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Columns and values, both (M, longest); 0 at column 0 beyond a row's end."""

@@ -128,6 +128,9 @@ def test_sparse_rows() -> None:
         assert rows.longest == 2
         assert rows.owners().tolist() == [0, 0, 2]
         assert rows.to(torch.device('cpu'), torch.float64).values.dtype == torch.float64
+        weights = torch.tensor([[1.0, 5, 2], [0, 0, 0.5]])
+        assert torch.equal(rows.mix(weights), weights @ table)
+        assert rows.transposed is rows.transposed and rows.transposed.is_coalesced()
 
 
 def test_tables_are_prepared_once_and_anew_for_new_tables() -> None:
