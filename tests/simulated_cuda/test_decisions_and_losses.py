@@ -170,6 +170,13 @@ def test_layer(implementation: str, training: bool, cuda: SimulatedCuda) -> None
         )
 
 
+def test_an_assertion_of_the_device_says_what_was_expected(cuda: SimulatedCuda) -> None:
+    decision, label = subclasses('dense'), torch.tensor([0, 3, 1, 2]).to('cuda')
+    with pytest.raises(RuntimeError, match=r'^SubclassDecision: labels must be 0 to 2 .*\)\.$'):
+        decision.decide(TEACHER.to('cuda'), label)
+    assert cuda.found('sync') == []
+
+
 def normal_like_before() -> Tensor:
     return torch.randn(IMAGES, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(8))
 
