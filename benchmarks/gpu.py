@@ -2,7 +2,7 @@
 
     bash tools/gpu_wheels.sh --install         # where there is no network: see that script
     python benchmarks/gpu.py                   # results in gpu.json and gpu.md; 9 minutes at most
-    python benchmarks/gpu.py                   # again: goes on with the cases that are left
+    python benchmarks/gpu.py                   # again, until none is left: goes on
 
 First the tests that need a GPU, then steps of both pairs, fitting, and layers alone; see gpu_cases.py.
 A case that fails is noted with its error, and the others go on. Cases run in a process of their own,
@@ -12,6 +12,11 @@ images and tables are random: no data set is needed. ``--device cpu --tiny`` is 
 
 from __future__ import annotations
 
+import time
+
+#: Of the time that the command has, its imports take some, many seconds of it on a cold machine.
+START = time.monotonic()
+
 import argparse
 import gc
 import hashlib
@@ -20,7 +25,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -52,7 +56,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--out', default='gpu.json', help='the results; the table is beside it')
-    parser.add_argument('--minutes', type=float, default=9, help='ends within this time')
+    parser.add_argument(
+        '--minutes', type=float, default=9, help='ends within this time, imports included'
+    )
     parser.add_argument('--only', default='', help='cases with this regular expression in the name')
     parser.add_argument('--again', action='store_true', help='repeat the cases that failed')
     parser.add_argument('--list', action='store_true', help='name the cases, and end')
@@ -77,7 +83,7 @@ def main() -> None:
             del records.cases[name]
         records.write()
     line = [sys.executable, *sys.argv, '--worker']
-    supervise(cases, records, line, time.monotonic() + 60 * options.minutes)
+    supervise(cases, records, line, START + 60 * options.minutes)
 
 
 def supervise(cases: list[Case], records: Records, line: list[str], end: float) -> None:

@@ -74,23 +74,28 @@ def all_cases(settings: Settings) -> list[Case]:
     triton = [TRITON] if has_triton(settings.device) else []
     main = ['plain student', LOGIT_KD, LET_KD, *triton]
     every = [(pair, batch) for pair in ('imagenet', 'cifar') for batch in (256, 64)]
-    large = [pair for pair in every if pair[1] == 256]
-    groups = [  # precision, mode, pairs and batches, kinds
-        ('default', 'eager', every, main),
-        ('bf16', 'eager', every, main),
-        ('default', 'graph', every, main),
-        ('tf32', 'eager', large, main),
-        ('float32', 'eager', large, main),
-        ('bf16, tf32', 'eager', large, main),
-        ('default', 'eager', every, [REFERENCE]),
-        ('bf16', 'graph', every, main),
-        ('default', 'compile', large, main[1:]),
-        ('bf16', 'compile', large, main[1:]),
+    groups = [  # precision, mode, kinds
+        ('default', 'eager', main),
+        ('bf16', 'eager', main),
+        ('default', 'graph', main),
+        ('tf32', 'eager', main),
+        ('float32', 'eager', main),
+        ('bf16, tf32', 'eager', main),
+        ('default', 'eager', [REFERENCE]),
+        ('bf16', 'graph', main),
+        ('tf32', 'graph', main),
+        ('float32', 'graph', main),
+        *((precision, 'eager', [REFERENCE]) for precision in ('bf16', 'tf32', 'float32')),
+        # Last, as one may take minutes.
+        ('default', 'compile', main[1:]),
+        ('bf16', 'compile', main[1:]),
+        ('tf32', 'compile', [LET_KD]),
+        ('float32', 'compile', [LET_KD]),
     ]
     steps = [
         (pair, kind, batch, precision, mode)
-        for precision, mode, pairs, kinds in groups
-        for pair, batch in pairs
+        for precision, mode, kinds in groups
+        for pair, batch in every
         for kind in kinds
     ]
     cases = [step_case(*step) for step in steps]
@@ -111,7 +116,9 @@ def all_cases(settings: Settings) -> list[Case]:
     fits = [Case(f'fitting {pair}', partial(fitting, pair), 120) for pair in ('cifar', 'imagenet')]
     first, half = len(every) * len(main), len(layers) // 2
     tests = Case('tests', cuda_tests, TESTS_LIMIT + 20)
-    return [tests, *cases[:first], *fits, *layers[:half], *tiles, *cases[first:], *layers[half:]]
+    ahead, compiled = cases[:first], [case for case in cases if case.name.endswith('compile')]
+    others = cases[first : -len(compiled)]
+    return [tests, *ahead, *fits, *layers[:half], *tiles, *others, *layers[half:], *compiled]
 
 
 def has_triton(device: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import subprocess
 import sys
@@ -45,19 +46,23 @@ def test_the_cases_and_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [case.name for case in all_cases(Settings('cuda'))]
     assert len(names) == len(set(names))
     assert names[:2] == ['tests', 'step imagenet; plain student; batch 256; default; eager']
-    for pair in ('imagenet', 'cifar'):
-        for batch in (64, 256):
-            for precision, mode in [('default', 'eager'), ('bf16', 'eager'), ('default', 'graph')]:
-                for kind in ('plain student', LOGIT_KD, 'letKD-2'):
-                    assert f'step {pair}; {kind}; batch {batch}; {precision}; {mode}' in names
-        assert f'step {pair}; letKD-2; batch 256; bf16; compile' in names
+    for pair, batch in itertools.product(('imagenet', 'cifar'), (64, 256)):
+        for precision in ('default', 'float32', 'tf32', 'bf16'):
+            for mode in ('eager', 'graph', 'compile'):
+                assert f'step {pair}; letKD-2; batch {batch}; {precision}; {mode}' in names
+            assert f'step {pair}; letKD-2, reference; batch {batch}; {precision}; eager' in names
+            for kind, mode in itertools.product(('plain student', LOGIT_KD), ('eager', 'graph')):
+                assert f'step {pair}; {kind}; batch {batch}; {precision}; {mode}' in names
         assert f'fitting {pair}' in names
+    slow = [name.endswith('compile') for name in names]
+    assert slow == sorted(slow)  # they are last
     assert 'tiles c; loss in 8; batch 256; tf32' in names
     monkeypatch.setattr(gpu_cases, 'has_triton', lambda device: True)
     more = [case.name for case in all_cases(Settings('cuda'))]
     assert 'step cifar; letKD-2, triton; batch 64; default; eager' in more
     assert 'layer c; triton; batch 256; tf32' in more
     assert set(names) < set(more)
+    assert len(more) == 259  # as benchmarks/README.md says
 
 
 def test_dry_run_goes_on_where_it_was_ended(tmp_path: Path) -> None:
@@ -116,6 +121,26 @@ def test_ends_in_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit, match='ended with 5 before any of them'):
         line = [sys.executable, '-c', 'raise SystemExit(5)']
         gpu.supervise([case], records, line, time.monotonic() + 200)
+
+
+def test_the_time_begins_before_the_imports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code = (
+        'import time; t = time.monotonic(); import gpu; print(gpu.START - t, time.monotonic() - t)'
+    )
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), str(ROOT / 'benchmarks')])}
+    line = [sys.executable, '-W', 'ignore', '-c', code]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300, check=True)
+    before, imported = map(float, done.stdout.split())
+    assert before < imported / 4
+    ends: list[float] = []
+    monkeypatch.setattr(gpu, 'START', 1000.0)
+    monkeypatch.setattr(gpu, 'supervise', lambda *args: ends.append(args[-1]))
+    line = ['gpu.py', '--device', 'cpu', '--minutes', '2', '--out', str(tmp_path / 'gpu.json')]
+    monkeypatch.setattr(sys, 'argv', line)
+    gpu.main()
+    assert ends == [1120.0]
 
 
 def test_a_case_that_fails_is_noted(tmp_path: Path) -> None:
