@@ -99,7 +99,7 @@ def tensors_in(*values: Any) -> Iterator[Tensor]:
 def skip_with_old_torch() -> None:
     """Skip a test where torch is so old that its modes see other operations than are simulated."""
     if digit_version(torch.__version__) < digit_version('2.4'):
-        pytest.skip('the simulated device needs torch 2.4 or later')
+        pytest.skip('modes of torch before 2.4 see other operations')
 
 
 class SimulatedCuda:

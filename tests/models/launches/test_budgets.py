@@ -10,12 +10,14 @@ from types import ModuleType
 
 import pytest
 import torch
+from simulated_cuda.device import skip_with_old_torch
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / 'benchmarks'
 
 
 @pytest.fixture(scope='module')
 def launches() -> Iterator[ModuleType]:
+    skip_with_old_torch()
     names = {path.stem for path in BENCHMARKS.glob('*.py')}
     before = {name: sys.modules.pop(name) for name in names & set(sys.modules)}
     sys.path.insert(0, str(BENCHMARKS))

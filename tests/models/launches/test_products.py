@@ -7,6 +7,7 @@ from typing import Any
 import launches
 import pytest
 import torch
+from simulated_cuda.device import skip_with_old_torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmkdlayer.models import CentroidDecision, KDLayerConnector, TeacherDecisionLoss, ops
@@ -27,6 +28,7 @@ def counter() -> FlopCounterMode:
 @pytest.mark.parametrize('implementation', ['memory_efficient', 'triton', 'reference'])
 @pytest.mark.parametrize('name', sorted(launches.ALL_SHAPES))
 def test_on_a_gpu(name: str, implementation: str) -> None:
+    skip_with_old_torch()
     if implementation == 'triton':
         pytest.importorskip('triton')
     shape = launches.ALL_SHAPES[name]
