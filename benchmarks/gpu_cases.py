@@ -117,7 +117,7 @@ def all_cases(settings: Settings) -> list[Case]:
     first, half = len(every) * len(main), len(layers) // 2
     tests = Case('tests', cuda_tests, TESTS_LIMIT + 20)
     ahead, compiled = cases[:first], [case for case in cases if case.name.endswith('compile')]
-    others = cases[first : -len(compiled)]
+    others = [case for case in cases[first:] if case not in compiled]
     return [tests, *ahead, *fits, *layers[:half], *tiles, *others, *layers[half:], *compiled]
 
 

@@ -188,9 +188,7 @@ def choose_checkpoint(cfg: Config) -> str:
     name = Path(cfg.work_dir).name
     cfg.load_from, notice = find_checkpoint(cfg.work_dir, [Path(out_dir, name)] if out_dir else [])
     if cfg.load_from is None:
-        return (
-            f'--resume: {cfg.work_dir} has no checkpoint yet, so the training begins at its start.'
-        )
+        return f'--resume: {cfg.work_dir} has no checkpoint to continue from: training begins at its start.'
     return notice
 
 

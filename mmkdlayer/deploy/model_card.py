@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from .export import ExportOptions
 
 NOT_STATED = 'not stated'
+LETKD = 'KD layers (letKD)'
 PAGE = """---
 license: {licence}
 library_name: mmpretrain
 pipeline_tag: image-classification
-tags: [knowledge-distillation, letkd, mmkdlayer]
+tags: [{tags}]
 ---
 # {name}
 
-An image classifier with KD layers (letKD, BMVC 2023), exported without its teacher.
+{what}
 It needs mmpretrain and mmkdlayer: `mmkdlayer.load_student(FOLDER)`.
 `student.py` is Python code; read it before you run it.
 
@@ -91,10 +92,15 @@ def model_card(
     """
     decisions = _read_decisions(cfg, checkpoint)
     layers = student_cfg.model.get('kd_layers') or {}
+    ways = _ways_of_distilling(cfg.model)
+    what = 'An image classifier' + (' with KD layers (letKD, BMVC 2023)' if layers else '')
+    tags = ['knowledge-distillation'] if ways else []
+    tags += ['letkd'] if LETKD in ways or layers else []
     facts = {
         'student': describe_network(student_cfg.model),
         'checkpoint': _describe_checkpoint(checkpoint, meta),
         'distilled from': _describe_teacher(cfg.model, decisions.values()),
+        'distilled by': ', '.join(ways) or None,
         **{key: meta.get(key) for key in ('epoch', 'iter', 'seed')},
         'trained on': _describe_data(cfg.get('train_dataloader')),
         'tested on': _describe_data(test_loader(cfg)),
@@ -103,6 +109,8 @@ def model_card(
     return PAGE.format(
         licence=json.dumps(options.licence).replace('<', r'\u003c'),
         name=plain(Path(str(cfg.filename)).stem if cfg.filename else 'student'),
+        what=f'{what}, exported without its teacher.' if ways else f'{what}.',
+        tags=', '.join([*tags, 'mmkdlayer']),
         facts=table_rows((k, NOT_STATED if v is None else v) for k, v in facts.items()),
         layers=table_rows(_kd_layer_row(name, layer) for name, layer in layers.items()),
         decisions=table_rows(_decision_row(path, content) for path, content in decisions.items()),
@@ -111,6 +119,14 @@ def model_card(
         files=table_rows((path.name, path.stat().st_size, hash_file(path)) for path in files),
         versions=', '.join(f'{key} {value}' for key, value in installed_versions().items()),
     )
+
+
+def _ways_of_distilling(model_cfg: Mapping[str, Any]) -> list[str]:
+    """The KD layers that a teacher supervised, and the types of other losses with one."""
+    distiller = model_cfg.get('distiller') or {}
+    losses = (distiller.get('distill_losses') or {}).values()
+    others = [type_name(_mapping(loss).get('type')) or NOT_STATED for loss in losses]
+    return [LETKD] * bool(distiller.get('kd_layers')) + others
 
 
 def _read_decisions(cfg: Config, checkpoint: str | os.PathLike) -> dict[Path, DecisionFile]:

@@ -67,13 +67,14 @@ def move_stored(data_samples: Sequence[Any] | None, device: torch.device) -> Non
     torch before 2.3 has no others.
     """
     records = [sample.get(STORED) or {} for sample in data_samples or ()]
-    for field, first in list(records[0].items()) if records else ():
-        if isinstance(first, Tensor):
+    for field in {field: None for record in records for field in record}:
+        left = [r for r in records if field in r and not isinstance(r[field], Tensor)]
+        if not left:
             continue
-        values = np.stack([record[field] for record in records])
+        values = np.stack([record[field] for record in left])
         moved = torch.from_numpy(values.view(values.dtype.str.replace('u', 'i')))
         moved = moved.pin_memory() if device.type == 'cuda' else moved
-        for record, value in zip(records, moved.to(device, non_blocking=True).unbind()):
+        for record, value in zip(left, moved.to(device, non_blocking=True).unbind()):
             record[field] = value
 
 
@@ -89,7 +90,7 @@ def read_stored(data_samples: Sequence[Any] | None, name: str, like: Tensor) -> 
     move_stored(data_samples, like.device)
     records = [sample.get(STORED) or {} for sample in data_samples or ()]
     fields = [field for field in (records or [{}])[0] if field.startswith(f'{name}.')]
-    if not fields:
+    if not fields or any(field not in record for record in records for field in fields):
         raise DataError(
             f'Stored decisions are to be read ("{name}"), but the images came without. Train with '
             '"python -m mmkdlayer train CONFIG", which reads them along with the images, or take '
@@ -97,7 +98,7 @@ def read_stored(data_samples: Sequence[Any] | None, name: str, like: Tensor) -> 
         )
     found = {}
     for field in fields:
-        with torch.autocast(like.device.type, enabled=False):  # the CPU's stacks no float16
+        with torch.autocast('cpu', enabled=False):  # which refuses to stack float16
             values = torch.stack([record[field] for record in records])
         if not values.is_floating_point():
             values = values.long() & ((1 << min(63, 8 * values.element_size())) - 1)

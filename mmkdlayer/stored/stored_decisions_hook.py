@@ -40,5 +40,5 @@ class StoredDecisionsHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Move what is stored of the batch; see :func:`move_stored`."""
-        device = next(runner.model.parameters()).device
-        move_stored((data_batch or {}).get('data_samples'), device)
+        samples = data_batch.get('data_samples') if isinstance(data_batch, dict) else None
+        move_stored(samples, next(runner.model.parameters()).device)

@@ -11,7 +11,7 @@ from command_line import load_tool
 
 from mmkdlayer.checkpoints import hash_file
 from mmkdlayer.deploy import ExportOptions, export_student
-from mmkdlayer.deploy.model_card import describe_network
+from mmkdlayer.deploy.model_card import _ways_of_distilling, describe_network
 from mmkdlayer.errors import ConfigError, DecisionFileError
 
 read_metrics = load_tool('export_student').read_metrics
@@ -33,6 +33,9 @@ def test_it_names_networks_data_and_layers(training, tmp_path):
     found = rows(page)
     assert found['student'] == 'ResNet_CIFAR (depth=18, base_channels=4)'
     assert found['distilled from'] == 'ResNet_CIFAR (depth=18, base_channels=6), teacher.pth'
+    assert found['distilled by'] == 'KD layers (letKD)'
+    assert 'An image classifier with KD layers (letKD, BMVC 2023), exported without' in page
+    assert 'tags: [knowledge-distillation, letkd, mmkdlayer]' in page
     assert found['checkpoint'].startswith('epoch_2.pth, SHA-256')
     assert hash_file(training.checkpoint) in page
     assert found['trained on'] == 'CustomDataset, animals'
@@ -43,6 +46,17 @@ def test_it_names_networks_data_and_layers(training, tmp_path):
     assert 'None were given' in page and 'license: "unknown"' in page
     assert f'torch {torch.__version__.split("+")[0]}' in page
     assert str(tmp_path) not in page
+
+
+def test_ways_of_distilling(training):
+    layers = training.cfg.model.distiller.kd_layers
+    losses = dict(loss_dkd=dict(type='mmrazor.DKDLoss', tau=4))
+    for distiller, ways in (
+        (dict(kd_layers=layers, distill_losses=losses), ['KD layers (letKD)', 'DKDLoss']),
+        (dict(kd_layers={}, distill_losses=losses), ['DKDLoss']),
+        (dict(), []),
+    ):
+        assert _ways_of_distilling(dict(distiller=distiller)) == ways
 
 
 def test_the_hashes_of_the_files_are_theirs(training, tmp_path):

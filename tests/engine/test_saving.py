@@ -282,7 +282,7 @@ def test_resuming_where_there_is_no_checkpoint_yet(tmp_path: Path) -> None:
     notice = load_tool('train').choose_checkpoint(cfg)
     assert (
         notice
-        == f'--resume: {tmp_path} has no checkpoint yet, so the training begins at its start.'
+        == f'--resume: {tmp_path} has no checkpoint to continue from: training begins at its start.'
     )
     assert cfg.load_from is None
 

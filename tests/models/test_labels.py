@@ -96,6 +96,26 @@ class Student(nn.Module):
         return inputs
 
 
+@pytest.mark.parametrize('order', [[0, 2], [2, 0], [0, 0]])
+def test_stored_records_of_which_some_were_moved(order):
+    """A loop of one's own that keeps data samples may put a moved one beside others."""
+    given = samples(0, 1, 2)
+    for value, sample in zip((200, 201, 202), given):
+        sample.set_field({'inter.rows': np.array([value], 'u1')}, STORED)
+    like = torch.zeros(1)
+    assert read_stored(given[:2], 'inter', like)['rows'].tolist() == [[200], [201]]
+    found = read_stored([given[index] for index in order], 'inter', like)['rows']
+    assert found.tolist() == [[200 + index] for index in order]
+
+
+@pytest.mark.parametrize('order', [[0, 1], [1, 0]])
+def test_stored_records_that_some_images_lack(order):
+    given = samples(0, 1)
+    given[0].set_field({'inter.rows': np.array([3], 'u1')}, STORED)
+    with pytest.raises(DataError):
+        read_stored([given[index] for index in order], 'inter', torch.zeros(1))
+
+
 def test_the_recorder_keeps_what_a_pass_for_the_loss_is_given():
     student, recorder = Student(), DataSampleRecorder()
     student.register_forward_pre_hook(recorder, with_kwargs=True)

@@ -44,11 +44,13 @@ def check_dkd(distiller: Any, num_classes: int) -> None:
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ConfigError(
                 f'--dkd and --dkd-out compare the logits (N, {num_classes}) of both '
-                f"networks, but the {who}'s `head` gives {got}. Leave them out, or choose another {who}."
+                f"networks, but the {who}'s `head` gives {got}. Nothing was "
+                f'written. Leave them out, or choose another {who}.'
             )
     labels = found['gt_labels']
     if not isinstance(labels, Tensor) or labels.dim() != 1 or labels.is_floating_point():
         raise ConfigError(
             "--dkd and --dkd-out need class indices (N,), but the student's `head.loss_module` gets "
-            'none as its second argument. Leave them out, or choose another student.'
+            'none as its second argument. Nothing was written. Leave them out, or choose another '
+            'student.'
         )

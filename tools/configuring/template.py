@@ -55,7 +55,8 @@ def config_text(pair: Pair) -> str:
     left_out = ''
     if student.augments:
         left_out = (
-            "\n# The student's own recipe mixes images, which is left out. To have it, add to this:\n"
+            "\n# The student's own recipe mixes images, which is left out. To have it (not with DKD,\n"
+            '# which needs class indices), add to this:\n'
             f'# batch_augments={_python(student.augments)}'
         )
     distiller = dict(type='mmkdlayer.KDLayerDistiller', kd_layers=pair.kd_layers)
@@ -150,7 +151,7 @@ def _derived(pair: Pair, out: str, what: str, hooks: Sequence[str] = ()) -> str:
     return (
         f'# The {what}.\n'
         f"_base_ = '{base.as_posix()}'\n\n"
-        f'custom_hooks = [{kept}]  # none of KD layers\n'
+        f'# None of KD layers.\ncustom_hooks = [{kept}]\n'
     )
 
 

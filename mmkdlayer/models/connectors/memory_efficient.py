@@ -42,10 +42,10 @@ from mmkdlayer.precision import float32_products
 from . import elementwise
 from .unit_conv import EPS, UnitConv2d, shortest
 
-#: Scores in one tile: 3 MiB in float32 on a CPU, whose cache its temporaries stay in.
+#: Scores in one tile on a CPU: 3 MiB in float32, so that its temporaries stay in the cache.
 TILE = 3 << 18
-#: Fewer templates than these make slow products, so a tile has as many if they are at most a quarter of
-#: all, whatever the cache holds.
+#: Fewer templates than these make slow products. So a tile has as many, or a quarter of all if these are
+#: fewer, also where that is more than the cache holds.
 TILE_WIDTH = 384
 #: On other devices a tile has this many scores (96 MiB), or a quarter of all if that is more. So few
 #: kernels are started for a batch of any size, and the two temporaries take half of the scores' memory.
