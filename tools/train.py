@@ -188,7 +188,8 @@ def choose_checkpoint(cfg: Config) -> str:
     name = Path(cfg.work_dir).name
     cfg.load_from, notice = find_checkpoint(cfg.work_dir, [Path(out_dir, name)] if out_dir else [])
     if cfg.load_from is None:
-        return f'--resume: {cfg.work_dir} has no checkpoint to continue from: training begins at its start.'
+        where = f'{cfg.work_dir} has no checkpoint to continue from'
+        return f'--resume: {where}: training begins at its start.'
     return notice
 
 
