@@ -122,11 +122,12 @@ def model_card(
 
 
 def _ways_of_distilling(model_cfg: Mapping[str, Any]) -> list[str]:
-    """The KD layers that a teacher supervised, and the types of other losses with one."""
+    """KD layers, where a teacher supervised one, and the types of other losses with a teacher."""
     distiller = model_cfg.get('distiller') or {}
+    layers = (distiller.get('kd_layers') or {}).values()
     losses = (distiller.get('distill_losses') or {}).values()
     others = [type_name(_mapping(loss).get('type')) or NOT_STATED for loss in losses]
-    return [LETKD] * bool(distiller.get('kd_layers')) + others
+    return [LETKD] * any(_mapping(layer).get('decision') for layer in layers) + others
 
 
 def _read_decisions(cfg: Config, checkpoint: str | os.PathLike) -> dict[Path, DecisionFile]:

@@ -54,6 +54,7 @@ def test_ways_of_distilling(training):
     for distiller, ways in (
         (dict(kd_layers=layers, distill_losses=losses), ['KD layers (letKD)', 'DKDLoss']),
         (dict(kd_layers={}, distill_losses=losses), ['DKDLoss']),
+        (dict(kd_layers=dict(penult=dict(module='backbone', num_templates=8))), []),
         (dict(), []),
     ):
         assert _ways_of_distilling(dict(distiller=distiller)) == ways

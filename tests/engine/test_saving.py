@@ -277,16 +277,6 @@ def test_a_new_training_where_there_was_one(tmp_path: Path) -> None:
     assert choose(cfg) == ''
 
 
-def test_resuming_where_there_is_no_checkpoint_yet(tmp_path: Path) -> None:
-    cfg = Config(dict(work_dir=str(tmp_path), resume=True, load_from=None))
-    notice = load_tool('train').choose_checkpoint(cfg)
-    assert (
-        notice
-        == f'--resume: {tmp_path} has no checkpoint to continue from: training begins at its start.'
-    )
-    assert cfg.load_from is None
-
-
 def test_only_mmengines_own_hook_is_changed(tmp_path: Path) -> None:
     runner = make_runner(tmp_path)
     runner.register_hook(OwnCheckpointHook())

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from command_line import CONFIG, arguments, recording_config, write_images
+from command_line import CONFIG, arguments, load_tool, recording_config, write_images
+from mmengine.config import Config
 from training_probes import read_losses
 
 from mmkdlayer.models.decisions.files import read_decision_file
@@ -62,3 +63,13 @@ def test_amp_and_scaled_learning_rate(main: Main, images: Path, tmp_path: Path) 
     assert found['loss'] != expected['loss']  # in bfloat16
     assert found['loss'] == pytest.approx(expected['loss'], rel=0.05)
     assert len(runs['changed'][1]) == 4
+
+
+def test_resuming_where_there_is_no_checkpoint_yet(tmp_path: Path) -> None:
+    cfg = Config(dict(work_dir=str(tmp_path), resume=True, load_from=None))
+    notice = load_tool('train').choose_checkpoint(cfg)
+    assert (
+        notice
+        == f'--resume: {tmp_path} has no checkpoint to continue from: training begins at its start.'
+    )
+    assert cfg.load_from is None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmkdlayer.errors import ConfigError
 
-#: What a distiller has besides its KD layers. Any head of mmpretrain runs as a module of its own.
+#: What a distiller has besides its KD layers. The heads of mmpretrain's classifiers run as modules.
 DKD: dict[str, dict] = dict(
     student_recorders=dict(
         logits=dict(type='mmrazor.ModuleOutputs', source='head'),
